@@ -1,0 +1,1 @@
+"""From the hand-tended records to the Parquet that the Hub serves."""

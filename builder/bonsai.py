@@ -1,0 +1,128 @@
+"""The dataset as a `datasets.GeneratorBasedBuilder`: schema, configs and splits in one place.
+
+The Hub refuses loading scripts, so this class never leaves home: it runs here and the Hub serves the Parquet it wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from bonsai.builder.messages import conversation
+from bonsai.builder.records import Located, default_records, read_groups
+from bonsai.builder.rows import Row, rows_of
+from bonsai.builder.schema import CATEGORIES, LANGUAGES
+from bonsai.builder.splits import SPLITS, Split, split_of
+
+VERSION = datasets.Version("0.1.0")
+"""Raised by hand when published records change; the tag on the Hub is ``v`` and this."""
+
+DESCRIPTION = (
+    "BONSAI (盆栽): a tiny, hand-tended Japanese/English instruction dataset, with some Chinese, in seven categories, "
+    "with Reasoning."
+)
+
+_TEXT = datasets.Value("string")
+
+FEATURES = datasets.Features(
+    {
+        "id": _TEXT,
+        "group_id": _TEXT,
+        "category": datasets.ClassLabel(names=list(CATEGORIES)),
+        "language": _TEXT,
+        "source_language": _TEXT,
+        "topic": _TEXT,
+        "instruction": _TEXT,
+        "input": _TEXT,
+        "reasoning": _TEXT,
+        "reasoning_original": _TEXT,
+        "input_original": _TEXT,
+        "output": _TEXT,
+        "chain": _TEXT,
+        "step": datasets.Value("int32"),
+        "skills": datasets.List(_TEXT),
+        "source": _TEXT,
+        "licence": _TEXT,
+        "generator": _TEXT,
+    }
+)
+"""The columns of every config but ``messages``."""
+
+MESSAGES_FEATURES = datasets.Features(
+    {
+        "id": _TEXT,
+        "group_id": _TEXT,
+        "category": datasets.ClassLabel(names=list(CATEGORIES)),
+        "language": _TEXT,
+        "messages": datasets.List({"role": _TEXT, "content": _TEXT}),
+    }
+)
+
+CONFIGS: dict[str, str] = {
+    "default": "every row",
+    "ja": "the rows whose answer is Japanese",
+    "en": "the rows whose answer is English",
+    "zh": "the rows whose answer is Chinese",
+    "translation": "the translation rows, one a direction",
+    "messages": "every row as a conversation, for trainers",
+}
+
+
+class Bonsai(datasets.GeneratorBasedBuilder):
+    """Builds one config from the records.
+
+    ``records`` is the folder of ``*.jsonl`` (default: the one installed with the package); ``groups`` hands over groups
+    already read from it, so that six configs read the files once.
+    """
+
+    VERSION = VERSION
+    BUILDER_CONFIGS = [
+        datasets.BuilderConfig(name=name, version=VERSION, description=text) for name, text in CONFIGS.items()
+    ]
+    DEFAULT_CONFIG_NAME = "default"
+
+    def __init__(
+        self, *args: Any, records: Path | None = None, groups: Sequence[Located] | None = None, **kwargs: Any
+    ) -> None:
+        self._records = records
+        self._groups = groups
+        super().__init__(*args, **kwargs)
+
+    def _info(self) -> datasets.DatasetInfo:
+        features = MESSAGES_FEATURES if self.config.name == "messages" else FEATURES
+        return datasets.DatasetInfo(description=DESCRIPTION, features=features, license="mit", version=VERSION)
+
+    def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
+        groups = self._groups if self._groups is not None else read_groups(self._records or default_records())
+        return [
+            datasets.SplitGenerator(name=split, gen_kwargs={"groups": groups, "split": split}) for split in SPLITS
+        ]
+
+    def _generate_examples(self, groups: Sequence[Located], split: Split) -> Iterator[tuple[str, dict[str, Any]]]:
+        for located in groups:
+            if split_of(located.group) != split:
+                continue
+            for row in rows_of(located.group):
+                if in_config(row, self.config.name):
+                    yield row["id"], as_messages(row) if self.config.name == "messages" else dict(row)
+
+
+def in_config(row: Row, config: str) -> bool:
+    """Whether a config holds this row."""
+    if config in LANGUAGES:
+        return row["language"] == config
+    return config != "translation" or row["category"] == "translation"
+
+
+def as_messages(row: Row) -> dict[str, Any]:
+    """The row of the config ``messages``."""
+    return {
+        "id": row["id"],
+        "group_id": row["group_id"],
+        "category": row["category"],
+        "language": row["language"],
+        "messages": conversation(row["instruction"], row["input"], row["reasoning"], row["output"]),
+    }

@@ -1,0 +1,61 @@
+"""A folder that is either the old one or the new one, never something in between."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path``; on success it takes the place of ``path``, on any failure it goes.
+
+    A process killed between the two renames leaves the old folder under ``<name>.old``; the next call puts it back.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    restore(path)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent))
+    try:
+        yield fresh
+        fresh.chmod(0o755)
+        swap_in(fresh, path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def restore(path: Path) -> None:
+    """Finish what a killed process left: put ``<name>.old`` back where ``path`` is missing, clear it away otherwise."""
+    old = _old(path)
+    if old.exists() and not path.exists():
+        os.rename(old, path)
+    shutil.rmtree(old, ignore_errors=True)
+    for left in path.parent.glob(f".{path.name}.*.*"):
+        if not _alive(left.name.rsplit(".", 2)[1]):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def swap_in(fresh: Path, path: Path) -> None:
+    """Put ``fresh`` in the place of ``path``."""
+    old = _old(path)
+    if path.exists():
+        os.rename(path, old)
+    os.rename(fresh, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f"{path.name}.old")
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True

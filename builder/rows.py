@@ -1,0 +1,141 @@
+"""From a group to the rows a dataset user sees: one a language, or one a direction of a translation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import TypedDict
+
+from bonsai.builder.schema import TRANSLATION_DIRECTIONS, Language, TextGroup, TranslationGroup, TranslationText
+
+TRANSLATION_INSTRUCTIONS: dict[tuple[Language, Language], dict[Language, tuple[str, ...]]] = {
+    (Language.JA, Language.EN): {
+        Language.JA: (
+            "次の文章を英語に訳してください。",
+            "以下を自然な英語に翻訳してください。",
+            "英語ではどう言いますか。訳文だけを書いてください。",
+        ),
+        Language.EN: (
+            "Translate the following Japanese into English.",
+            "Put this Japanese text into natural English.",
+            "How would you say this in English?",
+        ),
+    },
+    (Language.EN, Language.JA): {
+        Language.EN: (
+            "Translate the following English into Japanese.",
+            "Put this English text into natural Japanese.",
+            "How would you say this in Japanese?",
+        ),
+        Language.JA: (
+            "次の英文を日本語に訳してください。",
+            "以下を自然な日本語に翻訳してください。",
+            "日本語ではどう言いますか。訳文だけを書いてください。",
+        ),
+    },
+    (Language.JA, Language.ZH): {
+        Language.JA: ("次の文章を中国語に訳してください。", "以下を自然な中国語に翻訳してください。"),
+        Language.ZH: ("请把下面的日语译成中文。", "这段日语用中文怎么说？请写出译文。"),
+    },
+    (Language.ZH, Language.JA): {
+        Language.ZH: ("请把下面的中文译成日语。", "这段中文用日语怎么说？请写出译文。"),
+        Language.JA: ("次の中国語を日本語に訳してください。", "以下の中国語を自然な日本語に翻訳してください。"),
+    },
+}
+"""Wordings by direction and by the language of the person who asks; an adapter meets both askers."""
+
+
+class Row(TypedDict):
+    """One row; the columns of every config but ``messages``."""
+
+    id: str
+    group_id: str
+    category: str
+    language: str
+    """of Reasoning and output; for a translation the target"""
+    source_language: str | None
+    """of the text to be translated; null elsewhere"""
+    topic: str
+    instruction: str
+    input: str
+    reasoning: str
+    reasoning_original: str | None
+    """the earlier Reasoning, where it has been improved since; null elsewhere"""
+    input_original: str | None
+    output: str
+    chain: str | None
+    step: int | None
+    skills: list[str]
+    source: str
+    licence: str
+    generator: str
+
+
+def rows_of(group: TextGroup | TranslationGroup) -> Iterator[Row]:
+    """The rows of one group, in the order ja, en, zh (translations: in the order of their directions)."""
+    if isinstance(group, TextGroup):
+        yield from _language_rows(group)
+    else:
+        yield from _direction_rows(group)
+
+
+def _language_rows(group: TextGroup) -> Iterator[Row]:
+    for language, text in group.texts().items():
+        earlier = group.original.get(language)
+        yield Row(
+            id=f"{group.id}-{language}",
+            group_id=group.id,
+            category=group.category.value,
+            language=language.value,
+            source_language=None,
+            topic=group.topic,
+            instruction=text.instruction,
+            input=text.input,
+            reasoning=text.reasoning,
+            reasoning_original=earlier.reasoning if earlier else None,
+            input_original=earlier.input if earlier else None,
+            output=text.output,
+            chain=group.chain.id if group.chain else None,
+            step=group.chain.step if group.chain else None,
+            skills=list(group.skills),
+            source=group.source,
+            licence=group.licence,
+            generator=group.generator,
+        )
+
+
+def _direction_rows(group: TranslationGroup) -> Iterator[Row]:
+    texts: dict[Language, TranslationText] = group.texts()
+    for source, target in TRANSLATION_DIRECTIONS:
+        if source not in texts or target not in texts:
+            continue
+        earlier = group.original.get(target)
+        row_id = f"{group.id}-{source}2{target}"
+        yield Row(
+            id=row_id,
+            group_id=group.id,
+            category=group.category.value,
+            language=target.value,
+            source_language=source.value,
+            topic=group.topic,
+            instruction=translation_instruction(row_id, source, target),
+            input=texts[source].text,
+            reasoning=texts[target].reasoning,
+            reasoning_original=earlier.reasoning if earlier else None,
+            input_original=None,
+            output=texts[target].text,
+            chain=None,
+            step=None,
+            skills=list(group.skills),
+            source=group.source,
+            licence=group.licence,
+            generator=group.generator,
+        )
+
+
+def translation_instruction(row_id: str, source: Language, target: Language) -> str:
+    """The wording a row gets: picked by its id, so the same records give the same rows."""
+    number = int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8], "big")
+    by_asker = TRANSLATION_INSTRUCTIONS[source, target]
+    wordings = by_asker[(source, target)[number % 2]]
+    return wordings[number // 2 % len(wordings)]

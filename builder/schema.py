@@ -1,0 +1,187 @@
+"""What a record is: the contract that every other module reads.
+
+A *group* is one thought in two or three languages; it is what a person edits, one JSON object a line in
+``records/<category>.jsonl``. A *row* is what a dataset user sees: one language of one group, or one direction of a
+translation group. The shape (instruction, input, output) is Alpaca's; category and Reasoning are what the project added.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+
+class BonsaiError(Exception):
+    """Base of every error this project raises on purpose; its text is a sentence for the person at the keyboard."""
+
+
+class RecordError(BonsaiError, ValueError):
+    """Faults in the records: one line each, ``path:line: id: what is wrong; what to do``."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+class Category(enum.StrEnum):
+    """The seven categories, in the order of the guideline (post of 2024-04-10)."""
+
+    OPEN_QA = "open_qa"
+    CLOSED_QA = "closed_qa"
+    CLASSIFICATION = "classification"
+    BRAINSTORMING = "brainstorming"
+    CREATIVE = "creative"
+    TRANSLATION = "translation"
+    QUESTION_TO_QUESTION = "question_to_question"
+
+
+class Language(enum.StrEnum):
+    JA = "ja"
+    EN = "en"
+    ZH = "zh"
+
+
+CATEGORIES: tuple[str, ...] = tuple(category.value for category in Category)
+LANGUAGES: tuple[str, ...] = tuple(language.value for language in Language)
+
+SINGLE_ANSWER = frozenset({Category.OPEN_QA, Category.CLOSED_QA, Category.CLASSIFICATION, Category.TRANSLATION})
+"""Categories with one (most probable) answer: only here can two answers contradict each other."""
+
+ANSWER_IN_INPUT = frozenset({Category.CLOSED_QA, Category.CLASSIFICATION, Category.QUESTION_TO_QUESTION})
+"""Categories whose answer comes from the question: an empty ``input`` is a fault."""
+
+REASONING_REQUIRED = SINGLE_ANSWER | {Category.QUESTION_TO_QUESTION}
+
+TRANSLATION_DIRECTIONS: tuple[tuple[Language, Language], ...] = (
+    (Language.JA, Language.EN),
+    (Language.EN, Language.JA),
+    (Language.JA, Language.ZH),
+    (Language.ZH, Language.JA),
+)
+"""Source and target. English-Chinese is left out: the Reasoning of a translation explains the Japanese side."""
+
+ID_PATTERN = r"(?P<category>[a-z_]+)-(?P<number>\d{4})"
+
+Filled = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Text(_Strict):
+    """One language of a group that is not a translation."""
+
+    instruction: Filled
+    input: str = ""
+    reasoning: str = ""
+    output: Filled
+
+
+class TranslationText(_Strict):
+    """One language of a translation group; ``reasoning`` is shown when this language is the target."""
+
+    text: Filled
+    reasoning: Filled
+
+
+class Original(_Strict):
+    """What stood in a record before an edit: the earlier Reasoning, the earlier input, or both."""
+
+    reasoning: str | None = None
+    input: str | None = None
+
+    @model_validator(mode="after")
+    def _something_is_kept(self) -> Self:
+        if self.reasoning is None and self.input is None:
+            raise ValueError("'original' keeps nothing; give it 'reasoning' or 'input', or remove it")
+        return self
+
+
+class Chain(_Strict):
+    """Place of a question_to_question group in its chain: the output of step n is the question in step n + 1."""
+
+    id: Filled
+    step: Annotated[int, Field(ge=1)]
+
+
+Skill = Literal["katakana_names", "translate_then_answer"]
+
+
+class _Group(_Strict):
+    """What every group has, whatever its category."""
+
+    id: Annotated[str, StringConstraints(pattern=rf"^{ID_PATTERN}$")]
+    topic: Filled
+    original: dict[Language, Original] = Field(default_factory=dict)
+    skills: tuple[Skill, ...] = ()
+    source: Filled
+    licence: Filled
+    generator: Filled
+
+    category: Category
+
+    @model_validator(mode="after")
+    def _id_names_the_category(self) -> Self:
+        if self.id.rsplit("-", 1)[0] != self.category.value:
+            raise ValueError(f"the id must begin with its category: write '{self.category.value}-' and four digits")
+        return self
+
+    @model_validator(mode="after")
+    def _originals_have_their_language(self) -> Self:
+        for language in self.original:
+            if getattr(self, language.value) is None:
+                raise ValueError(f"'original.{language.value}' keeps an earlier text, but the group has no '{language.value}'")
+        return self
+
+
+class TextGroup(_Group):
+    """A group of the six categories that are not translation."""
+
+    category: Literal[
+        Category.OPEN_QA,
+        Category.CLOSED_QA,
+        Category.CLASSIFICATION,
+        Category.BRAINSTORMING,
+        Category.CREATIVE,
+        Category.QUESTION_TO_QUESTION,
+    ]
+    ja: Text
+    en: Text
+    zh: Text | None = None
+    chain: Chain | None = None
+
+    @model_validator(mode="after")
+    def _category_decides_the_form(self) -> Self:
+        for language, text in self.texts().items():
+            if self.category in ANSWER_IN_INPUT and not text.input.strip():
+                raise ValueError(f"'{language.value}.input' is empty, but the answer of {self.category.value} comes from it")
+            if self.category in REASONING_REQUIRED and not text.reasoning.strip():
+                raise ValueError(f"'{language.value}.reasoning' is empty; {self.category.value} needs it")
+        if (self.chain is not None) != (self.category is Category.QUESTION_TO_QUESTION):
+            raise ValueError("'chain' belongs to question_to_question, and each of its groups has one")
+        return self
+
+    def texts(self) -> dict[Language, Text]:
+        """The languages this group has, in the order ja, en, zh."""
+        found = {Language.JA: self.ja, Language.EN: self.en}
+        return found if self.zh is None else found | {Language.ZH: self.zh}
+
+
+class TranslationGroup(_Group):
+    """A group of texts that translate each other; its rows are derived by direction."""
+
+    category: Literal[Category.TRANSLATION]
+    ja: TranslationText
+    en: TranslationText
+    zh: TranslationText | None = None
+
+    def texts(self) -> dict[Language, TranslationText]:
+        """The languages this group has, in the order ja, en, zh."""
+        found = {Language.JA: self.ja, Language.EN: self.en}
+        return found if self.zh is None else found | {Language.ZH: self.zh}
+
+
+Group = Annotated[TextGroup | TranslationGroup, Field(discriminator="category")]

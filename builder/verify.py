@@ -1,0 +1,36 @@
+"""Loads the published dataset as a stranger would: ``python -m bonsai.builder.verify REPO TAG``.
+
+Run in a child process with a fresh HF_HOME and an empty working directory: a warm cache or a folder of the same name
+would hide a broken release. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import datasets
+
+
+def verify(repo_id: str, tag: str) -> dict[str, object]:
+    """Load the default config, one language, a stream, and the tag; counts and seconds."""
+    datasets.disable_progress_bars()
+    started = time.perf_counter()
+    default = datasets.load_dataset(repo_id)
+    seconds = time.perf_counter() - started
+    japanese = datasets.load_dataset(repo_id, "ja")
+    first = next(iter(datasets.load_dataset(repo_id, split="train", streaming=True)))
+    tagged = datasets.load_dataset(repo_id, revision=tag)
+    if first["id"] != default["train"][0]["id"] or tagged.num_rows != default.num_rows:
+        raise SystemExit(f"{repo_id}: the stream or the tag {tag} differs from main")
+    return {
+        "rows": default.num_rows,
+        "rows_ja": japanese.num_rows,
+        "first_id": first["id"],
+        "seconds_default": round(seconds, 2),
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(verify(sys.argv[1], sys.argv[2])) + "\n")

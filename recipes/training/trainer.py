@@ -1,0 +1,137 @@
+"""TRL's SFTTrainer over a base in NF4, set up from a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import torch
+from huggingface_hub import HfApi
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from bonsai.recipes.training.data import TrainingRows
+from bonsai.recipes.training.prompt import CHAT_TEMPLATE
+from bonsai.recipes.training.recipe import Recipe, RecipeError
+
+
+class Prepared(NamedTuple):
+    """A trainer ready to go, and what it was made of."""
+
+    trainer: SFTTrainer
+    tokenizer: Any
+    base_model_commit: str
+
+
+def compute_dtype() -> torch.dtype:
+    """float16 on a GPU, whichever it is (a T4 has no bfloat16 worth the name); float32 on a CPU."""
+    return torch.float16 if torch.cuda.is_available() else torch.float32
+
+
+def prepare(recipe: Recipe, base_model: str, rows: TrainingRows, work: Path, *, max_steps: int | None) -> Prepared:
+    """Load the base in NF4, attach the adapter, hand both to TRL.
+
+    Args:
+        base_model: the Hub id in the namespace in force.
+        work: a folder for TRL's own files.
+        max_steps: fewer steps than the recipe's, for a smoke run.
+
+    Raises:
+        RecipeError: a record is longer than the recipe's max_length.
+    """
+    dtype = compute_dtype()
+    commit = str(HfApi().model_info(base_model, revision=recipe.base_model_revision).sha)
+    tokenizer = AutoTokenizer.from_pretrained(base_model, revision=recipe.base_model_revision)
+    refuse_overlong(recipe, tokenizer, rows)
+    model = AutoModelForCausalLM.from_pretrained(
+        base_model,
+        revision=recipe.base_model_revision,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        quantization_config=BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=recipe.bnb_4bit_quant_type,
+            bnb_4bit_use_double_quant=recipe.bnb_4bit_use_double_quant,
+            bnb_4bit_compute_dtype=dtype,
+        ),
+    )
+    trainer = SFTTrainer(
+        model,
+        SFTConfig(**sft_settings(recipe, work, max_steps)),
+        train_dataset=_text_columns(rows.train),
+        eval_dataset=_text_columns(rows.validation),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(
+            r=recipe.r,
+            lora_alpha=recipe.lora_alpha,
+            lora_dropout=recipe.lora_dropout,
+            target_modules=recipe.target_modules
+            if isinstance(recipe.target_modules, str)
+            else list(recipe.target_modules),
+            task_type="CAUSAL_LM",
+        ),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trained_in_float32(trainer.model)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return Prepared(trainer=trainer, tokenizer=tokenizer, base_model_commit=commit)
+
+
+def sft_settings(recipe: Recipe, work: Path, max_steps: int | None) -> dict[str, Any]:
+    """The recipe in TRL's words."""
+    gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(work),
+        "use_cpu": not gpu,
+        "fp16": gpu,
+        "bf16": False,  # TRL's default is True, which a T4 only emulates
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": recipe.lr_scheduler_type,
+        "warmup_steps": recipe.warmup_steps,
+        "num_train_epochs": recipe.num_train_epochs,
+        "max_steps": recipe.max_steps if max_steps is None else max_steps,
+        "per_device_train_batch_size": recipe.per_device_train_batch_size,
+        "per_device_eval_batch_size": recipe.per_device_train_batch_size,
+        "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
+        "max_length": recipe.max_length,
+        "weight_decay": recipe.weight_decay,
+        "max_grad_norm": recipe.max_grad_norm,
+        "optim": recipe.optim,
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "completion_only_loss": True,
+        "gradient_checkpointing": gpu,
+        "include_num_input_tokens_seen": "non_padding",
+        "dataloader_pin_memory": gpu,
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+
+
+def trained_in_float32(model: torch.nn.Module) -> None:
+    """Undo TRL's cast of 4-bit models' adapters to bfloat16, which a T4 lacks and which rounds small updates away."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def refuse_overlong(recipe: Recipe, tokenizer: Any, rows: TrainingRows) -> None:
+    """A cut record would lose its end-of-sequence label, and the model would learn never to stop."""
+    room = recipe.max_length - 1
+    for part in (rows.train, rows.validation):
+        for row in part:
+            length = len(tokenizer(row["prompt"] + row["completion"]).input_ids)
+            if length > room:
+                raise RecipeError(
+                    f"{row['id']}: {length} tokens and the end mark do not fit into max_length {recipe.max_length}; "
+                    "shorten the record or raise max_length in the recipe"
+                )
+
+
+def _text_columns(rows: datasets.Dataset) -> datasets.Dataset:
+    return rows.select_columns(["prompt", "completion"])
