@@ -25,7 +25,7 @@ PACKAGES = ("builder", "cli", "dataset_card", "hub", "model_card", "recipes")
 
 
 def _fingerprint(requirements: tuple[str, ...]) -> str:
-    """What an environment depends on: requirements, versions, and the list of our files, which are linked one by one."""
+    """What an environment depends on: requirements, versions, and our list of files, for they are linked one by one."""
     digest = hashlib.sha256(repr((requirements, str(HERE))).encode())
     for path in (HERE / "pyproject.toml", CONSTRAINTS, HERE / "noxfile.py"):
         digest.update(path.read_bytes())

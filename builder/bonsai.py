@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 
 from bonsai.builder.messages import conversation
-from bonsai.builder.records import Located, default_records, read_groups
+from bonsai.builder.reader import Located, default_records, read_groups
 from bonsai.builder.rows import Row, rows_of
 from bonsai.builder.schema import CATEGORIES, LANGUAGES
 from bonsai.builder.splits import SPLITS, Split, split_of
@@ -71,7 +71,7 @@ CONFIGS: dict[str, str] = {
 }
 
 
-class Bonsai(datasets.GeneratorBasedBuilder):
+class Bonsai(datasets.GeneratorBasedBuilder):  # type: ignore[misc]  # datasets ships no types
     """Builds one config from the records.
 
     ``records`` is the folder of ``*.jsonl`` (default: the one installed with the package); ``groups`` hands over groups
@@ -79,7 +79,7 @@ class Bonsai(datasets.GeneratorBasedBuilder):
     """
 
     VERSION = VERSION
-    BUILDER_CONFIGS = [
+    BUILDER_CONFIGS: ClassVar = [
         datasets.BuilderConfig(name=name, version=VERSION, description=text) for name, text in CONFIGS.items()
     ]
     DEFAULT_CONFIG_NAME = "default"
@@ -97,9 +97,7 @@ class Bonsai(datasets.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         groups = self._groups if self._groups is not None else read_groups(self._records or default_records())
-        return [
-            datasets.SplitGenerator(name=split, gen_kwargs={"groups": groups, "split": split}) for split in SPLITS
-        ]
+        return [datasets.SplitGenerator(name=split, gen_kwargs={"groups": groups, "split": split}) for split in SPLITS]
 
     def _generate_examples(self, groups: Sequence[Located], split: Split) -> Iterator[tuple[str, dict[str, Any]]]:
         for located in groups:

@@ -21,7 +21,7 @@ from huggingface_hub import DatasetCardData
 
 from bonsai.builder.bonsai import CONFIGS, VERSION, Bonsai
 from bonsai.builder.folder import replaced_folder
-from bonsai.builder.records import Located, read_groups
+from bonsai.builder.reader import Located, read_groups
 from bonsai.builder.rows import Row, rows_of
 from bonsai.builder.schema import CATEGORIES, LANGUAGES, Language
 from bonsai.builder.splits import SPLITS
@@ -146,5 +146,5 @@ def _metadata(infos: dict[str, datasets.DatasetInfo]) -> dict[str, Any]:
             for config in infos
         }
     ).to_dataset_card_data(card)
-    data: dict[str, Any] = card.to_dict()
+    data: dict[str, Any] = card.to_dict()  # type: ignore[no-untyped-call]
     return {key: data[key] for key in ("configs", "dataset_info")}

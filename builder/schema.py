@@ -2,7 +2,7 @@
 
 A *group* is one thought in two or three languages; it is what a person edits, one JSON object a line in
 ``records/<category>.jsonl``. A *row* is what a dataset user sees: one language of one group, or one direction of a
-translation group. The shape (instruction, input, output) is Alpaca's; category and Reasoning are what the project added.
+translation group. The shape (instruction, input, output) is Alpaca's; category and Reasoning are what we added.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class Category(enum.StrEnum):
 
 
 class Language(enum.StrEnum):
+    """ISO 639-1; Chinese is written in simplified characters."""
+
     JA = "ja"
     EN = "en"
     ZH = "zh"
@@ -133,7 +135,9 @@ class _Group(_Strict):
     def _originals_have_their_language(self) -> Self:
         for language in self.original:
             if getattr(self, language.value) is None:
-                raise ValueError(f"'original.{language.value}' keeps an earlier text, but the group has no '{language.value}'")
+                raise ValueError(
+                    f"'original.{language.value}' keeps an earlier text, but the group has no '{language.value}'"
+                )
         return self
 
 
@@ -157,7 +161,9 @@ class TextGroup(_Group):
     def _category_decides_the_form(self) -> Self:
         for language, text in self.texts().items():
             if self.category in ANSWER_IN_INPUT and not text.input.strip():
-                raise ValueError(f"'{language.value}.input' is empty, but the answer of {self.category.value} comes from it")
+                raise ValueError(
+                    f"'{language.value}.input' is empty, but the answer of {self.category.value} comes from it"
+                )
             if self.category in REASONING_REQUIRED and not text.reasoning.strip():
                 raise ValueError(f"'{language.value}.reasoning' is empty; {self.category.value} needs it")
         if (self.chain is not None) != (self.category is Category.QUESTION_TO_QUESTION):

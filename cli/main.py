@@ -19,7 +19,8 @@ from bonsai.cli import publishing, training
 from bonsai.hub.errors import HubError
 
 app = typer.Typer(
-    help="BONSAI 盆栽: a hand-tended dataset and the adapters grown from it.\n\nデータセットを作り、アダプターを育て、公開します。",
+    help="BONSAI 盆栽: a hand-tended dataset and the adapters grown from it.\n\n"
+    "データセットを作り、アダプターを育て、公開します。",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,6 +29,8 @@ console = Console(stderr=False, highlight=False)
 
 Out = Annotated[Path, typer.Option("--out", help="Where everything is made. 出力先。")]
 OUT = Path("out")
+INTERRUPTED = 130
+"""what typer exits with after Ctrl-C"""
 
 
 @app.command()
@@ -39,7 +42,7 @@ def build(
     import datasets
 
     from bonsai.builder.build import build as build_dataset
-    from bonsai.builder.records import default_records, shown
+    from bonsai.builder.reader import default_records, shown
     from bonsai.cli.tables import dataset_table
     from bonsai.hub.client.destination import in_namespace
 
@@ -62,7 +65,9 @@ def build(
 @app.command()
 def train(
     recipes: Annotated[list[str] | None, typer.Argument(help="Recipe names; none: seedling. レシピ名。")] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Fewer steps, for a smoke run. 試しに数ステップだけ。")] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="Fewer steps, for a smoke run. 試しに数ステップだけ。")
+    ] = None,
     out: Out = OUT,
 ) -> None:
     """Train recipes into out/adapters/. レシピを学習する。"""
@@ -85,7 +90,8 @@ def publish(
 def hub(
     port: Annotated[int, typer.Option(help="0: any free port. 0なら空きポート。")] = 8420,
     user: Annotated[
-        list[str] | None, typer.Option(metavar="NAME:TOKEN", help="A user and the token; repeatable. ユーザーとトークン。")
+        list[str] | None,
+        typer.Option(metavar="NAME:TOKEN", help="A user and the token; repeatable. ユーザーとトークン。"),
     ] = None,
     out: Out = OUT,
 ) -> None:
@@ -105,13 +111,19 @@ def main() -> None:
         app(standalone_mode=True)
     except RecordError as error:
         faults = len(error.faults)
-        _stop(f"{error}\n\n{faults} fault{'s' if faults > 1 else ''}; nothing was built, what was there before is untouched.")
+        told = f"{faults} fault{'s' if faults > 1 else ''}; nothing was built, what was there before is untouched."
+        _stop(f"{error}\n\n{told}")
     except (BonsaiError, HubError) as error:
         _stop(str(error))
     except OSError as error:
         _stop(_told(error))
-    except KeyboardInterrupt:
-        _stop("stopped; what was there before is untouched. 中断しました。", code=130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _stop(
+                "stopped; what was there before is untouched. 中断しました。以前のものはそのままです。",
+                code=INTERRUPTED,
+            )
+        raise
 
 
 def _told(error: OSError) -> str:

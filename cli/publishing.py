@@ -41,13 +41,20 @@ def publish(what: Sequence[str], *, out: Path, console: Console) -> None:
         os.environ.update({**destination.environment, "HF_HOME": str((out / "cache").resolve())})
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
         console.print(f"publishing {', '.join(wanted)} to [bold]{destination}[/]")
+        import httpx2
         from huggingface_hub import HfApi
 
         api = HfApi(endpoint=destination.endpoint, token=destination.token)
-        if DATASET in wanted:
-            _dataset(api, destination, out, console)
-        for name, recipe in recipes.items():
-            _adapter(api, destination, name, recipe, out, console)
+        try:
+            if DATASET in wanted:
+                _dataset(api, destination, out, console)
+            for name, recipe in recipes.items():
+                _adapter(api, destination, name, recipe, out, console)
+        except httpx2.RequestError as error:
+            raise BonsaiError(
+                f"{destination.endpoint} cannot be reached ({error}); what was not yet told as released is as it was, "
+                "so check the network and run the same command again"
+            ) from error
         _what_next(destination, wanted, recipes, console)
 
 
@@ -60,9 +67,7 @@ def _dataset(api: HfApi, destination: Destination, out: Path, console: Console) 
     from bonsai.builder.release import release_dataset
 
     with console.status("publishing the dataset"):
-        pushed = release_dataset(
-            api, out / "dataset", in_namespace("qeu/bonsai"), may_move_tag=destination.is_local
-        )
+        pushed = release_dataset(api, out / "dataset", in_namespace("qeu/bonsai"), may_move_tag=destination.is_local)
     _tell(pushed, console)
     from bonsai.hub.client.stranger import run_as_stranger
 
@@ -74,9 +79,7 @@ def _dataset(api: HfApi, destination: Destination, out: Path, console: Console) 
     )
 
 
-def _adapter(
-    api: HfApi, destination: Destination, name: str, recipe: Recipe, out: Path, console: Console
-) -> None:
+def _adapter(api: HfApi, destination: Destination, name: str, recipe: Recipe, out: Path, console: Console) -> None:
     from bonsai.hub.client.stranger import run_as_stranger
     from bonsai.model_card.snippets import python_snippets
     from bonsai.recipes.training.release import release_adapter
@@ -128,9 +131,7 @@ def _tell(pushed: Pushed, console: Console) -> None:
     console.print(f"[bold]{pushed.repo_id}[/] {pushed.tag} at {pushed.commit[:12]}: {state}{moved}")
 
 
-def _what_next(
-    destination: Destination, wanted: Sequence[str], recipes: dict[str, Recipe], console: Console
-) -> None:
+def _what_next(destination: Destination, wanted: Sequence[str], recipes: dict[str, Recipe], console: Console) -> None:
     console.print()
     if destination.is_local:
         console.print("Everything lies on the Hub of this machine. To use it:   この端末のHubにあります。使うには：")
@@ -139,7 +140,9 @@ def _what_next(
     else:
         console.print("It is public. To use it:   公開しました。使うには：")
     if DATASET in wanted:
-        console.print(f"  python -c \"from datasets import load_dataset; print(load_dataset('{in_namespace('qeu/bonsai')}'))\"")
+        console.print(
+            f"  python -c \"from datasets import load_dataset; print(load_dataset('{in_namespace('qeu/bonsai')}'))\""
+        )
     for recipe in recipes.values():
         console.print(f"  peft: AutoPeftModelForCausalLM.from_pretrained('{in_namespace(recipe.repo_id)}')")
     if destination.is_local:

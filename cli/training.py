@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import warnings
 from pathlib import Path
 
 from rich.console import Console
@@ -36,6 +37,9 @@ def _train(name: str, recipe: Recipe, out: Path, max_steps: int | None, console:
     # tqdm's bars would run into ours, and bitsandbytes asks for a package that helps inference only
     os.environ["TQDM_DISABLE"] = "1"
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings(
+        "ignore", ".*gradient_checkpointing. is deprecated", FutureWarning
+    )  # trl's and peft's to mend
 
     import datasets
     import transformers
@@ -45,21 +49,19 @@ def _train(name: str, recipe: Recipe, out: Path, max_steps: int | None, console:
     from bonsai.recipes.training.run import train as train_adapter
 
     datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if recipe.base_model_package is not None:
         with console.status(f"dequantising the base model of {recipe.base_model_package}, about half a minute, once"):
             pushed = ensure_on_hub(recipe, HfApi())
         if pushed:
             console.print(f"base model {pushed.repo_id} {pushed.tag} is on the Hub of this machine")
     folder = out / "adapters" / name
-    record = train_adapter(
-        name, recipe, dataset=out / "dataset", out=folder, console=console, max_steps=max_steps
-    )
+    record = train_adapter(name, recipe, dataset=out / "dataset", out=folder, console=console, max_steps=max_steps)
     first, last = record.losses[0], record.losses[-1]
     console.print(
         f"{name}: loss {first.loss:.3f} -> {last.loss:.3f} in {last.step} steps, {last.tokens:,} tokens, "
-        f"{record.seconds:.0f} s; validation {record.validation_loss_before:.3f} -> {record.validation_loss_after:.3f}; "
-        f"peak {record.peak_memory_gib:.1f} GiB"
+        f"{record.seconds:.0f} s; "
+        f"validation {record.validation_loss_before:.3f} -> {record.validation_loss_after:.3f}; peak {record.peak_memory_gib:.1f} GiB"
     )
     console.print(f"adapter -> [bold]{folder}[/] (loss: {folder}/training/loss.csv, loss.png)")

@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
 from bonsai.hub import info_api, lfs_api, read_api, repos_api, resolve, write_api
 from bonsai.hub.accounts import Accounts
 from bonsai.hub.errors import RefusedError, RepoNotFoundError
@@ -12,12 +19,6 @@ from bonsai.hub.guard import LoopbackGuard
 from bonsai.hub.names import RepoKind
 from bonsai.hub.storage import Storage
 from bonsai.hub.visit import Hub
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
 
 
 def create_app(root: Path, users: Mapping[str, str]) -> Starlette:
@@ -121,4 +122,5 @@ async def _broken(request: Request, error: Exception) -> Response:
 
 
 def _header_text(message: str) -> str:
-    return " ".join(message.encode("ascii", errors="backslashreplace").decode().split())
+    """A header is one line of printable ASCII; the body has the message as it is."""
+    return "".join(letter if " " <= letter <= "~" else ascii(letter)[1:-1] for letter in message).strip()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
+
 from bonsai.hub.errors import BadRequestError
 from bonsai.hub.names import RepoKind
 

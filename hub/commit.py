@@ -10,6 +10,11 @@ from __future__ import annotations
 import time
 from typing import IO
 
+from dulwich.index import commit_tree
+from dulwich.objects import Blob, Commit, ObjectID, ShaFile
+from dulwich.refs import Ref
+from dulwich.repo import Repo
+
 from bonsai.hub.card_check import check_card
 from bonsai.hub.commit_request import AddFile, AddLargeFile, Copy, Delete, Header, Operation, read_commit
 from bonsai.hub.errors import BadRequestError, EntryNotFoundError, RevisionNotFoundError, StaleParentError
@@ -17,12 +22,10 @@ from bonsai.hub.names import RepoKind, branch_ref
 from bonsai.hub.objects import Pointer
 from bonsai.hub.repository import Repository
 from bonsai.hub.upload_mode import FIRST_ATTRIBUTES, attribute_line, parse_attributes, tracks
-from dulwich.index import commit_tree
-from dulwich.objects import Blob, Commit, ObjectID, ShaFile
-from dulwich.refs import Ref
-from dulwich.repo import Repo
 
 _FILE_MODE = 0o100644
+_STALE = "The branch was updated since you opened this page. Please refresh and try again."
+"""The Hub's words, though nobody opened a page: there are clients that look for them."""
 _BATCH_BYTES, _BATCH_OBJECTS, _LOOSE_OBJECTS = 32_000_000, 2_000, 16
 
 
@@ -149,7 +152,7 @@ def write_commit(repository: Repository, lines: IO[bytes], *, branch: str, autho
     head = branch_head(repository, branch)
     header, operations = read_commit(lines)
     if header.parent is not None and not head.id.decode().startswith(header.parent):
-        raise StaleParentError("A commit has happened since. Please refresh and try again.", commit=head.id.decode())
+        raise StaleParentError(_STALE, commit=head.id.decode())
     stage = Stage(repository, head, kind)
     for operation in operations:
         stage.apply(operation)
@@ -162,7 +165,7 @@ def branch_head(repository: Repository, branch: str) -> Commit:
     """Raises RevisionNotFoundError for a tag or a commit id: only a branch can be written to."""
     ref = branch_ref(branch)
     if repository.git.refs.read_ref(ref) is None:
-        raise RevisionNotFoundError(f"Invalid rev id: {branch} is not a branch")
+        raise RevisionNotFoundError(f"Invalid rev id: {ref.decode()}")
     return repository.commit(ref.decode())
 
 
@@ -188,7 +191,7 @@ def swap(repository: Repository, ref: Ref, expected: Commit, commit: Commit) -> 
         StaleParentError: if it is not.
     """
     if not repository.git.refs.set_if_equals(ref, expected.id, commit.id):
-        raise StaleParentError("A commit has happened since. Please refresh and try again.")
+        raise StaleParentError(_STALE)
 
 
 def first_commit(git: Repo, author: str) -> ObjectID:

@@ -69,6 +69,12 @@ class StaleParentError(RefusedError):
     status = 412
 
 
+class RefusedPathError(BadRequestError):
+    """A file that could not be kept, or would be dangerous to whoever downloads it, under this name."""
+
+    status = 422
+
+
 class TooLargeError(RefusedError, ValueError):
     """A body beyond what this endpoint reads into memory."""
 

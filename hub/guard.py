@@ -6,19 +6,21 @@ the `Host` must name this machine and this port, and an `Origin` must be the Hub
 
 from __future__ import annotations
 
+import secrets
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
 class LoopbackGuard:
-    """Refuses strangers, and routes by the address as it was sent.
+    """Refuses strangers, numbers the answers, and routes by the address as it was sent.
 
-    In `/tree/refs%2Fconvert%2Fparquet` the slashes belong to the revision.
+    In `/tree/refs%2Fconvert%2Fparquet` the slashes belong to the revision. The clients show the number with
+    an error.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -37,8 +39,15 @@ class LoopbackGuard:
         elif origin is not None and origin.casefold() not in {f"http://{host}" for host in hosts}:
             await _refuse(f"pages from {origin!r} may not use this Hub", scope, receive, send)
         else:
+            request_id = secrets.token_hex(8).encode()
+
+            async def send_numbered(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id)]
+                await send(message)
+
             raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
-            await self._app({**scope, "path": raw_path.decode("ascii", errors="replace")}, receive, send)
+            await self._app({**scope, "path": raw_path.decode("ascii", errors="replace")}, receive, send_numbered)
 
 
 async def _refuse(reason: str, scope: Scope, receive: Receive, send: Send) -> None:

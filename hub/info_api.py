@@ -6,6 +6,10 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
 from bonsai.hub.accounts import require_user
 from bonsai.hub.card import derived_tags, read_metadata
 from bonsai.hub.errors import BadRequestError, EntryNotFoundError, RefusedError
@@ -15,9 +19,6 @@ from bonsai.hub.read_api import describe_nodes, timestamp
 from bonsai.hub.repository import DEFAULT_BRANCH, Repository
 from bonsai.hub.storage import RepoSettings
 from bonsai.hub.visit import Hub, Visit, hub_of, kind_of, user_of, visit_of
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 _LIST_PAGE = 1000
 

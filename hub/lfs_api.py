@@ -13,15 +13,16 @@ import time
 from typing import Any
 from urllib.parse import urlencode
 
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
 from bonsai.hub.errors import BadRequestError, EntryNotFoundError, ForbiddenError, RepoNotFoundError
 from bonsai.hub.names import RepoName
 from bonsai.hub.objects import LfsStore, Pointer, check_oid
 from bonsai.hub.ranges import CHUNK, Body, send
 from bonsai.hub.storage import Storage
 from bonsai.hub.visit import Visit, hub_of, kind_of, read_json, visit_of
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 _SIGNATURE_SECONDS = 6 * 3600
 _BATCH_LIMIT = 1000
@@ -121,7 +122,8 @@ def _signed(request: Request, method: str) -> tuple[LfsStore, Pointer]:
     pointer = Pointer(oid=check_oid(parameters["oid"]), size=int(size))
     storage = hub_of(request).storage
     expected = _sign(storage, method, repo, pointer, int(expires))
-    if not hmac.compare_digest(expected.encode(), query.get("signature", "").encode(errors="replace")) or int(expires) < time.time():
+    given = query.get("signature", "").encode(errors="replace")
+    if not hmac.compare_digest(expected.encode(), given) or int(expires) < time.time():
         raise ForbiddenError("the address of the object is not signed here, or too old; ask for a new one")
     if not storage.exists(repo):
         raise RepoNotFoundError(f"Repository not found: {repo}")

@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bonsai.hub.errors import BadRequestError, RepoNotFoundError
 from dulwich.refs import Ref, check_ref_format
+
+from bonsai.hub.errors import BadRequestError, RefusedPathError, RepoNotFoundError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 _RESERVED_NAMESPACES = frozenset({"api", "datasets", "models", "spaces"})
@@ -95,17 +96,17 @@ def check_path(path: object) -> str:
     """Returns `path`, the place of a file in a repository, if it is safe on every machine that downloads it.
 
     Raises:
-        BadRequestError: for an absolute path, `..`, `.git`, control characters or backslashes.
+        RefusedPathError: for an absolute path, `..`, `.git`, control characters or backslashes.
     """
     if not isinstance(path, str) or not path or len(path.encode(errors="replace")) > 4096:
-        raise BadRequestError("a path in a repository is a text of 1 to 4096 bytes")
+        raise RefusedPathError("a path in a repository is a text of 1 to 4096 bytes")
     segments = path.split("/")
     if any(
         segment.casefold() in _REFUSED_SEGMENTS or len(segment.encode(errors="replace")) > 255 for segment in segments
     ):
-        raise BadRequestError(f"path {path!r} is refused; it must be relative, without '..', '.git' or empty parts")
+        raise RefusedPathError(f"path {path!r} is refused; it must be relative, without '..', '.git' or empty parts")
     if "\\" in path or any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in path):
-        raise BadRequestError(f"path {path!r} is refused; it holds a backslash or a control character")
+        raise RefusedPathError(f"path {path!r} is refused; it holds a backslash or a control character")
     return path
 
 

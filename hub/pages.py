@@ -7,9 +7,10 @@ from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
-from bonsai.hub.errors import BadRequestError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+
+from bonsai.hub.errors import BadRequestError
 
 _Item = TypeVar("_Item")
 

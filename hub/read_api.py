@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs
 
-from bonsai.hub.errors import BadRequestError, EntryNotFoundError
-from bonsai.hub.pages import flag_parameter, number_parameter, page_of, page_response
-from bonsai.hub.repository import Node, Repository, commit_message, commit_time
-from bonsai.hub.visit import Visit, read_body, read_json, visit_of
 from dulwich.objects import Commit
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+
+from bonsai.hub.errors import BadRequestError, EntryNotFoundError
+from bonsai.hub.pages import flag_parameter, number_parameter, page_of, page_response
+from bonsai.hub.repository import Node, Repository, commit_message, commit_time
+from bonsai.hub.visit import Visit, read_body, read_json, visit_of
 
 _TREE_PAGE, _EXPANDED_PAGE, _COMMITS_PAGE, _PATHS_LIMIT = 1000, 50, 50, 1000
 

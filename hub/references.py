@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
+from dulwich.objects import Commit, Tag
+
 from bonsai.hub.errors import ConflictError, ForbiddenError, RevisionNotFoundError
 from bonsai.hub.names import branch_ref, tag_ref
 from bonsai.hub.repository import DEFAULT_BRANCH, Repository
-from dulwich.objects import Commit, Tag
 
 
 def create_branch(repository: Repository, name: str, *, start: str | None) -> None:
@@ -19,16 +20,16 @@ def create_branch(repository: Repository, name: str, *, start: str | None) -> No
     ref, commit = branch_ref(name), repository.commit(start or DEFAULT_BRANCH)
     _refuse_overlap(repository, "heads", name)
     if not repository.git.refs.add_if_new(ref, commit.id):
-        raise ConflictError(f"Reference already exists: the branch '{name}'")
+        raise ConflictError(f"Reference {ref.decode()} already exists")
 
 
 def delete_branch(repository: Repository, name: str) -> None:
     """Raises ForbiddenError for main, RevisionNotFoundError if there is no such branch."""
     if name == DEFAULT_BRANCH:
-        raise ForbiddenError(f"Cannot delete the default branch '{DEFAULT_BRANCH}'")
+        raise ForbiddenError("Cannot delete refs/heads/main")
     ref = branch_ref(name)
     if repository.git.refs.read_ref(ref) is None:
-        raise RevisionNotFoundError(f"Reference does not exist: the branch '{name}'")
+        raise RevisionNotFoundError(f"Invalid rev id: {ref.decode()}")
     repository.git.refs.remove_if_equals(ref, None)
 
 
@@ -38,7 +39,7 @@ def create_tag(repository: Repository, name: str, *, revision: str, message: str
     Raises:
         ConflictError: if there is a tag of this name: a tag does not move.
     """
-    ref, commit = tag_ref(name), repository.commit(revision)
+    commit, ref = repository.commit(revision), tag_ref(name)
     _refuse_overlap(repository, "tags", name)
     target = commit.id
     if message:
@@ -52,14 +53,14 @@ def create_tag(repository: Repository, name: str, *, revision: str, message: str
         repository.git.object_store.add_object(tag)
         target = tag.id
     if not repository.git.refs.add_if_new(ref, target):
-        raise ConflictError(f"Reference already exists: the tag '{name}'")
+        raise ConflictError(f"Reference {ref.decode()} already exists")
 
 
 def delete_tag(repository: Repository, name: str) -> None:
     """Raises RevisionNotFoundError if there is no such tag."""
     ref = tag_ref(name)
     if repository.git.refs.read_ref(ref) is None:
-        raise RevisionNotFoundError(f"Reference does not exist: the tag '{name}'")
+        raise RevisionNotFoundError(f"Invalid rev id: {ref.decode()}")
     repository.git.refs.remove_if_equals(ref, None)
 
 

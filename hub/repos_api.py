@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
 from bonsai.hub.accounts import require_owner, require_user
 from bonsai.hub.card_check import check_card
 from bonsai.hub.errors import BadRequestError, ConflictError
 from bonsai.hub.names import RepoKind, RepoName
 from bonsai.hub.visit import Visit, base_url, hub_of, read_json, text_field, user_of, visit_of
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 
 async def create(request: Request) -> Response:
@@ -26,15 +27,17 @@ async def create(request: Request) -> Response:
     try:
         await run_in_threadpool(hub.storage.create, repo, author=user, private=private, sdk=sdk)
     except ConflictError as error:
-        return JSONResponse({**answer, "error": error.message}, status_code=error.status)
+        message = f"You already created this {repo.kind} repo: {repo.id}"
+        return JSONResponse({**answer, "error": message}, status_code=error.status)
     return JSONResponse(answer)
 
 
 async def delete(request: Request) -> Response:
     """Removes a repository and its large files."""
     user = require_user(user_of(request))
-    repo = _named(await read_json(request), user)
-    visit = Visit(hub=hub_of(request), user=user, repo=repo, revision="", path="", base_url="")
+    hub = hub_of(request)
+    repo = hub.storage.spelled(_named(await read_json(request), user))
+    visit = Visit(hub=hub, user=user, repo=repo, revision="", path="", base_url="")
 
     def remove() -> None:
         visit.require_owner()
@@ -50,6 +53,8 @@ async def move(request: Request) -> Response:
     body = await read_json(request)
     kind = RepoKind.parse(body.get("type"))
     source, target = (_full_name(kind, text_field(body, field)) for field in ("fromRepo", "toRepo"))
+
+    source = hub.storage.spelled(source)
 
     def rename() -> None:
         Visit(hub=hub, user=user, repo=source, revision="", path="", base_url="").require_owner()

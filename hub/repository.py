@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from bonsai.hub.errors import EntryNotFoundError, RevisionNotFoundError
-from bonsai.hub.objects import LfsStore, Pointer
 from dulwich.errors import NotTreeError
 from dulwich.objects import Blob, Commit, ObjectID, Tag, Tree
 from dulwich.refs import Ref, check_ref_format
 from dulwich.repo import Repo
+
+from bonsai.hub.errors import EntryNotFoundError, RevisionNotFoundError
+from bonsai.hub.objects import LfsStore, Pointer
 
 DEFAULT_BRANCH = "main"
 _HEX_DIGITS = frozenset("0123456789abcdef")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import mimetypes
 from urllib.parse import quote
 
-from bonsai.hub.errors import EntryNotFoundError
-from bonsai.hub.ranges import Body, send
-from bonsai.hub.visit import Visit, visit_of
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
+
+from bonsai.hub.errors import EntryNotFoundError
+from bonsai.hub.ranges import Body, send
+from bonsai.hub.visit import Visit, visit_of
 
 
 async def resolve(request: Request) -> Response:

@@ -39,6 +39,7 @@ def serve(root: Path, *, host: str, port: int, users: Mapping[str, str]) -> int:
         ServeError: if the address is not this machine's own or is taken.
     """
     import uvicorn
+
     from bonsai.hub.app import create_app
 
     try:

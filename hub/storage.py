@@ -21,13 +21,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dulwich.refs import HEADREF
+from dulwich.repo import Repo
+from filelock import FileLock, Timeout
+
 from bonsai.hub.commit import first_commit
 from bonsai.hub.errors import ConflictError, RepoNotFoundError
 from bonsai.hub.names import RepoKind, RepoName, branch_ref
 from bonsai.hub.repository import DEFAULT_BRANCH, BlobFacts, Repository
-from dulwich.refs import HEADREF
-from dulwich.repo import Repo
-from filelock import FileLock, Timeout
 
 _LOCK_WAIT_SECONDS = 120.0
 _LEFTOVER_SECONDS = 24 * 3600.0
@@ -86,6 +87,15 @@ class Storage:
             finally:
                 marker.unlink()
 
+    def spelled(self, repo: RepoName) -> RepoName:
+        """The name as its maker wrote it: on the Hub, upper and lower case are the same in addresses, not on disk."""
+        if not self.exists(repo):
+            wanted = (repo.namespace.casefold(), repo.name.casefold())
+            for other in self.list(repo.kind):
+                if (other.namespace.casefold(), other.name.casefold()) == wanted:
+                    return other
+        return repo
+
     def list(self, kind: RepoKind) -> Iterator[RepoName]:
         """All repositories of a kind, by name."""
         for path in sorted((self.root / "repos" / kind.plural).glob(f"*/*.git/{_SETTINGS_FILE}")):
@@ -123,9 +133,9 @@ class Storage:
 
     def move(self, source: RepoName, target: RepoName) -> None:
         """Raises ConflictError if the new name is taken."""
-        first, second = sorted((source, target), key=str)
-        if first == second:
-            raise ConflictError(f"{source} has that name already")
+        first, second = sorted((source, target), key=lambda repo: str(repo).casefold())
+        if str(first).casefold() == str(second).casefold():
+            raise ConflictError(f"A {target.kind} repository called {target.id} already exists")
         with self._lock(first), self._lock(second):
             self.settings(source)
             self._place(self._path(source), target)
@@ -147,8 +157,8 @@ class Storage:
         return self.root / "incoming"
 
     def _place(self, folder: Path, repo: RepoName) -> None:
-        if self.exists(repo):
-            raise ConflictError(f"You already created this {repo.kind} repo: {repo.id}")
+        if self.exists(self.spelled(repo)):
+            raise ConflictError(f"A {repo.kind} repository called {repo.id} already exists")
         self._path(repo).parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, self._path(repo))
 
@@ -160,7 +170,7 @@ class Storage:
 
     @contextmanager
     def _lock(self, repo: RepoName) -> Iterator[None]:
-        path = self.root / "locks" / f"{repo.kind}--{repo.namespace}--{repo.name}.lock"
+        path = self.root / "locks" / f"{repo.kind}--{repo.namespace}--{repo.name}.lock".casefold()
         try:
             with FileLock(path, timeout=_LOCK_WAIT_SECONDS, poll_interval=0.005):
                 yield

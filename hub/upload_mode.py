@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import PurePosixPath
 
-from bonsai.hub.errors import EntryNotFoundError
-from bonsai.hub.repository import Repository
 from dulwich.attrs import GitAttributes, compile_gitattributes_patterns, parse_git_attributes
 from dulwich.ignore import IgnoreFilter, read_ignore_patterns
 from dulwich.objects import Commit
+
+from bonsai.hub.errors import EntryNotFoundError
+from bonsai.hub.repository import Repository
 
 REGULAR_LIMIT = 10_000_000
 """Bytes. The Hub refuses larger files in git."""

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from starlette.requests import Request
+
 from bonsai.hub.accounts import Accounts, require_owner
 from bonsai.hub.errors import BadRequestError, RepoNotFoundError, TooLargeError
 from bonsai.hub.names import RepoKind, RepoName
 from bonsai.hub.repository import DEFAULT_BRANCH, Repository
 from bonsai.hub.storage import Storage
-from starlette.requests import Request
 
 JSON_LIMIT = 16_000_000
 """Bytes of a JSON body: 256 files of a preupload with their samples stay below 1 MB."""
@@ -91,11 +92,13 @@ def visit_of(request: Request) -> Visit:
     Raises:
         RefusedError: as the checks of names and tokens do.
     """
+    hub = hub_of(request)
     parameters = {key: unquote(value, errors="replace") for key, value in request.path_params.items()}
+    repo = RepoName(kind=kind_of(request), namespace=parameters["namespace"], name=parameters["name"])
     return Visit(
-        hub=hub_of(request),
+        hub=hub,
         user=user_of(request),
-        repo=RepoName(kind=kind_of(request), namespace=parameters["namespace"], name=parameters["name"]),
+        repo=hub.storage.spelled(repo),
         revision=parameters.get("revision", DEFAULT_BRANCH),
         path=parameters.get("path", "").strip("/"),
         base_url=base_url(request),

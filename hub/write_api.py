@@ -7,6 +7,11 @@ import binascii
 import tempfile
 from typing import IO, Any
 
+from dulwich.objects import Commit
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
 from bonsai.hub.accounts import require_user
 from bonsai.hub.commit import branch_head, make_commit, swap, write_commit
 from bonsai.hub.commit_request import Header
@@ -17,10 +22,6 @@ from bonsai.hub.references import create_branch, create_tag, delete_branch, dele
 from bonsai.hub.repository import Repository
 from bonsai.hub.upload_mode import UploadRules, upload_rules
 from bonsai.hub.visit import Visit, read_json, text_field, visit_of
-from dulwich.objects import Commit
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 COMMIT_LIMIT = 2_000_000_000
 """Bytes of one commit's body, which waits on disk while it arrives; large files travel outside of it."""

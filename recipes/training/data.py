@@ -43,9 +43,7 @@ def training_rows(recipe: Recipe, dataset: Path) -> TrainingRows:
     for name, rows in splits.items():
         if not len(rows):
             raise RecipeError(f"{recipe.repo_id}: its categories and languages select no {name} row; widen them")
-    return TrainingRows(
-        train=splits["train"], validation=splits["validation"], content_hash=content_hash(dataset)
-    )
+    return TrainingRows(train=splits["train"], validation=splits["validation"], content_hash=content_hash(dataset))
 
 
 def _select(recipe: Recipe, rows: datasets.Dataset) -> datasets.Dataset:

@@ -72,7 +72,8 @@ class Recipe:
         ):
             if not _PINNED.fullmatch(revision):
                 raise RecipeError(
-                    f"{self.repo_id}: {field} is {revision!r}, which moves; pin a commit id (40 hex digits) or a tag like v0.1"
+                    f"{self.repo_id}: {field} is {revision!r}, which moves; "
+                    "pin a commit id (40 hex digits) or a tag like v0.1"
                 )
         if not 1 <= self.r <= MAX_RANK:
             raise RecipeError(f"{self.repo_id}: r is {self.r}; write 1 to {MAX_RANK}, vLLM's default ceiling")

@@ -47,7 +47,9 @@ def release_adapter(api: HfApi, recipe: Recipe, adapter: Path, repo_id: str, *, 
     """
     record = read_record(adapter)
     if record.adapter_repo != repo_id:
-        raise ReleaseError(f"{adapter}: trained for {record.adapter_repo}, not for {repo_id}; train it in this namespace")
+        raise ReleaseError(
+            f"{adapter}: trained for {record.adapter_repo}, not for {repo_id}; train it in this namespace"
+        )
     dataset_commit = trained_dataset_commit(api, recipe, record)
     card = render(card_facts(recipe, record, dataset_commit))
     return push(

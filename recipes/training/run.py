@@ -85,14 +85,14 @@ def _run(
         peak_memory_gib=peak_memory_gib(),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         compute_dtype=str(compute_dtype()).removeprefix("torch."),
-        trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        trainable_parameters=sum(p.numel() for p in prepared.model.parameters() if p.requires_grad),
         versions=package_versions(),
         constraints_sha256=constraints_sha256(),
     )
 
 
 def _save(prepared: Prepared, base_model: str, recipe: Recipe, folder: Path) -> None:
-    model: Any = prepared.trainer.model
+    model: Any = prepared.model
     config = model.peft_config["default"]
     config.base_model_name_or_path = base_model  # a Hub id: vLLM and llama.cpp look the base up by it
     config.revision = recipe.base_model_revision

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import datasets
 import torch
+from bitsandbytes.nn import Linear4bit
 from huggingface_hub import HfApi
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PrinterCallback
@@ -21,6 +22,8 @@ class Prepared(NamedTuple):
     """A trainer ready to go, and what it was made of."""
 
     trainer: SFTTrainer
+    model: torch.nn.Module
+    """base and adapter"""
     tokenizer: Any
     base_model_commit: str
 
@@ -50,7 +53,7 @@ def prepare(recipe: Recipe, base_model: str, rows: TrainingRows, work: Path, *, 
         revision=recipe.base_model_revision,
         dtype=dtype,
         attn_implementation="sdpa",
-        quantization_config=BitsAndBytesConfig(
+        quantization_config=BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_4bit=True,
             bnb_4bit_quant_type=recipe.bnb_4bit_quant_type,
             bnb_4bit_use_double_quant=recipe.bnb_4bit_use_double_quant,
@@ -74,9 +77,11 @@ def prepare(recipe: Recipe, base_model: str, rows: TrainingRows, work: Path, *, 
         ),
     )
     trainer.remove_callback(PrinterCallback)
-    trained_in_float32(trainer.model)
+    adapted = cast(torch.nn.Module, trainer.model)
+    kept_differentiable(adapted)
+    trained_in_float32(adapted)
     tokenizer.chat_template = CHAT_TEMPLATE
-    return Prepared(trainer=trainer, tokenizer=tokenizer, base_model_commit=commit)
+    return Prepared(trainer=trainer, model=adapted, tokenizer=tokenizer, base_model_commit=commit)
 
 
 def sft_settings(recipe: Recipe, work: Path, max_steps: int | None) -> dict[str, Any]:
@@ -102,7 +107,7 @@ def sft_settings(recipe: Recipe, work: Path, max_steps: int | None) -> dict[str,
         "seed": recipe.seed,
         "data_seed": recipe.seed,
         "completion_only_loss": True,
-        "gradient_checkpointing": gpu,
+        "activation_checkpointing": gpu,
         "include_num_input_tokens_seen": "non_padding",
         "dataloader_pin_memory": gpu,
         "logging_steps": 1,
@@ -111,6 +116,17 @@ def sft_settings(recipe: Recipe, work: Path, max_steps: int | None) -> dict[str,
         "report_to": [],
         "disable_tqdm": True,
     }
+
+
+def kept_differentiable(model: torch.nn.Module) -> None:
+    """Keep bitsandbytes from repacking weights for CPU inference at the first evaluation.
+
+    On a CPU with AVX512-BF16, version 0.50 repacks each layer when it runs in eval mode; from then on its forward goes
+    through a kernel without a backward, and training silently learns nothing.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def trained_in_float32(model: torch.nn.Module) -> None:

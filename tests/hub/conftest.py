@@ -12,61 +12,16 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import disable_progress_bars
 
 from bonsai.hub.running import HubAddress, running_hub
-
-USERS = {"qeu": "hf_test_qeu", "guest": "hf_test_guest"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-    """Names in lower case."""
-    body: bytes
-
-    @property
-    def error(self) -> str:
-        return str(json.loads(self.body)["error"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class RawClient:
-    """HTTP without a client's good manners: paths go out exactly as given."""
-
-    hub: HubAddress
-
-    def __call__(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        headers: dict[str, str] | None = None,
-        token: str | None = USERS["qeu"],
-    ) -> Answer:
-        sent = {"Authorization": f"Bearer {token}"} if token else {}
-        sent |= headers or {}
-        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        address = urlsplit(self.hub.endpoint)
-        connection = HTTPConnection(address.hostname or "", address.port, timeout=30)
-        try:
-            connection.request(method, path, body=content, headers=sent)
-            response = connection.getresponse()
-            names = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(status=response.status, headers=names, body=response.read())
-        finally:
-            connection.close()
+from tests.hub.raw_client import USERS, RawClient
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -77,9 +77,13 @@ def test_one_commit_adds_large_and_small_files_and_deletes_others(api: HfApi, da
     assert created.oid == info.sha
     assert created.commit_url == f"{api.endpoint}/datasets/{dataset}/commit/{info.sha}"
     assert {"license:mit", "language:ja", "language:en", "size_categories:n<1K", "bonsai"} <= set(info.tags or [])
-    assert info.card_data and info.card_data.license == "mit"
+    assert info.card_data
+    assert info.card_data.license == "mit"
     sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or []}
-    assert {key: sizes[key] for key in ("data/train.parquet", "empty.txt")} == {"data/train.parquet": 25600, "empty.txt": 0}
+    assert {key: sizes[key] for key in ("data/train.parquet", "empty.txt")} == {
+        "data/train.parquet": 25600,
+        "empty.txt": 0,
+    }
     assert "old/a.txt" not in sizes
     newest = api.list_repo_commits(dataset, repo_type="dataset")[0]
     assert (newest.title, newest.message, newest.authors) == ("Version 2", "Larger.", ["qeu"])
@@ -131,3 +135,12 @@ def test_creating_twice_is_refused_unless_that_is_fine(api: HfApi, dataset: str)
         api.create_repo(dataset, repo_type="dataset")
     assert api.create_repo(dataset, repo_type="dataset", exist_ok=True).repo_id == dataset
     assert api.create_repo(dataset).repo_type == "model", "a model may have the name of a dataset"
+
+
+def test_upper_and_lower_case_are_the_same_in_an_address(api: HfApi, new_name: Callable[[], str]) -> None:
+    name = new_name() + "-Pine"
+    api.create_repo(name)
+    api.upload_file(path_or_fileobj=b"x", path_in_repo="a.txt", repo_id=name.lower())
+    assert api.model_info(name.upper().replace("QEU", "qeu")).id == name
+    with pytest.raises(OSError, match="already created this model repo"):
+        api.create_repo(name.lower())

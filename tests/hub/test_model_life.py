@@ -50,7 +50,9 @@ def test_a_model_and_its_adapter_are_pushed_and_loaded_back(
     assert result == {"ids": [[1, 3]], "same adapter": True, "same base": True}
     files = {file.path: file.lfs for file in api.list_repo_tree(adapter)}
     assert files["adapter_model.safetensors"]
+    card = f"---\nlibrary_name: peft\nbase_model: {model}\nbase_model_relation: adapter\n---\n"
+    api.upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", repo_id=adapter)
     info = api.model_info(adapter)
     assert (info.library_name, info.card_data and info.card_data.base_model) == ("peft", model)
-    assert f"base_model:{model}" in (info.tags or [])
+    assert {f"base_model:{model}", f"base_model:adapter:{model}"} <= set(info.tags or [])
     assert [found.id for found in api.list_models(filter=f"base_model:{model}")] == [adapter]

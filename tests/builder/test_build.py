@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+import yaml
+
+from bonsai.builder.bonsai import CONFIGS, FEATURES, Bonsai
+from bonsai.builder.build import build, content_hash, parquet_name
+from bonsai.builder.reader import default_records, read_groups
+from bonsai.builder.rows import rows_of
+from bonsai.builder.schema import CATEGORIES, RecordError
+from bonsai.builder.splits import SPLITS, split_of
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("build") / "dataset"
+    build(default_records(), out, "qeu/bonsai")
+    return out
+
+
+def test_the_same_records_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
+    build(default_records(), tmp_path / "again", "qeu/bonsai")
+    first = {p.relative_to(built): p.read_bytes() for p in built.rglob("*") if p.is_file()}
+    again = {p.relative_to(tmp_path / "again"): p.read_bytes() for p in (tmp_path / "again").rglob("*") if p.is_file()}
+    assert first == again
+    assert content_hash(built) == content_hash(tmp_path / "again")
+
+
+def test_every_config_and_split_holds_its_rows(built: Path) -> None:
+    rows = [row for located in read_groups(default_records()) for row in rows_of(located.group)]
+    for config in CONFIGS:
+        ids = set()
+        for split in SPLITS:
+            part = datasets.Dataset.from_parquet(str(built / parquet_name(config, split)))
+            ids |= set(part["id"])
+        if config in ("ja", "en", "zh"):
+            assert ids == {row["id"] for row in rows if row["language"] == config}
+        elif config == "translation":
+            assert ids == {row["id"] for row in rows if row["category"] == "translation"}
+        else:
+            assert ids == {row["id"] for row in rows}
+
+
+def test_the_builder_class_alone_gives_the_same_rows(built: Path, tmp_path: Path) -> None:
+    builder = Bonsai(config_name="ja", cache_dir=str(tmp_path))
+    builder.download_and_prepare()
+    train = builder.as_dataset(split="train")
+    assert train.features == FEATURES
+    assert train.to_list() == datasets.Dataset.from_parquet(str(built / parquet_name("ja", "train"))).to_list()
+
+
+def test_parallel_texts_and_chains_never_straddle_a_split() -> None:
+    chains: dict[str, set[str]] = {}
+    for located in read_groups(default_records()):
+        chain = getattr(located.group, "chain", None)
+        if chain is not None:
+            chains.setdefault(chain.id, set()).add(split_of(located.group))
+    assert chains
+    assert all(len(splits) == 1 for splits in chains.values())
+
+
+def test_each_category_is_cut_near_eighty_ten_ten() -> None:
+    groups = [located.group for located in read_groups(default_records())]
+    for category in CATEGORIES:
+        mine = [split_of(group) for group in groups if group.category == category]
+        assert 0.70 <= mine.count("train") / len(mine) <= 0.92, category
+        assert mine.count("validation"), category
+        assert mine.count("test"), category
+
+
+def test_the_card_states_what_the_hub_reads(built: Path) -> None:
+    card = (built / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front["license"] == "mit"
+    assert front["language"] == ["ja", "en", "zh"]
+    assert [c["config_name"] for c in front["configs"] if c.get("default")] == ["default"]
+    assert {c["config_name"] for c in front["configs"]} == {i["config_name"] for i in front["dataset_info"]}
+    assert 'load_dataset("qeu/bonsai", "ja")' in card
+    for category in CATEGORIES:
+        assert f"### {category}" in card
+
+
+def test_a_fault_leaves_the_previous_build_untouched(tmp_path: Path) -> None:
+    out = tmp_path / "dataset"
+    build(default_records(), out, "qeu/bonsai")
+    before = content_hash(out)
+    records = tmp_path / "records"
+    records.mkdir()
+    (records / "open_qa.jsonl").write_text("{\n")
+    with pytest.raises(RecordError):
+        build(records, out, "qeu/bonsai")
+    assert content_hash(out) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dataset", "records"]
+
+
+def test_building_needs_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['bonsai', 'build', '--out', sys.argv[1]]\n"
+        "from bonsai.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert not {'torch', 'transformers', 'trl', 'peft'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "dataset" / "README.md").is_file()

@@ -1,0 +1,155 @@
+"""From the build to strangers who load it: the commands themselves, against a Hub that stands for the real one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, hf_hub_download
+
+from bonsai.hub.running import HubAddress
+from tests.conftest import Run
+
+
+@pytest.fixture(scope="module")
+def workplace(
+    dataset: Path, far_hub: HubAddress, tiny_base: str, bonsai: Run, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A working directory with the dataset built and the recipe `tiny` trained."""
+    place = tmp_path_factory.mktemp("place")
+    shutil.copytree(dataset, place / "out" / "dataset")
+    bonsai("train", "tiny", cwd=place, **far_hub.environment())
+    return place
+
+
+@pytest.fixture(scope="module")
+def published(workplace: Path, far_hub: HubAddress, bonsai: Run) -> str:
+    """What `bonsai publish` said."""
+    return bonsai("publish", cwd=workplace, **far_hub.environment()).stdout
+
+
+def test_training_keeps_its_record_its_losses_and_a_picture(workplace: Path) -> None:
+    adapter = workplace / "out" / "adapters" / "tiny"
+    record = json.loads((adapter / "training" / "run.json").read_text())
+    assert len(record["losses"]) == 12
+    assert record["validation_loss_after"] < record["validation_loss_before"]
+    assert len((adapter / "training" / "loss.csv").read_text().splitlines()) == 13
+    assert (adapter / "training" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("qeu/tiny-llama", "v1.0")
+
+
+def test_training_twice_with_one_seed_gives_the_same_bytes(
+    workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(workplace / "out" / "dataset", tmp_path / "out" / "dataset")
+    bonsai("train", "tiny", cwd=tmp_path, **far_hub.environment())
+    name = "out/adapters/tiny/adapter_model.safetensors"
+    assert (workplace / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_publishing_says_where_and_runs_the_cards_snippet(published: str, far_hub: HubAddress) -> None:
+    assert f"publishing dataset, tiny to the Hub ({far_hub.endpoint})" in published
+    assert 'load_dataset("qeu/bonsai")' in published
+    assert "the card's snippet loaded qeu/bonsai-tiny" in published
+
+
+def test_publishing_again_makes_no_commit(published: str, workplace: Path, far_hub: HubAddress, bonsai: Run) -> None:
+    api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)
+    before = [api.repo_info("qeu/bonsai", repo_type="dataset").sha, api.repo_info("qeu/bonsai-tiny").sha]
+    again = bonsai("publish", cwd=workplace, **far_hub.environment()).stdout
+    assert again.count("unchanged, no commit made") == 2
+    assert [api.repo_info("qeu/bonsai", repo_type="dataset").sha, api.repo_info("qeu/bonsai-tiny").sha] == before
+
+
+def test_a_release_is_one_commit_and_a_tag_on_it(published: str, far_hub: HubAddress) -> None:
+    api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)
+    for repo_id, repo_type in (("qeu/bonsai", "dataset"), ("qeu/bonsai-tiny", "model")):
+        titles = [c.title for c in api.list_repo_commits(repo_id, repo_type=repo_type)]
+        assert len(titles) == 2, titles  # the Hub's own first commit, and ours
+        (tag,) = api.list_repo_refs(repo_id, repo_type=repo_type).tags
+        assert tag.target_commit == api.repo_info(repo_id, repo_type=repo_type).sha
+
+
+def test_the_card_names_the_dataset_commit_and_has_no_placeholder(
+    published: str, far_hub: HubAddress, tmp_path: Path
+) -> None:
+    api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)
+    card = Path(
+        hf_hub_download("qeu/bonsai-tiny", "README.md", endpoint=far_hub.endpoint, cache_dir=tmp_path)
+    ).read_text(encoding="utf-8")
+    assert str(api.repo_info("qeu/bonsai", repo_type="dataset").sha) in card
+    assert str(api.repo_info("qeu/tiny-llama").sha) in card
+    assert "More Information Needed" not in card
+    assert "{{" not in card
+    assert far_hub.token not in card
+
+
+def test_a_published_version_is_not_overwritten(
+    published: str, workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(workplace / "out", tmp_path / "out")
+    card = tmp_path / "out" / "dataset" / "README.md"
+    card.write_text(card.read_text(encoding="utf-8") + "\nchanged\n", encoding="utf-8")
+    api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)
+    before = api.repo_info("qeu/bonsai", repo_type="dataset").sha
+    done = bonsai("publish", "dataset", cwd=tmp_path, check=False, **far_hub.environment())
+    assert done.returncode == 1
+    assert "qeu/bonsai: v0.1.0 is already published with other content; raise the version" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert api.repo_info("qeu/bonsai", repo_type="dataset").sha == before
+
+
+def test_an_adapter_of_other_records_is_refused(
+    published: str, workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(workplace / "out", tmp_path / "out")
+    path = tmp_path / "out" / "adapters" / "tiny" / "training" / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "dataset_content_hash": "0" * 64}))
+    done = bonsai("publish", "tiny", cwd=tmp_path, check=False, **far_hub.environment())
+    assert done.returncode == 1
+    assert "was trained on other records than qeu/bonsai v0.1.0 holds; run `nox -s train -- tiny` again" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"HF_TOKEN": "wrong"}, "the Hub refused the token"),
+        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "http://127.0.0.1:9 cannot be reached"),
+        ({"BONSAI_NAMESPACE": "a/b"}, "give the user or organisation alone"),
+        ({"BONSAI_NAMESPACE": "stranger"}, "built for another repo than stranger/bonsai"),
+    ],
+)
+def test_trouble_with_the_hub_is_a_sentence(
+    changed: dict[str, str], told: str, published: str, workplace: Path, far_hub: HubAddress, bonsai: Run
+) -> None:
+    done = bonsai("publish", "dataset", cwd=workplace, check=False, **{**far_hub.environment(), **changed})
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_token_everything_goes_to_the_hub_of_this_machine(
+    workplace: Path, bonsai: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(workplace / "out" / "dataset", tmp_path / "out" / "dataset")
+    done = bonsai("publish", cwd=tmp_path)
+    assert "publishing dataset to the local Hub on this machine" in done.stdout
+    assert "nox -s hub" in done.stdout
+
+
+def test_a_recipe_that_needs_a_gpu_says_so(workplace: Path, bonsai: Run) -> None:
+    done = bonsai("train", "nothing_of_the_kind", cwd=workplace, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no recipe is called 'nothing_of_the_kind'" in done.stderr
+
+
+def test_training_without_a_build_says_what_to_run(
+    bonsai: Run, far_hub: HubAddress, tiny_base: str, tmp_path: Path
+) -> None:
+    done = bonsai("train", "tiny", cwd=tmp_path, check=False, **far_hub.environment())
+    assert done.returncode == 1
+    assert "no dataset is built here; run `nox -s build` first" in done.stderr
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.safetensors"))
