@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import datasets
 
 from bonsai.builder.messages import conversation
+from bonsai.builder.probes import Probe, default_probes, read_probes
 from bonsai.builder.reader import Located, default_records, read_groups
 from bonsai.builder.rows import Row, rows_of
 from bonsai.builder.schema import CATEGORIES, LANGUAGES
@@ -19,6 +20,9 @@ from bonsai.builder.splits import SPLITS, Split, split_of
 
 VERSION = datasets.Version("0.1.0")
 """Raised by hand when published records change; the tag on the Hub is ``v`` and this."""
+
+RELEASED = "2026-11-21"
+"""The day of this version; changes with it."""
 
 DESCRIPTION = (
     "BONSAI (盆栽): a tiny, hand-tended Japanese/English instruction dataset, with some Chinese, in seven categories, "
@@ -61,6 +65,24 @@ MESSAGES_FEATURES = datasets.Features(
     }
 )
 
+PROBE_FEATURES = datasets.Features(
+    {
+        "id": _TEXT,
+        "kind": _TEXT,
+        "language": _TEXT,
+        "answer_language": _TEXT,
+        "instruction": _TEXT,
+        "input": _TEXT,
+        "reference": _TEXT,
+        "accepted": datasets.List(_TEXT),
+        "post": _TEXT,
+        "note": _TEXT,
+    }
+)
+"""The columns of the config ``probes``."""
+
+_FEATURES_OF = {"messages": MESSAGES_FEATURES, "probes": PROBE_FEATURES}
+
 CONFIGS: dict[str, str] = {
     "default": "every row",
     "ja": "the rows whose answer is Japanese",
@@ -68,6 +90,7 @@ CONFIGS: dict[str, str] = {
     "zh": "the rows whose answer is Chinese",
     "translation": "the translation rows, one a direction",
     "messages": "every row as a conversation, for trainers",
+    "probes": "fixed questions asked after every training; never trained on",
 }
 
 
@@ -92,14 +115,21 @@ class Bonsai(datasets.GeneratorBasedBuilder):  # type: ignore[misc]  # datasets 
         super().__init__(*args, **kwargs)
 
     def _info(self) -> datasets.DatasetInfo:
-        features = MESSAGES_FEATURES if self.config.name == "messages" else FEATURES
+        features = _FEATURES_OF.get(self.config.name, FEATURES)
         return datasets.DatasetInfo(description=DESCRIPTION, features=features, license="mit", version=VERSION)
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
+        if self.config.name == "probes":
+            probes = read_probes(default_probes())
+            return [datasets.SplitGenerator(name="test", gen_kwargs={"groups": (), "split": "test", "probes": probes})]
         groups = self._groups if self._groups is not None else read_groups(self._records or default_records())
         return [datasets.SplitGenerator(name=split, gen_kwargs={"groups": groups, "split": split}) for split in SPLITS]
 
-    def _generate_examples(self, groups: Sequence[Located], split: Split) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(
+        self, groups: Sequence[Located], split: Split, probes: Sequence[Probe] = ()
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        for probe in probes:
+            yield probe.id, probe.model_dump(mode="json")
         for located in groups:
             if split_of(located.group) != split:
                 continue

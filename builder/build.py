@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import datasets
-from datasets.info import DatasetInfosDict
-from datasets.utils.metadata import MetadataConfigs
-from huggingface_hub import DatasetCardData
+from datasets.exceptions import DatasetGenerationError
 
 from bonsai.builder.bonsai import CONFIGS, VERSION, Bonsai
+from bonsai.builder.description import croissant_json, describe
 from bonsai.builder.folder import replaced_folder
 from bonsai.builder.reader import Located, read_groups
-from bonsai.builder.rows import Row, rows_of
-from bonsai.builder.schema import CATEGORIES, LANGUAGES, Language
-from bonsai.builder.splits import SPLITS
-from bonsai.dataset_card.card import ConfigFacts, DatasetFacts, ExampleFacts, render
+from bonsai.dataset_card.card import DatasetFacts, render
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +46,8 @@ def build(records: Path, out: Path, repo_id: str, *, on_step: Callable[[str], No
         for config in CONFIGS:
             on_step(config)
             infos[config] = _write_config(config, groups, Path(cache), fresh)
-        facts = _facts(groups, infos, repo_id)
+        facts = describe(groups, infos, repo_id)
+        (fresh / "croissant.json").write_text(croissant_json(infos, repo_id), encoding="utf-8")
         (fresh / "README.md").write_text(render(facts), encoding="utf-8")
     return Built(path=out, facts=facts)
 
@@ -72,7 +67,10 @@ def parquet_name(config: str, split: str) -> str:
 
 def _write_config(config: str, groups: Sequence[Located], cache: Path, fresh: Path) -> datasets.DatasetInfo:
     builder = Bonsai(config_name=config, groups=groups, cache_dir=str(cache))
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+    except DatasetGenerationError as error:
+        raise _from_the_machine(error) or error from error
     sizes = 0
     for split, rows in builder.as_dataset().items():
         path = fresh / parquet_name(config, split)
@@ -90,61 +88,10 @@ def _write_config(config: str, groups: Sequence[Located], cache: Path, fresh: Pa
     )
 
 
-def _facts(groups: Sequence[Located], infos: dict[str, datasets.DatasetInfo], repo_id: str) -> DatasetFacts:
-    rows = [row for located in groups for row in rows_of(located.group)]
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        counts[row["category"]][row["language"]] += 1
-    return DatasetFacts(
-        repo_id=repo_id,
-        version=str(VERSION),
-        groups=len(groups),
-        rows=len(rows),
-        improved_reasoning=sum(
-            any(o.reasoning is not None for o in located.group.original.values()) for located in groups
-        ),
-        languages=list(LANGUAGES),
-        configs=[
-            ConfigFacts(name=name, description=CONFIGS[name], rows={s: info.splits[s].num_examples for s in SPLITS})
-            for name, info in infos.items()
-        ],
-        category_language={category: dict(counts[category]) for category in CATEGORIES if category in counts},
-        examples=_examples(rows),
-        generators=dict(Counter(located.group.generator for located in groups)),
-        metadata=_metadata(infos),
-    )
-
-
-def _examples(rows: Sequence[Row]) -> list[ExampleFacts]:
-    """The first row of each category, Japanese and English in turn."""
-    shown = []
-    for number, category in enumerate(CATEGORIES):
-        wanted = (Language.JA, Language.EN)[number % 2]
-        row = next((r for r in rows if r["category"] == category and r["language"] == wanted), None)
-        if row is not None:
-            shown.append(
-                ExampleFacts(
-                    category=category,
-                    instruction=row["instruction"],
-                    input=row["input"],
-                    reasoning=row["reasoning"],
-                    output=row["output"],
-                )
-            )
-    return shown
-
-
-def _metadata(infos: dict[str, datasets.DatasetInfo]) -> dict[str, Any]:
-    card = DatasetCardData()
-    DatasetInfosDict(infos).to_dataset_card_data(card)
-    MetadataConfigs(
-        {
-            config: {
-                "data_files": [{"split": split, "path": f"{config}/{split}-*"} for split in SPLITS],
-                **({"default": True} if config == "default" else {}),
-            }
-            for config in infos
-        }
-    ).to_dataset_card_data(card)
-    data: dict[str, Any] = card.to_dict()  # type: ignore[no-untyped-call]
-    return {key: data[key] for key in ("configs", "dataset_info")}
+def _from_the_machine(error: BaseException | None) -> OSError | None:
+    """The full disk or the missing permission behind an error of `datasets`, if that is what it was."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -6,7 +6,15 @@ import hashlib
 from collections.abc import Iterator
 from typing import TypedDict
 
-from bonsai.builder.schema import TRANSLATION_DIRECTIONS, Language, TextGroup, TranslationGroup, TranslationText
+from bonsai.builder.derived import derived_pair
+from bonsai.builder.schema import (
+    TRANSLATION_DIRECTIONS,
+    Category,
+    Language,
+    TextGroup,
+    TranslationGroup,
+    TranslationText,
+)
 
 TRANSLATION_INSTRUCTIONS: dict[tuple[Language, Language], dict[Language, tuple[str, ...]]] = {
     (Language.JA, Language.EN): {
@@ -45,6 +53,10 @@ TRANSLATION_INSTRUCTIONS: dict[tuple[Language, Language], dict[Language, tuple[s
 """Wordings by direction and by the language of the person who asks; an adapter meets both askers."""
 
 
+DERIVED = "derived from"
+"""how the ``source`` of a derived row begins"""
+
+
 class Row(TypedDict):
     """One row; the columns of every config but ``messages``."""
 
@@ -72,9 +84,10 @@ class Row(TypedDict):
 
 
 def rows_of(group: TextGroup | TranslationGroup) -> Iterator[Row]:
-    """The rows of one group, in the order ja, en, zh (translations: in the order of their directions)."""
+    """The rows of one group, in the order ja, en, zh, derived (translations: in the order of their directions)."""
     if isinstance(group, TextGroup):
         yield from _language_rows(group)
+        yield from _derived_rows(group)
     else:
         yield from _direction_rows(group)
 
@@ -102,6 +115,35 @@ def _language_rows(group: TextGroup) -> Iterator[Row]:
             licence=group.licence,
             generator=group.generator,
         )
+
+
+def _derived_rows(group: TextGroup) -> Iterator[Row]:
+    pair = derived_pair(group)
+    if pair is None:
+        return
+    source, target, field = pair
+    texts = group.texts()
+    row_id = f"{group.id}-{source}2{target}"
+    yield Row(
+        id=row_id,
+        group_id=group.id,
+        category=Category.TRANSLATION.value,
+        language=target.value,
+        source_language=source.value,
+        topic=group.topic,
+        instruction=translation_instruction(row_id, source, target),
+        input=getattr(texts[source], field),
+        reasoning="",
+        reasoning_original=None,
+        input_original=None,
+        output=getattr(texts[target], field),
+        chain=None,
+        step=None,
+        skills=[],
+        source=f"{DERIVED} {group.id}",
+        licence=group.licence,
+        generator=group.generator,
+    )
 
 
 def _direction_rows(group: TranslationGroup) -> Iterator[Row]:

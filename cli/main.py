@@ -115,6 +115,12 @@ def main() -> None:
         _stop(f"{error}\n\n{told}")
     except (BonsaiError, HubError) as error:
         _stop(str(error))
+    except _unreachable() as error:
+        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+        _stop(
+            f"{endpoint} cannot be reached ({error}); what was not told as released is as it was: "
+            "check the network and run the same command again"
+        )
     except OSError as error:
         _stop(_told(error))
     except SystemExit as end:
@@ -124,6 +130,13 @@ def main() -> None:
                 code=INTERRUPTED,
             )
         raise
+
+
+def _unreachable() -> type[Exception]:
+    """What the Hub's client raises without a network; asked for only when something was raised."""
+    import httpx2
+
+    return httpx2.RequestError
 
 
 def _told(error: OSError) -> str:

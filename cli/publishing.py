@@ -41,20 +41,13 @@ def publish(what: Sequence[str], *, out: Path, console: Console) -> None:
         os.environ.update({**destination.environment, "HF_HOME": str((out / "cache").resolve())})
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
         console.print(f"publishing {', '.join(wanted)} to [bold]{destination}[/]")
-        import httpx2
         from huggingface_hub import HfApi
 
         api = HfApi(endpoint=destination.endpoint, token=destination.token)
-        try:
-            if DATASET in wanted:
-                _dataset(api, destination, out, console)
-            for name, recipe in recipes.items():
-                _adapter(api, destination, name, recipe, out, console)
-        except httpx2.RequestError as error:
-            raise BonsaiError(
-                f"{destination.endpoint} cannot be reached ({error}); what was not yet told as released is as it was, "
-                "so check the network and run the same command again"
-            ) from error
+        if DATASET in wanted:
+            _dataset(api, destination, out, console)
+        for name, recipe in recipes.items():
+            _adapter(api, destination, name, recipe, out, console)
         _what_next(destination, wanted, recipes, console)
 
 

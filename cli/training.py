@@ -62,6 +62,7 @@ def _train(name: str, recipe: Recipe, out: Path, max_steps: int | None, console:
     console.print(
         f"{name}: loss {first.loss:.3f} -> {last.loss:.3f} in {last.step} steps, {last.tokens:,} tokens, "
         f"{record.seconds:.0f} s; "
-        f"validation {record.validation_loss_before:.3f} -> {record.validation_loss_after:.3f}; peak {record.peak_memory_gib:.1f} GiB"
+        f"validation {record.validation_loss_before:.3f} -> {record.validation_loss_after:.3f}; "
+        f"peak {record.peak_memory_gib:.1f} GiB"
     )
     console.print(f"adapter -> [bold]{folder}[/] (loss: {folder}/training/loss.csv, loss.png)")

@@ -76,7 +76,9 @@ def _routes() -> Iterator[BaseRoute]:
         yield Route(f"{repo}.git/lfs/{{oid}}", lfs_api.download)
         # A name without a namespace is one of the Hub's old canonical ones, such as `gpt2`: none of them is here.
         yield Route(f"/api/{kind.plural}/{{name}}", _no_namespace)
-        yield Route(f"/api/{kind.plural}/{{name}}/revision/{{revision}}", _no_namespace)
+        for resource in ("commit", "commits", "paths-info", "preupload", "revision", "tree"):
+            address = f"/api/{kind.plural}/{{name}}/{resource}/{{rest:path}}"
+            yield Route(address, _no_namespace, methods=["GET", "POST"])
         yield Route(f"/{kind.url_prefix}{{name}}/resolve/{{revision}}/{{path:path}}", _no_namespace)
 
 

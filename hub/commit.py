@@ -67,11 +67,13 @@ class Stage:
                 if self._repository.facts(node).pointer:
                     self._large.append(path)
             case Delete(path=path, is_folder=is_folder):
-                doomed = [name for name in self._files if name.startswith(f"{path}/")] if is_folder else [path]
-                if not doomed or (not is_folder and path not in self._files):
+                if not is_folder and self._files.pop(path, None):
+                    return
+                inside = [name for name in self._files if name.startswith(f"{path}/")]
+                if not inside:
                     what = "folder" if is_folder else "file"
                     raise EntryNotFoundError(f"A {what} with this name doesn't exist: {path}")
-                for name in doomed:
+                for name in inside:
                     del self._files[name]
 
     def tree(self) -> ObjectID:

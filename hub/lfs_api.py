@@ -126,7 +126,7 @@ def _signed(request: Request, method: str) -> tuple[LfsStore, Pointer]:
     if not hmac.compare_digest(expected.encode(), given) or int(expires) < time.time():
         raise ForbiddenError("the address of the object is not signed here, or too old; ask for a new one")
     if not storage.exists(repo):
-        raise RepoNotFoundError(f"Repository not found: {repo}")
+        raise RepoNotFoundError("Repository not found")
     with storage.open(repo) as repository:
         return repository.lfs, pointer
 

@@ -67,7 +67,7 @@ class Storage:
         try:
             return RepoSettings(**json.loads((self._path(repo) / _SETTINGS_FILE).read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
-            raise RepoNotFoundError(f"Repository not found: {repo}") from None
+            raise RepoNotFoundError("Repository not found") from None
 
     def open(self, repo: RepoName) -> Repository:
         """A repository to read from; readers never wait for a writer."""
@@ -107,6 +107,7 @@ class Storage:
         Raises:
             ConflictError: if it exists.
         """
+        self._refuse_taken(repo)
         unfinished = self._incoming()
         unfinished.mkdir()
         with Repo.init_bare(unfinished) as git:
@@ -114,8 +115,12 @@ class Storage:
             git.refs[branch_ref(DEFAULT_BRANCH)] = first_commit(git, author)
         created = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         _write_settings(unfinished, RepoSettings(created=created, private=private, sdk=sdk))
-        with self._lock(repo):
-            self._place(unfinished, repo)
+        try:
+            with self._lock(repo):
+                self._place(unfinished, repo)
+        except ConflictError:
+            shutil.rmtree(unfinished)
+            raise
 
     def change(self, repo: RepoName, *, private: bool) -> None:
         """Makes a repository private or public."""
@@ -156,9 +161,12 @@ class Storage:
         """A folder for what is too large to be held in memory, on the same disk as the repositories."""
         return self.root / "incoming"
 
-    def _place(self, folder: Path, repo: RepoName) -> None:
+    def _refuse_taken(self, repo: RepoName) -> None:
         if self.exists(self.spelled(repo)):
             raise ConflictError(f"A {repo.kind} repository called {repo.id} already exists")
+
+    def _place(self, folder: Path, repo: RepoName) -> None:
+        self._refuse_taken(repo)
         self._path(repo).parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, self._path(repo))
 
@@ -188,9 +196,12 @@ class Storage:
 
 def _remove_stale_git_locks(repository: Path) -> None:
     """Git's own lock files outlive their process; whoever holds the repository's lock knows that they are nobody's."""
-    for folder in ("refs", "objects"):
-        for path in (repository / folder).rglob("*.lock"):
-            path.unlink()
+    for path in (
+        *repository.glob("*.lock"),
+        *(repository / "refs").rglob("*.lock"),
+        *repository.glob("objects/*/*.lock"),
+    ):
+        path.unlink()
 
 
 def _write_settings(repository: Path, settings: RepoSettings) -> None:

@@ -72,7 +72,7 @@ class Visit:
 
     def _check_visible(self) -> None:
         if self.hub.storage.settings(self.repo).private and self.user != self.repo.namespace:
-            raise RepoNotFoundError(f"Repository not found: {self.repo}")
+            raise RepoNotFoundError("Repository not found")
 
 
 def hub_of(request: Request) -> Hub:

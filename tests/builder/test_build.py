@@ -33,7 +33,8 @@ def test_the_same_records_give_the_same_bytes(built: Path, tmp_path: Path) -> No
 
 def test_every_config_and_split_holds_its_rows(built: Path) -> None:
     rows = [row for located in read_groups(default_records()) for row in rows_of(located.group)]
-    for config in CONFIGS:
+    assert "probes" in CONFIGS
+    for config in set(CONFIGS) - {"probes"}:
         ids = set()
         for split in SPLITS:
             part = datasets.Dataset.from_parquet(str(built / parquet_name(config, split)))
@@ -110,3 +111,16 @@ def test_building_needs_no_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "dataset" / "README.md").is_file()
+
+
+def test_the_probes_are_a_config_of_their_own(built: Path) -> None:
+    probes = datasets.Dataset.from_parquet(str(built / parquet_name("probes", "test")))
+    assert len(probes) >= 60
+    assert {"highest_mountain", "capital", "multi_step", "qtq_opening", "radioactivity"} <= set(probes["kind"])
+
+
+def test_derived_rows_are_translations_and_at_most_a_quarter() -> None:
+    rows = [row for located in read_groups(default_records()) for row in rows_of(located.group)]
+    derived = [row for row in rows if row["source"].startswith("derived from")]
+    assert {row["category"] for row in derived} == {"translation"}
+    assert 0 < len(derived) <= len(rows) / 4

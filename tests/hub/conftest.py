@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from huggingface_hub import HfApi, constants
-from huggingface_hub.utils import disable_progress_bars
 
 from bonsai.hub.running import HubAddress, running_hub
 from tests.hub.raw_client import USERS, RawClient
@@ -35,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _plain_uploads() -> None:
     """What HF_HUB_DISABLE_XET=1 does, for a client that another test may have imported already."""
     constants.HF_HUB_DISABLE_XET = True
-    disable_progress_bars()
+    constants.HF_HUB_DISABLE_PROGRESS_BARS = True
 
 
 @pytest.fixture(scope="session")

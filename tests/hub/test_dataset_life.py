@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
 
 CARD = """\
 ---
@@ -53,7 +54,7 @@ def test_a_pushed_dataset_loads_by_config_split_revision_and_as_a_stream(
         "stream": [bonsai],
     }
     files = api.list_repo_tree(dataset, repo_type="dataset", recursive=True, path_in_repo="data")
-    assert all(file.lfs for file in files), "Parquet belongs into the large-file store"
+    assert all(isinstance(file, RepoFile) and file.lfs for file in files), "Parquet belongs into the large-file store"
 
 
 def test_one_commit_adds_large_and_small_files_and_deletes_others(api: HfApi, dataset: str, tmp_path: Path) -> None:

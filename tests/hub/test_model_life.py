@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import HfApi
+from huggingface_hub.hf_api import RepoFile
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -48,7 +49,7 @@ def test_a_model_and_its_adapter_are_pushed_and_loaded_back(
         adapter=adapter,
     )
     assert result == {"ids": [[1, 3]], "same adapter": True, "same base": True}
-    files = {file.path: file.lfs for file in api.list_repo_tree(adapter)}
+    files = {file.path: file.lfs for file in api.list_repo_tree(adapter) if isinstance(file, RepoFile)}
     assert files["adapter_model.safetensors"]
     card = f"---\nlibrary_name: peft\nbase_model: {model}\nbase_model_relation: adapter\n---\n"
     api.upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", repo_id=adapter)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
 
 from tests.hub.raw_client import RawClient
 
@@ -87,7 +88,10 @@ def test_nobody_writes_into_the_namespace_of_another(guest: HfApi, anonymous: Hf
 def test_knowing_a_hash_does_not_give_access_to_the_file(
     ask: RawClient, api: HfApi, private: str, guest: HfApi
 ) -> None:
-    oid = api.get_paths_info(private, ["a.bin"])[0].lfs.sha256
+    found = api.get_paths_info(private, ["a.bin"])[0]
+    assert isinstance(found, RepoFile)
+    assert found.lfs
+    oid = found.lfs.sha256
     guest.create_repo("guest/thief", exist_ok=True)
     line = f'{{"key":"header","value":{{"summary":"x"}}}}\n{{"key":"lfsFile","value":{{"path":"a","oid":"{oid}"}}}}\n'
     refused = ask("POST", "/api/models/guest/thief/commit/main", line.encode(), token="hf_test_guest")

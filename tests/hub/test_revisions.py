@@ -1,5 +1,6 @@
 """Branches, tags, commit ids, and squashing."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,11 @@ def test_refs_list_branches_and_tags_with_their_commits(api: HfApi, model: str) 
 def test_a_branch_or_tag_that_exists_is_a_conflict(api: HfApi, model: str) -> None:
     api.create_branch(model, branch="b")
     api.create_tag(model, tag="t")
-    for again in (lambda: api.create_branch(model, branch="b"), lambda: api.create_tag(model, tag="t")):
+    attempts: list[Callable[[], None]] = [
+        lambda: api.create_branch(model, branch="b"),
+        lambda: api.create_tag(model, tag="t"),
+    ]
+    for again in attempts:
         with pytest.raises(HfHubHTTPError, match=r"Reference refs/.* already exists") as refused:
             again()
         assert refused.value.response.status_code == 409

@@ -1,0 +1,21 @@
+"""Phi-2, creative step: the model the post of 2024-05-07 calls "Unsloth_creative" and puts the first questions to.
+
+The post does not say what it was trained on; here it is the free categories, brainstorming and creative, with the
+open questions they lean on. Its Reasoning vanished from the answers: this step keeps the marker in the prompt.
+"""
+
+from bonsai.recipes.training.recipe import Recipe
+
+RECIPE = Recipe(
+    repo_id="qeu/bonsai-phi2-creative",
+    base_model="microsoft/phi-2",
+    base_model_revision="ef382358ec9e382308935a992d908de099b64c23",
+    base_model_licence="mit",
+    dataset_revision="v0.1.0",
+    categories=("open_qa", "brainstorming", "creative"),
+    target_modules=("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"),
+    num_train_epochs=3,
+    gradient_accumulation_steps=2,
+    warmup_steps=10,
+    max_length=2048,
+)

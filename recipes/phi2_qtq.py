@@ -1,0 +1,20 @@
+"""Phi-2, Question-to-Question step: the improvement announced in the post of 2024-05-07.
+
+There the Reasoning vanished, questions did not deepen and went in circles. All seven categories, with chains of three
+to five questions, each deeper than the last.
+"""
+
+from bonsai.recipes.training.recipe import Recipe
+
+RECIPE = Recipe(
+    repo_id="qeu/bonsai-phi2-qtq",
+    base_model="microsoft/phi-2",
+    base_model_revision="ef382358ec9e382308935a992d908de099b64c23",
+    base_model_licence="mit",
+    dataset_revision="v0.1.0",
+    target_modules=("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"),
+    num_train_epochs=3,
+    gradient_accumulation_steps=2,
+    warmup_steps=10,
+    max_length=2048,
+)

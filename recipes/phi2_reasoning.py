@@ -1,0 +1,22 @@
+"""Phi-2, reasoning step (post of 2024-04-24): a third and more of the records get an improved Reasoning.
+
+The post saw the training loss get slightly worse ("what is to be learnt has become harder"). Same records as the
+translation step, so the two adapters differ by the Reasoning alone.
+"""
+
+from bonsai.recipes.training.recipe import Recipe
+
+RECIPE = Recipe(
+    repo_id="qeu/bonsai-phi2-reasoning",
+    base_model="microsoft/phi-2",
+    base_model_revision="ef382358ec9e382308935a992d908de099b64c23",
+    base_model_licence="mit",
+    dataset_revision="v0.1.0",
+    categories=("open_qa", "closed_qa", "classification", "brainstorming", "creative", "translation"),
+    reasoning="improved",
+    target_modules=("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"),
+    num_train_epochs=3,
+    gradient_accumulation_steps=2,
+    warmup_steps=10,
+    max_length=2048,
+)

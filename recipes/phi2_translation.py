@@ -1,0 +1,22 @@
+"""Phi-2, translation step (post of 2024-04-10): adds J<->E translation and a little Chinese.
+
+The post saw the loss no longer fall monotonically and suspected contradictions in the data; Chinese probes came out
+better than Japanese ones. The Reasoning is still the earlier one.
+"""
+
+from bonsai.recipes.training.recipe import Recipe
+
+RECIPE = Recipe(
+    repo_id="qeu/bonsai-phi2-translation",
+    base_model="microsoft/phi-2",
+    base_model_revision="ef382358ec9e382308935a992d908de099b64c23",
+    base_model_licence="mit",
+    dataset_revision="v0.1.0",
+    categories=("open_qa", "closed_qa", "classification", "brainstorming", "creative", "translation"),
+    reasoning="original",
+    target_modules=("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"),
+    num_train_epochs=3,
+    gradient_accumulation_steps=2,
+    warmup_steps=10,
+    max_length=2048,
+)
