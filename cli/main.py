@@ -65,6 +65,7 @@ def build(
 @app.command()
 def train(
     recipes: Annotated[list[str] | None, typer.Argument(help="Recipe names; none: seedling. レシピ名。")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint. 続きから学習する。")] = False,
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Fewer steps, for a smoke run. 試しに数ステップだけ。")
     ] = None,
@@ -72,7 +73,7 @@ def train(
 ) -> None:
     """Train recipes into out/adapters/. レシピを学習する。"""
     for name in recipes or ["seedling"]:
-        training.train(name, out=out, max_steps=max_steps, console=console)
+        training.train(name, out=out, max_steps=max_steps, resume=resume, console=console)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
 
 
-def train(name: str, *, out: Path, max_steps: int | None, console: Console) -> None:
+def train(name: str, *, out: Path, max_steps: int | None, resume: bool, console: Console) -> None:
     """Train one recipe; a base that comes in a package is served from the Hub on this machine.
 
     Raises:
@@ -30,10 +30,10 @@ def train(name: str, *, out: Path, max_steps: int | None, console: Console) -> N
         if recipe.base_model_package is not None:
             home = stack.enter_context(local_hub(out / "hub"))
             os.environ.update({**home.environment, "HF_HOME": str((out / "cache").resolve())})
-        _train(name, recipe, out, max_steps, console)
+        _train(name, recipe, out, max_steps, resume, console)
 
 
-def _train(name: str, recipe: Recipe, out: Path, max_steps: int | None, console: Console) -> None:
+def _train(name: str, recipe: Recipe, out: Path, max_steps: int | None, resume: bool, console: Console) -> None:
     # tqdm's bars would run into ours, and bitsandbytes asks for a package that helps inference only
     os.environ["TQDM_DISABLE"] = "1"
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -57,7 +57,16 @@ def _train(name: str, recipe: Recipe, out: Path, max_steps: int | None, console:
         if pushed:
             console.print(f"base model {pushed.repo_id} {pushed.tag} is on the Hub of this machine")
     folder = out / "adapters" / name
-    record = train_adapter(name, recipe, dataset=out / "dataset", out=folder, console=console, max_steps=max_steps)
+    record = train_adapter(
+        name,
+        recipe,
+        dataset=out / "dataset",
+        out=folder,
+        checkpoints=out / "checkpoints" / name,
+        console=console,
+        max_steps=max_steps,
+        resume=resume,
+    )
     first, last = record.losses[0], record.losses[-1]
     console.print(
         f"{name}: loss {first.loss:.3f} -> {last.loss:.3f} in {last.step} steps, {last.tokens:,} tokens, "

@@ -16,25 +16,23 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dulwich.errors import NotGitRepository
 from dulwich.refs import HEADREF
 from dulwich.repo import Repo
-from filelock import FileLock, Timeout
 
 from bonsai.hub.commit import first_commit
 from bonsai.hub.errors import ConflictError, RepoNotFoundError
+from bonsai.hub.locking import lock, marked
 from bonsai.hub.names import RepoKind, RepoName, branch_ref
 from bonsai.hub.repository import DEFAULT_BRANCH, BlobFacts, Repository
 
-_LOCK_WAIT_SECONDS = 120.0
 _LEFTOVER_SECONDS = 24 * 3600.0
 _SETTINGS_FILE = "bonsai.json"
-_WRITING_FILE = "bonsai.writing"
-"""There while somebody writes. Found by the next writer, it tells that the last one was killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,20 +70,16 @@ class Storage:
     def open(self, repo: RepoName) -> Repository:
         """A repository to read from; readers never wait for a writer."""
         self.settings(repo)
-        return Repository(self._path(repo), self._facts)
+        try:
+            return Repository(self._path(repo), self._facts)
+        except NotGitRepository:
+            raise RepoNotFoundError("Repository not found") from None
 
     @contextmanager
     def writing(self, repo: RepoName) -> Iterator[Repository]:
         """A repository nobody else writes to meanwhile, in this process or another."""
-        with self._lock(repo), self.open(repo) as repository:
-            marker = self._path(repo) / _WRITING_FILE
-            if marker.exists():
-                _remove_stale_git_locks(self._path(repo))
-            marker.touch()
-            try:
-                yield repository
-            finally:
-                marker.unlink()
+        with self._lock(repo), self.open(repo) as repository, marked(self._path(repo)):
+            yield repository
 
     def spelled(self, repo: RepoName) -> RepoName:
         """The name as its maker wrote it: on the Hub, upper and lower case are the same in addresses, not on disk."""
@@ -176,14 +170,8 @@ class Storage:
     def _incoming(self) -> Path:
         return self.root / "incoming" / secrets.token_hex(16)
 
-    @contextmanager
-    def _lock(self, repo: RepoName) -> Iterator[None]:
-        path = self.root / "locks" / f"{repo.kind}--{repo.namespace}--{repo.name}.lock".casefold()
-        try:
-            with FileLock(path, timeout=_LOCK_WAIT_SECONDS, poll_interval=0.005):
-                yield
-        except Timeout:
-            raise ConflictError(f"{repo} is being written by somebody else; try again") from None
+    def _lock(self, repo: RepoName) -> AbstractContextManager[None]:
+        return lock(self.root / "locks" / f"{repo.kind}--{repo.namespace}--{repo.name}.lock".casefold(), str(repo))
 
     def _sweep(self) -> None:
         """Removes what a killed server left behind, once it is too old to belong to a living one."""
@@ -192,16 +180,6 @@ class Storage:
             with suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > _LEFTOVER_SECONDS:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _remove_stale_git_locks(repository: Path) -> None:
-    """Git's own lock files outlive their process; whoever holds the repository's lock knows that they are nobody's."""
-    for path in (
-        *repository.glob("*.lock"),
-        *(repository / "refs").rglob("*.lock"),
-        *repository.glob("objects/*/*.lock"),
-    ):
-        path.unlink()
 
 
 def _write_settings(repository: Path, settings: RepoSettings) -> None:

@@ -22,5 +22,6 @@ RECIPE = Recipe(
     max_steps=60,
     per_device_train_batch_size=2,
     max_length=640,
+    max_eval_samples=24,
     needs_gpu=False,
 )

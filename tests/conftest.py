@@ -30,7 +30,7 @@ RECIPE = Recipe(
 """
 """As a recipe module would have it: a random model of a few thousand weights, trained by the real code."""
 
-_COMMAND = (
+COMMAND = (
     "import sys, bonsai.recipes\n"
     "bonsai.recipes.__path__ = [*bonsai.recipes.__path__, sys.argv.pop(1)]\n"
     "from bonsai.cli.main import main\n"
@@ -39,15 +39,21 @@ _COMMAND = (
 
 
 @pytest.fixture(scope="session")
-def bonsai(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Run the `bonsai` command in a child process, with the recipe `tiny` beside the published ones."""
+def recipes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recipes of the tests' own, seen by the command beside the published ones."""
     recipes = tmp_path_factory.mktemp("recipes")
     (recipes / "tiny.py").write_text(TINY_RECIPE)
+    return recipes
+
+
+@pytest.fixture(scope="session")
+def bonsai(recipes_folder: Path) -> Run:
+    """Run the `bonsai` command in a child process."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "BONSAI_"))}
 
     def run(*arguments: str | Path, cwd: Path, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-c", _COMMAND, str(recipes), *map(str, arguments)],
+            [sys.executable, "-c", COMMAND, str(recipes_folder), *map(str, arguments)],
             cwd=cwd,
             env={**kept, "HF_HOME": str(cwd / "hf-home"), "COLUMNS": "200", **env},
             capture_output=True,

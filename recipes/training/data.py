@@ -43,13 +43,24 @@ def training_rows(recipe: Recipe, dataset: Path) -> TrainingRows:
     for name, rows in splits.items():
         if not len(rows):
             raise RecipeError(f"{recipe.repo_id}: its categories and languages select no {name} row; widen them")
-    return TrainingRows(train=splits["train"], validation=splits["validation"], content_hash=content_hash(dataset))
+    return TrainingRows(
+        train=splits["train"],
+        validation=spread(splits["validation"], recipe.max_eval_samples),
+        content_hash=content_hash(dataset),
+    )
 
 
 def _select(recipe: Recipe, rows: datasets.Dataset) -> datasets.Dataset:
     names = rows.features["category"].names
     wanted = [number for number, row in enumerate(rows) if is_wanted(recipe, names[row["category"]], row)]
     return rows.select(wanted).map(lambda row: as_example(recipe, row), remove_columns=_not_id(rows))
+
+
+def spread(rows: datasets.Dataset, most: int) -> datasets.Dataset:
+    """At most this many rows, evenly spaced: the rows lie in the order of their categories."""
+    if len(rows) <= most:
+        return rows
+    return rows.select([number * len(rows) // most for number in range(most)])
 
 
 def is_wanted(recipe: Recipe, category: str, row: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,11 +15,9 @@ from bonsai.recipes.training.record import LossPoint
 
 
 class ProgressBar(TrainerCallback):
-    """A bar on a terminal; in a log file a line every tenth of the way. Gathers the loss table as it goes."""
+    """A bar on a terminal; in a log file a line every tenth of the way."""
 
     def __init__(self, name: str, console: Console) -> None:
-        self.losses: list[LossPoint] = []
-        self.seconds = 0.0
         self._name = name
         self._console = console
         self._progress = Progress(
@@ -33,13 +32,15 @@ class ProgressBar(TrainerCallback):
             disable=not console.is_terminal,
         )
         self._started = 0.0
+        self._first_step = self._first_tokens = 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start the clock and the bar."""
         self._started = time.perf_counter()
-        self._task = self._progress.add_task(self._name, total=state.max_steps, numbers="")
+        self._first_step, self._first_tokens = state.global_step, int(state.num_input_tokens_seen)
+        self._task = self._progress.add_task(self._name, total=state.max_steps, completed=state.global_step, numbers="")
         self._progress.start()
 
     def on_log(
@@ -50,25 +51,16 @@ class ProgressBar(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Take down one optimizer step."""
+        """Show one optimizer step."""
         if not logs or "loss" not in logs:
             return
-        self.seconds = time.perf_counter() - self._started
-        point = LossPoint(
-            step=state.global_step,
-            loss=float(logs["loss"]),
-            learning_rate=float(logs["learning_rate"]),
-            grad_norm=float(logs["grad_norm"]),
-            tokens=int(state.num_input_tokens_seen),
-        )
-        self.losses.append(point)
-        numbers = f"loss {point.loss:.3f}  {point.tokens / self.seconds:,.0f} tokens/s  {peak_memory_gib():.1f} GiB"
-        self._progress.update(self._task, completed=state.global_step, numbers=numbers)
-        if not self._console.is_terminal and (
-            state.global_step % max(1, state.max_steps // 10) == 0 or state.global_step == state.max_steps
-        ):
-            left = self.seconds / state.global_step * (state.max_steps - state.global_step)
-            self._console.print(f"{self._name} {state.global_step}/{state.max_steps}  {numbers}  {left:.0f} s left")
+        seconds = time.perf_counter() - self._started
+        step, speed = state.global_step, (state.num_input_tokens_seen - self._first_tokens) / seconds
+        numbers = f"loss {float(logs['loss']):.3f}  {speed:,.0f} tokens/s  {peak_memory_gib():.1f} GiB"
+        self._progress.update(self._task, completed=step, numbers=numbers)
+        if not self._console.is_terminal and (step % max(1, state.max_steps // 10) == 0 or step == state.max_steps):
+            left = seconds / (step - self._first_step) * (state.max_steps - step)
+            self._console.print(f"{self._name} {step}/{state.max_steps}  {numbers}  {left:.0f} s left")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -79,3 +71,18 @@ class ProgressBar(TrainerCallback):
     def close(self) -> None:
         """Take the bar down, also after a failure."""
         self._progress.stop()
+
+
+def loss_points(log_history: Sequence[Mapping[str, Any]]) -> list[LossPoint]:
+    """The loss table out of Transformers' log, which a checkpoint carries along."""
+    return [
+        LossPoint(
+            step=int(entry["step"]),
+            loss=float(entry["loss"]),
+            learning_rate=float(entry["learning_rate"]),
+            grad_norm=float(entry["grad_norm"]),
+            tokens=int(entry["num_input_tokens_seen"]),
+        )
+        for entry in log_history
+        if "loss" in entry
+    ]

@@ -58,6 +58,8 @@ class Recipe:
     gradient_accumulation_steps: int = 1
     max_length: int = 1024
     """tokens of prompt and completion together; a longer record is refused, never cut"""
+    max_eval_samples: int = 64
+    """validation rows the loss is taken on before and after, evenly spread over the categories"""
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     optim: str = "adamw_torch"

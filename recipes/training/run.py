@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,35 +12,66 @@ from rich.console import Console
 
 from bonsai.builder.folder import replaced_folder
 from bonsai.hub.client.destination import in_namespace
+from bonsai.recipes.training.checkpoint import (
+    Found,
+    Progress,
+    StoppedError,
+    TimedCheckpoint,
+    newest_whole,
+    run_identity,
+)
 from bonsai.recipes.training.data import TrainingRows, training_rows
 from bonsai.recipes.training.losses import draw, write_table
 from bonsai.recipes.training.memory import peak_memory_gib
-from bonsai.recipes.training.progress import ProgressBar
+from bonsai.recipes.training.progress import ProgressBar, loss_points
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.record import RunRecord, constraints_sha256, package_versions
 from bonsai.recipes.training.trainer import Prepared, compute_dtype, prepare
 
+CHECKPOINT_SECONDS = 600.0
+
 
 def train(
-    name: str, recipe: Recipe, *, dataset: Path, out: Path, console: Console, max_steps: int | None = None
+    name: str,
+    recipe: Recipe,
+    *,
+    dataset: Path,
+    out: Path,
+    checkpoints: Path,
+    console: Console,
+    max_steps: int | None = None,
+    resume: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> RunRecord:
     """Train a recipe into the folder ``out``, which is replaced as a whole or not at all.
 
     Args:
         dataset: the build, `out/dataset`.
+        checkpoints: where checkpoints lie until the run is done; emptied then.
         max_steps: fewer steps than the recipe's, for a smoke run.
+        resume: go on from the newest whole checkpoint, if there is one.
 
     Raises:
-        RecipeError: the machine or the data do not fit the recipe.
+        RecipeError: the machine or the data do not fit the recipe, or the checkpoint is another run's.
+        StoppedError: the run was asked to stop and has saved a checkpoint.
     """
     if recipe.needs_gpu and not torch.cuda.is_available():
         raise RecipeError(f"{name} needs a GPU and this machine has none; on a CPU run `nox -s train -- seedling`")
     rows = training_rows(recipe, dataset)
     base_model = in_namespace(recipe.base_model)
     console.print(f"[bold]{name}[/]: {len(rows.train)} records, base {base_model} in NF4")
-    with replaced_folder(out) as fresh, tempfile.TemporaryDirectory() as work:
-        prepared = prepare(recipe, base_model, rows, Path(work), max_steps=max_steps)
-        record = _run(name, recipe, base_model, rows, prepared, console)
+    found = _checkpoint_to_resume(checkpoints, console) if resume else None
+    if found is None:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    with replaced_folder(out) as fresh:
+        prepared = prepare(recipe, base_model, rows, checkpoints, max_steps=max_steps)
+        identity = run_identity(recipe, rows.content_hash, prepared.base_model_commit, max_steps)
+        if found is not None and found.progress.identity != identity:
+            raise RecipeError(
+                f"{found.path}: the checkpoint of another run (other recipe, records or base); train without --resume"
+            )
+        record = _run(name, recipe, base_model, rows, prepared, console, found, identity, checkpoint_seconds)
         _save(prepared, base_model, recipe, fresh)
         record.write(fresh)
         write_table(record.losses, fresh)
@@ -51,23 +82,57 @@ def train(
             f"{name}: loss by step",
             fresh,
         )
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return record
 
 
+def _checkpoint_to_resume(checkpoints: Path, console: Console) -> Found | None:
+    found = newest_whole(checkpoints)
+    if found is None:
+        console.print(f"{checkpoints}: no whole checkpoint to go on from; starting from the first step")
+        return None
+    for path in found.passed_over:
+        console.print(f"{path} is damaged; going on from the one before")
+        shutil.rmtree(path)
+    console.print(f"going on from step {found.step} ({found.path})")
+    return found
+
+
 def _run(
-    name: str, recipe: Recipe, base_model: str, rows: TrainingRows, prepared: Prepared, console: Console
+    name: str,
+    recipe: Recipe,
+    base_model: str,
+    rows: TrainingRows,
+    prepared: Prepared,
+    console: Console,
+    found: Found | None,
+    identity: str,
+    checkpoint_seconds: float,
 ) -> RunRecord:
     trainer = prepared.trainer
+    if found is None:
+        with console.status("validation loss of the bare base model"):
+            before = float(trainer.evaluate()["eval_loss"])
+        progress = Progress(identity=identity, validation_loss_before=before, seconds=0.0)
+    else:
+        progress = found.progress
     bar = ProgressBar(name, console)
+    keeper = TimedCheckpoint(every_seconds=checkpoint_seconds, progress=progress)
     trainer.add_callback(bar)
-    with console.status("validation loss of the bare base model"):
-        before = trainer.evaluate()["eval_loss"]
+    trainer.add_callback(keeper)
     try:
-        trainer.train()
+        with keeper.stops_on_signals():
+            trainer.train(resume_from_checkpoint=str(found.path) if found else None)
     finally:
         bar.close()
+    seconds = keeper.seconds()
+    if keeper.asked_to_stop and trainer.state.global_step < trainer.state.max_steps:
+        raise StoppedError(
+            f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}; a checkpoint is kept, "
+            f"go on with `nox -s train -- {name} --resume`"
+        )
     with console.status("validation loss after training"):
-        after = trainer.evaluate()["eval_loss"]
+        after = float(trainer.evaluate()["eval_loss"])
     return RunRecord(
         recipe_name=name,
         recipe=asdict(recipe),
@@ -78,10 +143,10 @@ def _run(
         dataset_content_hash=rows.content_hash,
         train_rows=len(rows.train),
         validation_rows=len(rows.validation),
-        losses=bar.losses,
-        validation_loss_before=float(before),
-        validation_loss_after=float(after),
-        seconds=bar.seconds,
+        losses=loss_points(trainer.state.log_history),
+        validation_loss_before=progress.validation_loss_before,
+        validation_loss_after=after,
+        seconds=seconds,
         peak_memory_gib=peak_memory_gib(),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         compute_dtype=str(compute_dtype()).removeprefix("torch."),

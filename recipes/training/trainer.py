@@ -13,9 +13,12 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
+from bonsai.recipes.training.checkpoint import KEPT
 from bonsai.recipes.training.data import TrainingRows
 from bonsai.recipes.training.prompt import CHAT_TEMPLATE
 from bonsai.recipes.training.recipe import Recipe, RecipeError
+
+NEVER = 10**9
 
 
 class Prepared(NamedTuple):
@@ -112,7 +115,9 @@ def sft_settings(recipe: Recipe, work: Path, max_steps: int | None) -> dict[str,
         "dataloader_pin_memory": gpu,
         "logging_steps": 1,
         "logging_first_step": True,
-        "save_strategy": "no",
+        "save_strategy": "steps",
+        "save_steps": NEVER,  # checkpoints are made by time, see checkpoint.py
+        "save_total_limit": KEPT,
         "report_to": [],
         "disable_tqdm": True,
     }

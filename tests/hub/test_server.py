@@ -143,7 +143,7 @@ def test_a_server_killed_in_the_middle_of_an_upload_leaves_the_repository_whole(
 def test_servers_killed_among_many_commits_lose_none_they_acknowledged(tmp_path: Path) -> None:
     """Killed at random moments, also while a branch is being moved and git's own lock files lie about."""
     acknowledged: set[str] = set()
-    for life in range(5):
+    for life in range(3):
         with served(tmp_path / "hub") as (process, api):
             api.create_repo("qeu/tough", exist_ok=True)
             ask = RawClient(hub=HubAddress(endpoint=api.endpoint, token=str(api.token)))

@@ -100,7 +100,7 @@ message tag content repoType paths expand gated size oid
 """
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     call=st.sampled_from(
         [
@@ -128,7 +128,7 @@ def test_no_json_whatsoever_breaks_the_server(
     assert answer.status < 500, answer.body
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     path=st.text(alphabet="ab/.%2e0fF~ $&+:@'\\", min_size=1, max_size=30).map(lambda text: text.replace(" ", "%20"))
 )

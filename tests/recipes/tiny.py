@@ -7,7 +7,14 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    Phi3Config,
+    PhiConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
 
 def tiny_tokenizer() -> Any:
@@ -20,21 +27,30 @@ def tiny_tokenizer() -> Any:
 
 
 def write_tiny_llama(folder: Path) -> Path:
+    return write_tiny(folder, LlamaConfig(**_SMALL, num_key_value_heads=2))
+
+
+def write_tiny(folder: Path, config: PretrainedConfig) -> Path:
+    """A random model of any architecture, a few layers thin, with the byte-level tokenizer beside it."""
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=4096,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    config.vocab_size = len(tokenizer)
+    config.eos_token_id = config.pad_token_id = config.bos_token_id = tokenizer.eos_token_id
+    model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+_SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 8192,
+}
+TINY_CONFIGS: dict[str, PretrainedConfig] = {
+    "microsoft/phi-2": PhiConfig(**_SMALL),
+    "microsoft/Phi-3-mini-4k-instruct": Phi3Config(**_SMALL, pad_token_id=0),
+}
+"""By the base model that a published recipe names: the same architecture, tiny."""

@@ -1,0 +1,95 @@
+"""A run that is cut off and goes on gives the same adapter, to the last bit, as one that is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bonsai.hub.running import HubAddress
+from bonsai.recipes.training.checkpoint import Progress, newest_whole, write_manifest
+from tests.conftest import COMMAND, Run
+
+ADAPTER = "out/adapters/tiny/adapter_model.safetensors"
+
+
+@pytest.mark.slow
+def test_a_run_stopped_by_sigterm_goes_on_to_the_same_bytes(
+    dataset: Path, far_hub: HubAddress, tiny_base: str, bonsai: Run, recipes_folder: Path, tmp_path: Path
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for place in (whole, cut):
+        shutil.copytree(dataset, place / "out" / "dataset")
+    arguments = ["train", "tiny", "--max-steps", "60"]
+    bonsai(*arguments, cwd=whole, **far_hub.environment())
+
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", COMMAND, str(recipes_folder), *arguments],
+        cwd=cut,
+        env={**os.environ, **far_hub.environment(), "HF_HOME": str(cut / "hf-home")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "6/60" in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert "a checkpoint is kept, go on with `nox -s train -- tiny --resume`" in said
+    assert not (cut / ADAPTER).exists()
+
+    told = bonsai(*arguments, "--resume", cwd=cut, **far_hub.environment()).stdout
+    assert "going on from step" in told
+    assert (cut / ADAPTER).read_bytes() == (whole / ADAPTER).read_bytes()
+    losses = [
+        json.loads((place / "out/adapters/tiny/training/run.json").read_text())["losses"] for place in (whole, cut)
+    ]
+    assert losses[0] == losses[1]
+    assert not (cut / "out" / "checkpoints" / "tiny").exists()
+
+
+def checkpoint(folder: Path, step: int) -> Path:
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "adapter_model.safetensors").write_bytes(b"weights of step %d" % step)
+    write_manifest(path, Progress(identity="run", validation_loss_before=3.0, seconds=float(step)))
+    return path
+
+
+def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
+    for step in (9, 10):
+        checkpoint(tmp_path, step)
+    found = newest_whole(tmp_path)
+    assert found is not None
+    assert (found.step, found.progress.seconds, found.passed_over) == (10, 10.0, ())
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing file", "no manifest", "torn manifest"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damage: str, tmp_path: Path) -> None:
+    checkpoint(tmp_path, 9)
+    newest = checkpoint(tmp_path, 10)
+    match damage:
+        case "changed":
+            (newest / "adapter_model.safetensors").write_bytes(b"other")
+        case "missing file":
+            (newest / "adapter_model.safetensors").unlink()
+        case "no manifest":
+            (newest / "bonsai.json").unlink()
+        case "torn manifest":
+            (newest / "bonsai.json").write_text('{"progress": {')
+    found = newest_whole(tmp_path)
+    assert found is not None
+    assert (found.step, found.passed_over) == (9, (newest,))
+
+
+def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path: Path) -> None:
+    assert newest_whole(tmp_path / "nothing") is None
