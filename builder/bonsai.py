@@ -5,7 +5,7 @@ The Hub refuses loading scripts, so this class never leaves home: it runs here a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,9 +51,10 @@ FEATURES = datasets.Features(
         "source": _TEXT,
         "licence": _TEXT,
         "generator": _TEXT,
+        "doubts": datasets.List(_TEXT),
     }
 )
-"""The columns of every config but ``messages``."""
+"""The columns of every config but ``messages`` and ``probes``; ``doubts`` names the checks that warned of the group."""
 
 MESSAGES_FEATURES = datasets.Features(
     {
@@ -98,7 +99,7 @@ class Bonsai(datasets.GeneratorBasedBuilder):  # type: ignore[misc]  # datasets 
     """Builds one config from the records.
 
     ``records`` is the folder of ``*.jsonl`` (default: the one installed with the package); ``groups`` hands over groups
-    already read from it, so that six configs read the files once.
+    already read from it, so that all configs read the files once; ``doubts`` are the checks that warned, by group.
     """
 
     VERSION = VERSION
@@ -108,8 +109,14 @@ class Bonsai(datasets.GeneratorBasedBuilder):  # type: ignore[misc]  # datasets 
     DEFAULT_CONFIG_NAME = "default"
 
     def __init__(
-        self, *args: Any, records: Path | None = None, groups: Sequence[Located] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        records: Path | None = None,
+        groups: Sequence[Located] | None = None,
+        doubts: Mapping[str, Sequence[str]] | None = None,
+        **kwargs: Any,
     ) -> None:
+        self._doubts = doubts or {}
         self._records = records
         self._groups = groups
         super().__init__(*args, **kwargs)
@@ -135,7 +142,9 @@ class Bonsai(datasets.GeneratorBasedBuilder):  # type: ignore[misc]  # datasets 
                 continue
             for row in rows_of(located.group):
                 if in_config(row, self.config.name):
-                    yield row["id"], as_messages(row) if self.config.name == "messages" else dict(row)
+                    doubts = list(self._doubts.get(row["group_id"], ()))
+                    as_row = as_messages(row) if self.config.name == "messages" else {**row, "doubts": doubts}
+                    yield row["id"], as_row
 
 
 def in_config(row: Row, config: str) -> bool:

@@ -12,11 +12,14 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
 from bonsai.builder.bonsai import CONFIGS, DESCRIPTION, RELEASED, VERSION
+from bonsai.builder.messages import GAP, conversation
+from bonsai.builder.probes import default_probes, read_probes
 from bonsai.builder.reader import Located
-from bonsai.builder.rows import Row, rows_of
-from bonsai.builder.schema import CATEGORIES, LANGUAGES, Language
+from bonsai.builder.rows import DERIVED, Row, rows_of
+from bonsai.builder.schema import CATEGORIES, LANGUAGES, Language, TextGroup
+from bonsai.builder.tokens import token_counts
 from bonsai.dataset_card import croissant
-from bonsai.dataset_card.card import ConfigFacts, DatasetFacts, ExampleFacts
+from bonsai.dataset_card.facts import LENGTH_BIN, ConfigFacts, DatasetFacts, ExampleFacts, LengthFacts
 
 Infos = Mapping[str, datasets.DatasetInfo]
 """by config"""
@@ -33,9 +36,11 @@ def describe(groups: Sequence[Located], infos: Infos, repo_id: str) -> DatasetFa
         version=str(VERSION),
         groups=len(groups),
         rows=len(rows),
+        derived_rows=sum(row["source"].startswith(DERIVED) for row in rows),
         improved_reasoning=sum(
             any(o.reasoning is not None for o in located.group.original.values()) for located in groups
         ),
+        groups_with=groups_with(groups),
         languages=list(LANGUAGES),
         configs=[
             ConfigFacts(
@@ -43,27 +48,86 @@ def describe(groups: Sequence[Located], infos: Infos, repo_id: str) -> DatasetFa
             )
             for name, info in infos.items()
         ],
-        category_language={category: dict(counts[category]) for category in CATEGORIES if category in counts},
+        category_language={
+            category: {language: counts[category][language] for language in LANGUAGES if counts[category][language]}
+            for category in CATEGORIES
+            if category in counts
+        },
+        topics=dict(sorted(Counter(g.group.topic for g in groups).items(), key=lambda item: (-item[1], item[0]))),
+        lengths=_lengths(rows),
+        probe_kinds=dict(Counter(str(probe.kind) for probe in read_probes(default_probes()))),
         examples=_examples(rows),
         generators=dict(Counter(located.group.generator for located in groups)),
         metadata=_metadata(infos),
     )
 
 
+def groups_with(groups: Sequence[Located]) -> dict[str, int]:
+    """How many groups have what the guideline asks for beside their category."""
+    members = [located.group for located in groups]
+    return {
+        "Chinese": sum(group.zh is not None for group in members),
+        "Reasoning in every language": sum(
+            all(text.reasoning.strip() for text in group.texts().values()) for group in members
+        ),
+        "an improved Reasoning": sum(
+            any(earlier.reasoning is not None for earlier in group.original.values()) for group in members
+        ),
+        "an edited input": sum(
+            any(earlier.input is not None for earlier in group.original.values()) for group in members
+        ),
+        "names in katakana": sum("katakana_names" in group.skills for group in members),
+        "translate, then answer": sum("translate_then_answer" in group.skills for group in members),
+        "a chain of questions": sum(isinstance(group, TextGroup) and group.chain is not None for group in members),
+    }
+
+
+def _lengths(rows: Sequence[Row]) -> list[LengthFacts]:
+    """Lengths by language; a row is counted as the trainers see it, markers included."""
+    texts = [_as_trained(row) for row in rows]
+    by_language: defaultdict[str, list[int]] = defaultdict(list)
+    for row, tokens in zip(rows, token_counts(texts), strict=True):
+        by_language[row["language"]].append(tokens)
+    found = []
+    for language in LANGUAGES:
+        if tokens_of := sorted(by_language[language]):
+            bins = Counter(tokens // LENGTH_BIN for tokens in tokens_of)
+            found.append(
+                LengthFacts(
+                    language=language,
+                    median=tokens_of[len(tokens_of) // 2],
+                    p90=tokens_of[(len(tokens_of) * 9 - 1) // 10],
+                    longest=tokens_of[-1],
+                    total=sum(tokens_of),
+                    histogram=[bins[place] for place in range(max(bins) + 1)],
+                )
+            )
+    return found
+
+
+def _as_trained(row: Row) -> str:
+    turns = conversation(row["instruction"], row["input"], row["reasoning"], row["output"])
+    return GAP.join(turn["content"] for turn in turns)
+
+
 def _examples(rows: Sequence[Row]) -> list[ExampleFacts]:
-    """The first row of each category, Japanese and English in turn."""
+    """The first row of each category that somebody wrote, Japanese and English in turn."""
     shown = []
     for number, category in enumerate(CATEGORIES):
         wanted = (Language.JA, Language.EN)[number % 2]
-        row = next((r for r in rows if r["category"] == category and r["language"] == wanted), None)
+        written = (r for r in rows if not r["source"].startswith(DERIVED))
+        row = next((r for r in written if r["category"] == category and r["language"] == wanted), None)
         if row is not None:
             shown.append(
                 ExampleFacts(
+                    id=row["id"],
+                    language=row["language"],
                     category=category,
                     instruction=row["instruction"],
                     input=row["input"],
                     reasoning=row["reasoning"],
                     output=row["output"],
+                    as_trained=_as_trained(row),
                 )
             )
     return shown

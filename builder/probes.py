@@ -44,6 +44,11 @@ class Probe(BaseModel):
     """date of the post whose text mentions the probe; empty for those added since"""
     note: str
 
+    @property
+    def question(self) -> str:
+        """All that is asked: the instruction and the input."""
+        return f"{self.instruction}\n{self.input}" if self.input else self.instruction
+
 
 def default_probes() -> Path:
     """The probes that came with this installation."""

@@ -27,6 +27,8 @@ def release_dataset(api: HfApi, dataset: Path, repo_id: str, *, may_move_tag: bo
     card = dataset / "README.md"
     if not card.is_file():
         raise ReleaseError(f"{dataset}: no dataset is built here; run `nox -s build` first")
+    if not (dataset / "report.json").is_file():
+        raise ReleaseError(f"{dataset}: built without the checks; run `nox -s build`, which checks and reports")
     if f'load_dataset("{repo_id}")' not in card.read_text(encoding="utf-8"):
         raise ReleaseError(f"{card}: built for another repo than {repo_id}; run `nox -s build` in this namespace")
     return push(

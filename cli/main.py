@@ -36,14 +36,16 @@ INTERRUPTED = 130
 @app.command()
 def build(
     records: Annotated[Path | None, typer.Option(help="Folder of *.jsonl records. レコードのフォルダー。")] = None,
+    check: Annotated[bool, typer.Option(help="Without the checks it can't be released. 検査の有無。")] = True,
     out: Out = OUT,
 ) -> None:
     """Build the dataset from the records: out/dataset/. レコードからデータセットを作る。"""
     import datasets
 
     from bonsai.builder.build import build as build_dataset
+    from bonsai.builder.checks.finding import Severity
     from bonsai.builder.reader import default_records, shown
-    from bonsai.cli.tables import dataset_table
+    from bonsai.cli.tables import counts_table, dataset_table
     from bonsai.hub.client.destination import in_namespace
 
     datasets.disable_progress_bars()
@@ -53,19 +55,77 @@ def build(
             source,
             out / "dataset",
             in_namespace("qeu/bonsai"),
-            on_step=lambda config: status.update(f"building {config}"),
+            check=check,
+            on_step=lambda step: status.update(f"checking and building: {step}"),
         )
     console.print(dataset_table(built.facts))
+    console.print(counts_table(built.facts))
     console.print(
         f"{built.facts.groups} groups, {built.facts.rows} rows from {shown(source)} -> [bold]{built.path}[/] "
         f"(card: {built.path}/README.md)"
     )
+    if built.checked is not None:
+        warnings = sum(finding.severity is Severity.WARNING for finding in built.checked.findings)
+        console.print(f"checks: 0 errors, {warnings} warnings (report: {built.path}/report.html)")
+
+
+@app.command()
+def check(
+    records: Annotated[Path | None, typer.Option(help="Folder of *.jsonl records. レコードのフォルダー。")] = None,
+    notes: Annotated[bool, typer.Option("--notes", help="Tell the notes in full too. 注記も全部表示する。")] = False,
+) -> None:
+    """Look for contradictions, duplicates, wrong languages and more. レコードの疑わしい所を探す。"""
+    from bonsai.builder.reader import default_records
+    from bonsai.cli.checking import check as check_records
+
+    if check_records(records or default_records(), console, notes=notes).errors:
+        raise SystemExit(1)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, XLSX, JSON, JSONL or Parquet. 取り込むファイル。")],
+    source: Annotated[str, typer.Option(help="Where the texts come from. 出所。")],
+    licence: Annotated[str, typer.Option(help="Under which they may be published. ライセンス。")],
+    to: Annotated[Path, typer.Option(help="A new folder for groups and drafts. 出力先。")] = Path("imported"),
+    generator: Annotated[str, typer.Option(help="Who or which model wrote them. 書き手。")] = "unknown",
+    encoding: Annotated[str | None, typer.Option(help="utf-8, cp932 or gb18030; else guessed. 文字コード。")] = None,
+    expect: Annotated[str | None, typer.Option(help="ja or zh, where the script is no help. 言語。")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come in. 試すだけ。")] = False,
+) -> None:
+    """Bring in your own data: Alpaca, Dolly, ShareGPT or BONSAI columns. 自分のデータを取り込む。"""
+    from bonsai.cli.importing import bring_in
+
+    bring_in(
+        file,
+        to,
+        console,
+        source=source,
+        licence=licence,
+        generator=generator,
+        encoding=encoding,
+        expected_language=expect,
+        dry_run=dry_run,
+    )
+
+
+@app.command()
+def check_rows(
+    file: Annotated[Path, typer.Argument(help="JSONL with instruction, input, output. 調べるファイル。")],
+    to: Annotated[Path, typer.Argument(help="The marked copy. 印を付けた写し。")],
+) -> None:
+    """Mark duplicates and languages in a file of up to millions of rows. 重複と言語に印を付ける。"""
+    from bonsai.cli.importing import mark_rows
+
+    mark_rows(file, to, console)
 
 
 @app.command()
 def train(
     recipes: Annotated[list[str] | None, typer.Argument(help="Recipe names; none: seedling. レシピ名。")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint. 続きから学習する。")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint. 続きから学習する。")
+    ] = False,
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Fewer steps, for a smoke run. 試しに数ステップだけ。")
     ] = None,

@@ -21,3 +21,17 @@ def dataset_table(facts: DatasetFacts) -> Table:
     table.add_section()
     table.add_row("all", *map(str, totals), str(sum(totals)))
     return table
+
+
+def counts_table(facts: DatasetFacts) -> Table:
+    """What the groups have, and how many rows are derived."""
+    table = Table(title=f"{facts.groups} groups", title_style="bold")
+    table.add_column("of them with")
+    table.add_column("groups", justify="right")
+    table.add_column("share", justify="right")
+    for name, groups in facts.groups_with.items():
+        table.add_row(name, str(groups), f"{groups / facts.groups:.0%}")
+    table.add_section()
+    table.add_row("rows derived from other groups", str(facts.derived_rows), f"{facts.derived_rows / facts.rows:.1%}")
+    table.add_row("probes", str(sum(facts.probe_kinds.values())), "")
+    return table

@@ -1,68 +1,32 @@
-"""Renders the README.md that the Hub shows for the dataset.
-
-Everything that can be counted comes in as a fact, so the card cannot disagree with the data it lies beside.
-"""
+"""Renders the README.md that the Hub shows for the dataset: facts in, Markdown out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
 from importlib.resources import files
 from typing import Any
 
 import yaml
 from jinja2 import Environment, StrictUndefined
 
+from bonsai.dataset_card.facts import ConfigFacts, DatasetFacts, ExampleFacts
+from bonsai.dataset_card.guards import GUARDS
+from bonsai.dataset_card.guideline import GUIDELINE
+
+__all__ = ["ConfigFacts", "DatasetFacts", "ExampleFacts", "fenced", "front_matter", "render", "size_category"]
+
 SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 """The Hub's own names for sizes, by the number of rows they end at."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class ConfigFacts:
-    """One config: its name, what it holds, and its rows by split."""
-
-    name: str
-    description: str
-    rows: Mapping[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExampleFacts:
-    """One row shown in the card."""
-
-    category: str
-    instruction: str
-    input: str
-    reasoning: str
-    output: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetFacts:
-    """What the card states about one build."""
-
-    repo_id: str
-    version: str
-    groups: int
-    rows: int
-    improved_reasoning: int
-    """groups whose earlier Reasoning is kept beside the improved one"""
-    languages: Sequence[str]
-    configs: Sequence[ConfigFacts]
-    category_language: Mapping[str, Mapping[str, int]]
-    """rows by category and language"""
-    examples: Sequence[ExampleFacts]
-    generators: Mapping[str, int]
-    """groups by the name of what wrote them"""
-    metadata: Mapping[str, Any]
-    """`configs` and `dataset_info`, as `datasets` writes them"""
+_MARKUP = re.compile(r"[\\`*_\[\]<>|#&$~]")
+_LINE_START = re.compile(r"^(\d*)([-+=.)])")
 
 
 def render(facts: DatasetFacts) -> str:
     """The whole README.md: YAML front matter, then Markdown in English and Japanese."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     template = environment.from_string(files(__package__).joinpath("README.md.j2").read_text(encoding="utf-8"))
-    body = template.render(facts=facts, fenced=fenced)
+    body = template.render(facts=facts, guideline=GUIDELINE, guards=GUARDS, fenced=fenced, inline=inline, quoted=quoted)
     return f"---\n{front_matter(facts)}---\n\n{body.strip()}\n"
 
 
@@ -95,3 +59,16 @@ def fenced(text: str) -> str:
     while fence in text:
         fence += "`"
     return f"{fence}text\n{text}\n{fence}"
+
+
+def quoted(text: str) -> str:
+    """A quotation that wraps where a code block would run off the page; its lines stay lines, its markup stays text."""
+    lines = [_LINE_START.sub(r"\1\\\2", inline(line)) for line in text.strip().split("\n")]
+    shown = [line + ("\\" if line and after else "") for line, after in zip(lines, [*lines[1:], ""], strict=True)]
+    return "\n".join(f"> {line}".rstrip() for line in shown)
+
+
+def inline(text: str) -> str:
+    """Text from a record in running Markdown or a table cell: nothing in it is taken for markup."""
+    line = " ".join(text.split())
+    return _MARKUP.sub(r"\\\g<0>", line)

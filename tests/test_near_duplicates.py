@@ -16,9 +16,7 @@ from bonsai.builder.near_duplicates.exact import jaccard
 from bonsai.builder.near_duplicates.folding import folded, normalised
 
 JAPANESE = "盆栽の水やりは、鉢土の表面が乾いてから行います。冬は三日に一度、夏は朝夕の二度が目安です。"
-ENGLISH = (
-    "Water a bonsai only when the surface of its soil has dried: about every third day in winter, twice in summer."
-)
+ENGLISH = "Water a bonsai only when the surface of its soil has dried: every third day in winter, twice in summer."
 CHINESE = "盆栽浇水要等盆土表面干了以后再进行。冬天大约三天浇一次，夏天早晚各浇一次比较合适。"
 
 

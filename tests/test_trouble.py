@@ -40,7 +40,7 @@ def test_every_fault_is_listed_and_the_previous_build_stays(bonsai: Run, dataset
 def test_a_full_disk_is_a_sentence_and_the_previous_build_stays(dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
     done = subprocess.run(
-        [sys.executable, "-m", "bonsai.cli.main", "build"],
+        [sys.executable, "-m", "bonsai.cli.main", "build", "--no-check"],
         cwd=tmp_path,
         # no file may grow beyond 64 KiB: the write fails in the middle of a table, as on a full disk
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)),
@@ -57,7 +57,7 @@ def test_a_full_disk_is_a_sentence_and_the_previous_build_stays(dataset: Path, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.4, 1.2, 2.0])
+@pytest.mark.parametrize("seconds", [0.4, 2.0, 4.0])
 def test_ctrl_c_in_a_build_leaves_nothing_half_written(seconds: float, dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
     process = subprocess.Popen(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +19,8 @@ from bonsai.builder.splits import SPLITS, split_of
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("build") / "dataset"
-    build(default_records(), out, "qeu/bonsai")
-    return out
+def built(dataset: Path) -> Path:
+    return dataset
 
 
 def test_the_same_records_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
@@ -52,7 +52,8 @@ def test_the_builder_class_alone_gives_the_same_rows(built: Path, tmp_path: Path
     builder.download_and_prepare()
     train = builder.as_dataset(split="train")
     assert train.features == FEATURES
-    assert train.to_list() == datasets.Dataset.from_parquet(str(built / parquet_name("ja", "train"))).to_list()
+    published = datasets.Dataset.from_parquet(str(built / parquet_name("ja", "train")))
+    assert train.remove_columns("doubts").to_list() == published.remove_columns("doubts").to_list()
 
 
 def test_parallel_texts_and_chains_never_straddle_a_split() -> None:
@@ -88,7 +89,7 @@ def test_the_card_states_what_the_hub_reads(built: Path) -> None:
 
 def test_a_fault_leaves_the_previous_build_untouched(tmp_path: Path) -> None:
     out = tmp_path / "dataset"
-    build(default_records(), out, "qeu/bonsai")
+    build(default_records(), out, "qeu/bonsai", check=False)
     before = content_hash(out)
     records = tmp_path / "records"
     records.mkdir()
@@ -102,7 +103,7 @@ def test_a_fault_leaves_the_previous_build_untouched(tmp_path: Path) -> None:
 def test_building_needs_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "sys.argv = ['bonsai', 'build', '--out', sys.argv[1]]\n"
+        "sys.argv = ['bonsai', 'build', '--no-check', '--out', sys.argv[1]]\n"
         "from bonsai.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
@@ -124,3 +125,16 @@ def test_derived_rows_are_translations_and_at_most_a_quarter() -> None:
     derived = [row for row in rows if row["source"].startswith("derived from")]
     assert {row["category"] for row in derived} == {"translation"}
     assert 0 < len(derived) <= len(rows) / 4
+
+
+def test_an_error_of_the_checks_keeps_the_build_from_replacing_the_last_one(tmp_path: Path) -> None:
+    records = tmp_path / "records"
+    shutil.copytree(default_records(), records)
+    path = records / "open_qa.jsonl"
+    first = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
+    wrong = {**first, "id": "open_qa-9000", "en": {**first["en"], "output": "Lake Nowhere, with 12 square kilometres."}}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(wrong, ensure_ascii=False) + "\n")
+    with pytest.raises(RecordError, match=r"open_qa.jsonl:\d+: open_qa-\d{4}: \[contradiction\]"):
+        build(records, tmp_path / "dataset", "qeu/bonsai")
+    assert [p.name for p in tmp_path.iterdir()] == ["records"]

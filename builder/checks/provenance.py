@@ -1,0 +1,87 @@
+"""Where a group comes from: without source, licence and generator it can't be published under MIT."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from bonsai.builder.checks.finding import Finding, Severity
+from bonsai.builder.checks.text_fields import Fault
+from bonsai.builder.reader import Located
+
+CHECK = "provenance"
+
+LICENCE = "MIT"
+"""the one string a filter looks for: the SPDX identifier"""
+
+_KNOWN_SOURCE = re.compile(
+    r"(?:authored|書き下ろし|原创)(?:$|[,、，（( ])"
+    r"|contributed by its author under MIT"
+    r"|derived from (?:[a-z_]+-\d{4}\b|a public-domain text: \S)"
+)
+_NOT_OURS = re.compile(
+    r"alpaca|dolly|sharegpt|oasst|flan|ultrachat|wizardlm|belle\b|chatgpt|gpt-?4|wikipedia|quora|reddit"
+    r"|stack ?(?:overflow|exchange)|mmlu|jmmlu|gsm8k|arc\b|hellaswag|truthfulqa|jglue|c-?eval|cmmlu|textbook|https?://"
+    r"|ウィキペディア|ネット|教科書|引用|転載|百科|网络|教材|转载|知乎",
+    re.IGNORECASE,
+)
+_STUB = re.compile(
+    r"\W*(?:unknown|none|n/?a|nil|null|todo|tbd|fixme|later|somebody|llm|ai|model|(?:a )?(?:large )?language model|bot"
+    r"|chatbot|不明|未定|なし|無し|無|生成ai|言語モデル|未知|待定|待补|无|没有|语言模型)?\W*"
+    r"|.*(?:あとで|後で書|稍后|to be (?:filled|added|named)).*",
+    re.IGNORECASE,
+)
+
+
+def licence_faults(licence: str) -> Iterator[Fault]:
+    """Anything but the string ``MIT``."""
+    if licence != LICENCE:
+        yield _fault(
+            f"licence {licence!r}",
+            "the dataset is published under MIT: write 'MIT' where it is so, and leave out what may not be given on",
+        )
+
+
+def source_faults(source: str) -> Iterator[Fault]:
+    """A source that is unknown, or known not to be ours to give."""
+    if taken := _NOT_OURS.search(source):
+        yield _fault(f"source {source!r}", f"'{taken.group()}' isn't ours to publish under MIT: write the text anew")
+    elif not _KNOWN_SOURCE.match(source):
+        yield _fault(
+            f"source {source!r}",
+            "write 'authored', 'derived from <id of a group>' or 'derived from a public-domain text: <which>'",
+        )
+
+
+def generator_faults(generator: str) -> Iterator[Fault]:
+    """A generator that isn't named."""
+    if _STUB.fullmatch(generator):
+        yield _fault(
+            f"generator {generator!r}",
+            "name who or what wrote the text: the model, in brackets or by its own name, or 'human: …'",
+        )
+
+
+def _fault(what: str, why: str) -> Fault:
+    return Fault(Severity.ERROR, what, why)
+
+
+def check_provenance(groups: Sequence[Located]) -> Iterator[Finding]:
+    """Source, licence and generator of every group."""
+    for located in groups:
+        group = located.group
+        for name, faults in (
+            ("source", source_faults(group.source)),
+            ("licence", licence_faults(group.licence)),
+            ("generator", generator_faults(group.generator)),
+        ):
+            for fault in faults:
+                yield Finding(
+                    check=CHECK,
+                    severity=fault.severity,
+                    place=located.place,
+                    group_id=group.id,
+                    field=name,
+                    what=fault.what,
+                    why=fault.why,
+                )

@@ -1,0 +1,146 @@
+"""Reasoning that earns no place: it restates the question, announces the answer or is no better than before."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from bonsai.builder.checks.finding import Finding, Severity
+from bonsai.builder.checks.scripts import CJK_LETTER, HAN
+from bonsai.builder.checks.text_fields import Fault, TextField, findings, shortened
+from bonsai.builder.reader import Located
+from bonsai.builder.schema import Category, TextGroup
+
+CHECK = "reasoning"
+
+_ANNOUNCES = re.compile(
+    r"(?:答え|正解|解答|回答)は(?P<ja>[^。]+)"
+    r"|\b(?:the|my) (?:(?:correct|right|final|best) )?answer (?:is|must be|would be|will be)(?P<en>[^.\n]+)"
+    r"|(?:正确)?答案(?:就|应该|应|便)?(?:是|为)(?P<zh>[^。]+)",
+    re.IGNORECASE,
+)
+_RESTATES = re.compile(
+    r"(?:質問|問い|設問|問題)(?:文)?(?:で)?は[^。]*(?:尋ね|聞い|聞かれ|問うて|問われ|求め)"
+    r"|\bthe question (?:asks|is asking|wants|is about)\b"
+    r"|(?:题目|问题|本题)(?:问的?是|要求|是在问|询问)",
+    re.IGNORECASE,
+)
+_POLITE = re.compile(r"(?:です|である|だ)$")
+_TALK = re.compile(
+    r"この(?:質問|問い)|最初の質問|(?:質問|問い|問題)の内容|質問|問い|正しい|答え|回答|よく読|考え|書きまし|選びまし|比べて|深い|深く"
+    r"|这个|问题|题目|答案|正确|仔细|认真|思考|回答|更深|深入"
+)
+_TALK_WORD = re.compile(
+    r"quest|answe|corre|right|thoug|caref|based|knowl|gave$|given?$|think|read$|deep|goes$|go$|furth|first|asks?$|asked|previ"
+    r"|under|follo|good$|bette|impor"
+)
+"""beginnings of the words in which one talks about questions and answers"""
+_STOP = re.compile(
+    r"the|an?|of|to|in|on|at|by|for|with|from|and|or|but|so|is|are|was|were|be|been|its?|this|that|these|those|which|what|who"
+    r"|when|where|why|how|i|we|you|they|s?he|t?here|as|than|then|into|about|do|does|did|not?|can|could|would|should|ha[sd]|have"
+    r"|my|our|your|their|his|her|very|also|only|just|me|us"
+)
+_CONTENT = re.compile(rf"[{HAN}\u30a1-\u30fa]|[A-Za-z0-9]")
+"""a letter that carries meaning; what is left of talk alone is hiragana"""
+_LEAST_NEW = 0.2
+"""share of a Reasoning that must stand neither in the question nor in the answer"""
+_SAME = 0.9
+
+
+def plain(text: str) -> str:
+    """A text for comparison: NFKC, no capitals, no marks, no spaces between CJK letters."""
+    words = re.sub(r"[^\w]+", " ", unicodedata.normalize("NFKC", text)).casefold().strip()
+    return words.replace(" ", "") if CJK_LETTER.search(words) else words
+
+
+def pieces_of(text: str) -> list[str]:
+    """The content of a text: pairs of neighbouring letters in Japanese and Chinese, stems of words in English."""
+    words = plain(text)
+    if CJK_LETTER.search(words):
+        return [words[at : at + 2] for at in range(len(words) - 1)]
+    return [word[:5] for word in words.split() if not _STOP.fullmatch(word)]
+
+
+def overlap(one: str, other: str) -> float:
+    """Dice's coefficient of the pieces of two texts: 1 where they say the same in the same words."""
+    left, right = set(pieces_of(one)), set(pieces_of(other))
+    return 2 * len(left & right) / (len(left) + len(right)) if left and right else 0.0
+
+
+def new_share(reasoning: str, *known: str) -> float:
+    """The share of a Reasoning's pieces that no known text has; talk about questions and answers is left out."""
+    rest = _TALK.sub("", reasoning)
+    if CJK_LETTER.search(reasoning) and not _CONTENT.search(rest):
+        return 0.0
+    pieces = pieces_of(rest)
+    if not CJK_LETTER.search(reasoning):
+        pieces = [piece for piece in pieces if not _TALK_WORD.match(piece)]
+    seen = {piece for text in known for piece in pieces_of(text)}
+    return sum(piece not in seen for piece in pieces) / len(pieces) if pieces else 0.0
+
+
+def empty_talk(reasoning: str, instruction: str, output: str, *, answers: bool = True) -> Iterator[Fault]:
+    """A Reasoning without a reason.
+
+    Args:
+        answers: whether the output is an answer; a question_to_question's Reasoning may speak of the answer given.
+    """
+    if answers and (announced := _announced(reasoning, output)):
+        yield _fault(f"'{shortened(announced)}' announces the answer", "the answer comes below; stop before it")
+    elif restated := _RESTATES.search(reasoning):
+        yield _fault(f"'{shortened(restated.group())}' restates the question", "begin with the deciding fact")
+    elif new_share(reasoning, instruction, output) < _LEAST_NEW:
+        yield _fault(
+            f"'{shortened(reasoning)}' says only what the question and the answer say",
+            "name the fact, rule or passage that decides",
+        )
+
+
+def _announced(reasoning: str, output: str) -> str:
+    """The announcing clause, if what it announces is the output: 'the answer isn't in the table' announces nothing."""
+    answer = set(pieces_of(output))
+    for found in _ANNOUNCES.finditer(reasoning):
+        said = pieces_of(next(part for part in found.groups() if part))
+        if _POLITE.sub("", plain(output)) in plain(found.group()) or (
+            said and sum(piece in answer for piece in said) >= 0.5 * len(said)
+        ):
+            return found.group()
+    return ""
+
+
+def no_better(earlier: str, improved: str) -> Iterator[Fault]:
+    """An earlier Reasoning that the improved one doesn't improve on."""
+    if plain(earlier) == plain(improved) or overlap(earlier, improved) >= _SAME:
+        yield _fault(
+            f"'{shortened(earlier)}' is kept as the earlier Reasoning, but says the same",
+            "improve it, or drop `original`",
+        )
+    elif len(plain(earlier)) >= len(plain(improved)):
+        yield _fault(
+            f"'{shortened(earlier)}' is longer than the improved Reasoning",
+            "swap the two if they were mixed up; else improve it: decompose, check, rule out the near miss",
+        )
+
+
+def _fault(what: str, why: str) -> Fault:
+    return Fault(Severity.WARNING, what, why)
+
+
+def check_reasoning(groups: Sequence[Located]) -> Iterator[Finding]:
+    """Each Reasoning against its question, its answer and the Reasoning it replaced."""
+    for located in groups:
+        group = located.group
+        for language, text in group.texts().items():
+            if not text.reasoning:
+                continue
+            field = TextField(located=located, language=language, name="reasoning", text=text.reasoning)
+            if isinstance(group, TextGroup):
+                shown = group.texts()[language]
+                answers = group.category is not Category.QUESTION_TO_QUESTION
+                yield from findings(
+                    CHECK, field, empty_talk(shown.reasoning, shown.instruction, shown.output, answers=answers)
+                )
+            original = group.original.get(language)
+            if original and original.reasoning:
+                yield from findings(CHECK, field, no_better(original.reasoning, text.reasoning))

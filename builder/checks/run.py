@@ -1,0 +1,83 @@
+"""All checks over all records, in one order: gravest first, then by place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bonsai.builder.checks.balance import check_balance
+from bonsai.builder.checks.chains import check_chains
+from bonsai.builder.checks.contradiction import check_contradiction
+from bonsai.builder.checks.decontamination import check_decontamination
+from bonsai.builder.checks.duplicates import check_duplicates
+from bonsai.builder.checks.finding import Check, Finding, Severity
+from bonsai.builder.checks.form import check_form
+from bonsai.builder.checks.language import check_language
+from bonsai.builder.checks.leakage import check_leakage
+from bonsai.builder.checks.parallel import check_parallel
+from bonsai.builder.checks.personal_data import check_personal_data
+from bonsai.builder.checks.provenance import check_provenance
+from bonsai.builder.checks.reasoning import check_reasoning
+from bonsai.builder.checks.repetition import check_repetition
+from bonsai.builder.checks.tautology import check_tautology
+from bonsai.builder.checks.templates import check_templates
+from bonsai.builder.checks.unicode_text import check_unicode_text
+from bonsai.builder.probes import Probe
+from bonsai.builder.reader import Located
+
+CHECKS: dict[str, Check] = {
+    "form": check_form,
+    "language": check_language,
+    "unicode": check_unicode_text,
+    "repetition": check_repetition,
+    "reasoning": check_reasoning,
+    "personal data": check_personal_data,
+    "provenance": check_provenance,
+    "contradiction": check_contradiction,
+    "parallel": check_parallel,
+    "duplicates": check_duplicates,
+    "templates": check_templates,
+    "leakage": check_leakage,
+    "tautology": check_tautology,
+    "chains": check_chains,
+    "balance": check_balance,
+}
+"""By the name shown while a check runs; decontamination, which needs the probes too, comes last."""
+
+_ORDER = list(Severity)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What the checks found, and what they cost."""
+
+    findings: list[Finding]
+    seconds: dict[str, float]
+    """by check"""
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that keep a dataset from being published."""
+        return [finding for finding in self.findings if finding.severity is Severity.ERROR]
+
+
+def run_checks(
+    groups: Sequence[Located], probes: Sequence[Probe], *, on_step: Callable[[str], None] = lambda _: None
+) -> Checked:
+    """Run every check.
+
+    Args:
+        on_step: told the name of each check before it runs.
+    """
+    findings: list[Finding] = []
+    seconds: dict[str, float] = {}
+    checks = [*CHECKS.items(), ("decontamination", lambda groups: check_decontamination(groups, probes))]
+    for name, check in checks:
+        on_step(name)
+        started = time.perf_counter()
+        findings.extend(check(groups))
+        seconds[name] = time.perf_counter() - started
+    place = {located.place: number for number, located in enumerate(groups)}
+    findings.sort(key=lambda f: (_ORDER.index(f.severity), f.check, place.get(f.place, -1), f.field))
+    return Checked(findings=findings, seconds=seconds)

@@ -1,0 +1,201 @@
+"""Rows that say the same in several languages become one group; what can't become one is a draft with its reason."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter, ValidationError
+
+from bonsai.builder.importing.categories import Guess, category_of
+from bonsai.builder.importing.language import language_of
+from bonsai.builder.importing.shapes import Piece
+from bonsai.builder.schema import CATEGORIES, LANGUAGES, Category, Group, TextGroup, TranslationGroup
+
+PAIR_COLUMNS = ("group_id", "pair_id", "pair", "order", "no", "number")
+"""Columns by which rows are paired, the first that the file has; else by ids that differ in their language only."""
+_ID = re.compile(r"(?P<stem>.+?)[-_./](?:(?:ja|en|zh)2)?(?:ja|en|zh)")
+_GROUP: TypeAdapter[TextGroup | TranslationGroup] = TypeAdapter(Group)
+_LAST_NUMBER = 9999
+
+
+@dataclass(frozen=True, kw_only=True)
+class Understood:
+    """A piece with what was found out about it, and by which rule."""
+
+    piece: Piece
+    category: Guess | None
+    language: str
+    language_rule: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """Rows that are no group yet: why, and what was understood of them."""
+
+    reason: str
+    rows: tuple[Understood, ...]
+
+
+@dataclass(kw_only=True)
+class Paired:
+    """The outcome: groups as JSON objects in the order of the file, their places, and the drafts."""
+
+    groups: list[dict[str, object]] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    drafts: list[Draft] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What every group has to name; a row's own column of that name goes first."""
+
+    source: str
+    licence: str
+    generator: str
+    topic: str
+
+
+def understood(piece: Piece, expected_language: str | None) -> Understood:
+    """Category and language of a piece; the answer tells the language, and the question where the answer is mute."""
+    category = category_of(piece.columns.get("category", ""), piece.instruction, piece.input)
+    if piece.language:
+        return Understood(piece=piece, category=category, language=piece.language, language_rule="named in the file")
+    found, rule = language_of(piece.output, expected_language), "found in the output"
+    if found not in LANGUAGES:
+        found, rule = language_of(f"{piece.instruction}\n{piece.input}", expected_language), "found in the instruction"
+    return Understood(piece=piece, category=category, language=found, language_rule=rule)
+
+
+def pair(rows: Iterable[Understood], provenance: Provenance, taken: Mapping[str, int], by: str | None) -> Paired:
+    """Bring rows together and number the groups on from ``taken`` (the highest number of each category)."""
+    sets: dict[str, list[Understood]] = {}
+    for number, row in enumerate(rows):
+        key = _key(row.piece.columns, by)
+        sets.setdefault(f"row {number}" if key is None else f"key {key}", []).append(row)
+    paired = Paired()
+    numbers = dict(taken)
+    for together in sets.values():
+        category = _shared_category(together)
+        number = numbers.get(category or "", 0) + 1
+        outcome = _reason(together) or _group(together, f"{category}-{number:04}", provenance)
+        if isinstance(outcome, str) or category is None:
+            paired.drafts.append(Draft(reason=str(outcome), rows=tuple(together)))
+            continue
+        if number > _LAST_NUMBER:
+            paired.drafts.append(Draft(reason=f"no number is left in {category}", rows=tuple(together)))
+            continue
+        numbers[category] = number
+        paired.groups.append(outcome)
+        paired.places.append(", ".join(dict.fromkeys(row.piece.place for row in together)))
+    return paired
+
+
+def _key(columns: Mapping[str, str], by: str | None) -> str | None:
+    for name in (by,) if by else PAIR_COLUMNS:
+        if columns.get(name):
+            return columns[name]
+    name = columns.get("id", "")
+    cut = _ID.fullmatch(name)
+    return (cut["stem"] if cut else name) or None
+
+
+def _shared_category(rows: list[Understood]) -> Category | None:
+    found = {row.category.category for row in rows if row.category}
+    return found.pop() if len(found) == 1 else None
+
+
+def _reason(rows: list[Understood]) -> str:
+    """Why these rows can't be one group; empty if nothing speaks against it."""
+    for row in rows:
+        if row.piece.doubts:
+            return f"{row.piece.place} " + "; ".join(row.piece.doubts)
+        if row.category is None:
+            named = row.piece.columns["category"]
+            return f"{row.piece.place}: the category is {named!r}; write one of {', '.join(CATEGORIES)}"
+        if row.language not in LANGUAGES:
+            return f"{row.piece.place}: the language is '{row.language}'; records are in {', '.join(LANGUAGES)}"
+    categories = {row.category.category: row for row in rows if row.category}
+    if len(categories) > 1:
+        told = "; ".join(f"{row.piece.place}: {name}" for name, row in categories.items())
+        return f"the rows of one group have several categories ({told}); write a column 'category'"
+    if Category.TRANSLATION in categories:
+        return ""
+    languages = [row.language for row in rows]
+    twice = next((language for language in languages if languages.count(language) > 1), None)
+    if twice:
+        places = ", ".join(row.piece.place for row in rows if row.language == twice)
+        return f"two rows in '{twice}' ({places}) have the same key; give them different ones"
+    missing = [language for language in ("ja", "en") if language not in languages]
+    return (
+        f"no row in {' and '.join(missing)}; a group needs ja and en: write it, or pair rows by 'group_id'"
+        if missing
+        else ""
+    )
+
+
+def _group(rows: list[Understood], group_id: str, provenance: Provenance) -> dict[str, object] | str:
+    """The group, or the reason why the schema refuses it."""
+    category = _shared_category(rows)
+    first = rows[0].piece
+    texts = _translation(rows) if category is Category.TRANSLATION else _texts(rows)
+    if isinstance(texts, str):
+        return texts
+    guesses = dict.fromkeys(row.category.rule for row in rows if row.category and row.category.guessed)
+    source = first.columns.get("source") or provenance.source
+    group: dict[str, object] = {
+        "id": group_id,
+        "category": str(category),
+        "topic": first.columns.get("topic") or provenance.topic,
+        **{language: texts[language] for language in LANGUAGES if language in texts},
+        "source": f"{source}; category guessed: {' / '.join(guesses)}" if guesses else source,
+        "licence": first.columns.get("licence") or provenance.licence,
+        "generator": first.columns.get("generator") or provenance.generator,
+    }
+    if first.columns.get("chain") and first.columns.get("step", "").isdigit():
+        group["chain"] = {"id": first.columns["chain"], "step": int(first.columns["step"])}
+    try:
+        _GROUP.validate_json(json.dumps(group))
+    except ValidationError as error:
+        return "; ".join(_sentence(list(detail["loc"]), detail["msg"]) for detail in error.errors())
+    return group
+
+
+def _sentence(steps: list[int | str], message: str) -> str:
+    field_name = ".".join(str(step) for step in steps if step not in CATEGORIES)
+    if message.startswith("Value error, "):
+        return message.removeprefix("Value error, ")
+    if "at least 1 character" in message or "pattern" in message:
+        return f"'{field_name}' is empty; write it"
+    return f"'{field_name}': {message[0].lower()}{message[1:]}"
+
+
+def _texts(rows: list[Understood]) -> dict[str, dict[str, str]]:
+    return {
+        row.language: {
+            "instruction": row.piece.instruction,
+            "input": row.piece.input,
+            "reasoning": row.piece.reasoning,
+            "output": row.piece.output,
+        }
+        for row in rows
+    }
+
+
+def _translation(rows: list[Understood]) -> dict[str, dict[str, str]] | str:
+    """One text a language from one or more directions; the Reasoning belongs to the target."""
+    found: dict[str, dict[str, str]] = {}
+    for row in rows:
+        piece = row.piece
+        source = piece.columns.get("source_language") or language_of(piece.input)
+        if not piece.input:
+            return f"{piece.place}: a translation without its text in 'input'; move it there from the instruction"
+        if source == row.language or source not in LANGUAGES:
+            return f"{piece.place}: translates '{source}' into '{row.language}'; name source_language and language"
+        for language, text in ((source, piece.input), (row.language, piece.output)):
+            if found.setdefault(language, {"text": text, "reasoning": ""})["text"] != text:
+                return f"{piece.place}: another text in '{language}' than the rows before it; make them the same"
+        found[row.language]["reasoning"] = piece.reasoning
+    return found

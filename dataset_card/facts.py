@@ -1,0 +1,91 @@
+"""What the card states about one build. Everything that can be counted is counted, so the card cannot disagree with
+the data it lies beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LENGTH_BIN = 25
+"""tokens to one bar of a histogram of lengths"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigFacts:
+    """One config: its name, what it holds, and its rows by split."""
+
+    name: str
+    description: str
+    rows: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleFacts:
+    """One row shown in the card."""
+
+    id: str
+    language: str
+    category: str
+    instruction: str
+    input: str
+    reasoning: str
+    output: str
+    as_trained: str
+    """the row as the config ``messages`` has it, both turns in one text"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthFacts:
+    """How long the rows of one language are, question and answer together, in GPT-2 tokens."""
+
+    language: str
+    median: int
+    p90: int
+    """nine rows in ten are no longer"""
+    longest: int
+    total: int
+    histogram: Sequence[int]
+    """rows by length, `LENGTH_BIN` tokens a place"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetFacts:
+    """What the card states about one build."""
+
+    repo_id: str
+    version: str
+    groups: int
+    rows: int
+    derived_rows: int
+    """translation rows made from the questions of other groups; counted in ``rows``"""
+    improved_reasoning: int
+    """groups whose earlier Reasoning is kept beside the improved one"""
+    groups_with: Mapping[str, int]
+    """groups by what they have: Chinese, an earlier input, a skill they teach, a chain of questions they belong to"""
+    languages: Sequence[str]
+    configs: Sequence[ConfigFacts]
+    category_language: Mapping[str, Mapping[str, int]]
+    """rows by category and language"""
+    topics: Mapping[str, int]
+    """groups by topic, the commonest first"""
+    lengths: Sequence[LengthFacts]
+    """one a language"""
+    probe_kinds: Mapping[str, int]
+    """probes by kind"""
+    examples: Sequence[ExampleFacts]
+    generators: Mapping[str, int]
+    """groups by the name of what wrote them"""
+    metadata: Mapping[str, Any]
+    """`configs` and `dataset_info`, as `datasets` writes them"""
+
+    @property
+    def splits(self) -> Mapping[str, int]:
+        """Rows of the default config by split."""
+        return self.configs[0].rows
+
+    @property
+    def tokens(self) -> int:
+        """GPT-2 tokens of all rows."""
+        return sum(part.total for part in self.lengths)

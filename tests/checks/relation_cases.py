@@ -1,0 +1,238 @@
+"""Hand-labelled cases for the checks that compare records, and groups made of them.
+
+Each line of ``cases/<check>.jsonl`` is one case: ``fault`` says whether the check has to raise an error or a warning. A text is
+``[instruction, input, output]``; where a case writes one language, Japanese and English are both filled from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from bonsai.builder.checks.balance import check_balance
+from bonsai.builder.checks.chains import check_chains
+from bonsai.builder.checks.contradiction import check_contradiction
+from bonsai.builder.checks.decontamination import check_decontamination
+from bonsai.builder.checks.duplicates import check_duplicates
+from bonsai.builder.checks.finding import Check, Finding, Severity
+from bonsai.builder.checks.leakage import check_leakage
+from bonsai.builder.checks.parallel import check_parallel
+from bonsai.builder.checks.quantities import disagreement
+from bonsai.builder.checks.tautology import check_tautology
+from bonsai.builder.checks.templates import check_templates
+from bonsai.builder.reader import Located
+from bonsai.builder.schema import ANSWER_IN_INPUT, Category, TextGroup, TranslationGroup
+from bonsai.builder.splits import split_of
+
+CASES = Path(__file__).parent / "cases"
+Case = dict[str, Any]
+
+CHECKS: dict[str, Check] = {
+    "contradiction": check_contradiction,
+    "parallel": check_parallel,
+    "duplicates": check_duplicates,
+    "templates": check_templates,
+    "leakage": check_leakage,
+    "tautology": check_tautology,
+    "chains": check_chains,
+    "balance": check_balance,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenProbe:
+    """A probe as a case writes it."""
+
+    language: str
+    question: str
+    reference: str
+    accepted: Sequence[str]
+    id: str = "probe"
+
+
+@dataclass(kw_only=True)
+class Score:
+    """What a check found of the faults it was shown, and how often it cried wolf."""
+
+    found: int = 0
+    missed: list[Case] = field(default_factory=list)
+    wrongly: list[Case] = field(default_factory=list)
+    innocent: int = 0
+
+    @property
+    def precision(self) -> float:
+        """Faults among what was flagged."""
+        return self.found / max(1, self.found + len(self.wrongly))
+
+    @property
+    def recall(self) -> float:
+        """Faults flagged among all faults."""
+        return self.found / max(1, self.found + len(self.missed))
+
+
+def flagged(check: str, case: Case) -> bool:
+    """Whether the check raises an error or a warning for this case."""
+    if check == "quantities":
+        return all(disagreement(case["first"], case["second"]))
+    groups = _GROUPS[check](case)
+    if check == "decontamination":
+        findings: Iterator[Finding] = check_decontamination(groups, [WrittenProbe(**case["probe"])])
+    else:
+        findings = CHECKS[check](groups)
+    return any(finding.severity is not Severity.NOTE for finding in findings)
+
+
+def score(check: str) -> Score:
+    """Run one check over its labelled cases."""
+    result = Score()
+    for line in (CASES / f"{check}.jsonl").read_text(encoding="utf-8").splitlines():
+        case = json.loads(line)
+        raised = flagged(check, case)
+        if case["fault"]:
+            result.found += raised
+            result.missed += [] if raised else [case]
+        else:
+            result.innocent += 1
+            result.wrongly += [case] if raised else []
+    return result
+
+
+def _pair(case: Case) -> list[Located]:
+    """Two groups of one category; Japanese and English are both filled from the one text that the case writes."""
+    second = case.get("second_language", case["language"])
+    splits = case.get("splits", ("train", "train"))
+    category = case.get("category", "closed_qa" if case["first"][1] and case["second"][1] else "open_qa")
+    if category == "translation":
+        return [
+            _located(category, {"ja": text[1], "en": text[2]}, place, "train")
+            for place, text in enumerate((case["first"], case["second"]))
+        ]
+    return [
+        _located(category, _filled(case["first"], case["language"], 0), 0, splits[0]),
+        _located(category, _filled(case["second"], second, 1), 1, splits[1]),
+    ]
+
+
+_UNRELATED = (
+    {
+        "ja": ("大工が使う道具を一つ挙げてください。", "棟梁は朝から柱にほぞ穴を彫っていた。", "-", "のみ"),
+        "en": ("Name a tool that a carpenter uses.", "All morning the carpenter cut mortises into a post.", "-", "a chisel"),
+    },
+    {
+        "ja": ("雲のでき方を一文で述べてください。", "山の斜面を昇った空気は冷えて水滴になる。", "-", "空気が冷えるとできる"),
+        "en": ("State how clouds form.", "Air that climbs a slope cools down and turns to droplets.", "-", "by cooling air"),
+    },
+)
+"""What stands in the languages that a case leaves out."""
+
+
+def _filled(text: Sequence[str], language: str, place: int) -> dict[str, Sequence[str]]:
+    instruction, input_text, output = text
+    others = {each: words if input_text else (words[0], "", *words[2:]) for each, words in _UNRELATED[place].items()}
+    return others | {language: (instruction, input_text, "-", output)}
+
+
+def _parallel(case: Case) -> list[Located]:
+    return [_located(case["category"], {each: case[each] for each in ("ja", "en", "zh") if each in case}, 0, "train")]
+
+
+def _contaminated(case: Case) -> list[Located]:
+    record = case["record"]
+    if case["category"] == "translation":
+        return [_located("translation", {"ja": record[1], "en": record[2]}, 0, "train")]
+    return [_located(case["category"], _filled(record, case["language"], 0), 0, "train")]
+
+
+_QUESTION = {"ja": "質問：", "en": "Question: ", "zh": "问题："}
+_ANSWER = {"ja": "\n答え：短い答え。", "en": "\nAnswer: A short answer.", "zh": "\n回答：简短的回答。"}
+
+
+def _new_question(case: Case) -> list[Located]:
+    language = case["language"]
+    text = ("…", f"{_QUESTION[language]}{case['old']}{_ANSWER[language]}", "-", case["new"])
+    texts = {"ja": text, "en": text} | ({"zh": text} if language == "zh" else {})
+    return [_located("question_to_question", texts, 0, None, chain={"id": "case", "step": 1})]
+
+
+def _chain(case: Case) -> list[Located]:
+    marks = case.get("labels", _QUESTION)
+    groups = []
+    for place, step in enumerate(case["steps"]):
+        texts = {
+            language: ("…", f"{marks[language]}{step[language][0]}{_ANSWER[language]}", "-", step[language][1])
+            for language in ("ja", "en", "zh")
+            if language in step
+        }
+        groups.append(_located("question_to_question", texts, place, None, chain={"id": "case", "step": step["step"]}))
+    return groups
+
+
+def _shares(case: Case) -> list[Located]:
+    sizes = case["counts"] or {"open_qa": sum(case["topics"].values())}
+    topics = [topic for topic, size in case["topics"].items() for _ in range(size)]
+    groups = []
+    for category, size in sizes.items():
+        for place in range(size):
+            output = "word " * 130 if place < round(case["long"] * size) else "A short answer."
+            text = ("…", "…", "-", output)
+            texts: dict[str, Any] = {"ja": text, "en": text}
+            if place >= size - round(case["zh"] * size):
+                texts["zh"] = text
+            if category == "translation":
+                texts = {language: "…" for language in texts}
+            topic = topics[place] if topics else f"topic {place % 10}"
+            chain = {"id": f"c{place}", "step": 1} if category == "question_to_question" else None
+            groups.append(_located(category, texts, place, None, chain=chain, topic=topic))
+    return groups
+
+
+def _located(
+    category: str,
+    texts: dict[str, Any],
+    place: int,
+    split: str | None,
+    chain: dict[str, Any] | None = None,
+    topic: str = "everyday life",
+) -> Located:
+    """A group whose number puts it into the split that is asked for."""
+    about = {"category": Category(category), "topic": topic, "source": "authored", "licence": "MIT", "generator": "a person"}
+    for number in count(1 + 5000 * place if split else place + 1):
+        name = {"id": f"{category}-{number:04d}"}
+        if category == "translation":
+            words = {language: {"text": text, "reasoning": "-"} for language, text in texts.items()}
+            group: TextGroup | TranslationGroup = TranslationGroup.model_validate(about | name | words)
+        else:
+            words = {
+                language: {"instruction": text[0], "input": text[1], "reasoning": text[2], "output": text[3]}
+                for language, text in texts.items()
+            }
+            if Category(category) in ANSWER_IN_INPUT:
+                words = {language: {**text, "input": text["input"] or "…"} for language, text in words.items()}
+            whole = about | name | words | ({"chain": chain or {"id": name["id"], "step": 1}} if _chained(category) else {})
+            group = TextGroup.model_validate(whole)
+        if split is None or split_of(group) == split:
+            return Located(group=group, path=CASES / f"{category}.jsonl", line=place + 1)
+    raise AssertionError("count() never ends")
+
+
+def _chained(category: str) -> bool:
+    return Category(category) is Category.QUESTION_TO_QUESTION
+
+
+_GROUPS: dict[str, Callable[[Case], list[Located]]] = {
+    "contradiction": _pair,
+    "parallel": _parallel,
+    "duplicates": _pair,
+    "templates": _pair,
+    "leakage": _pair,
+    "decontamination": _contaminated,
+    "tautology": _new_question,
+    "chains": _chain,
+    "balance": _shares,
+}
+
+ALL = ("quantities", *CHECKS, "decontamination")

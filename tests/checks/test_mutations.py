@@ -1,0 +1,14 @@
+"""Faults planted into the published records, and how many of them the checks catch."""
+
+import pytest
+
+from benchmarks.mutations import caught_by_way
+
+
+@pytest.mark.slow
+def test_nineteen_of_twenty_planted_faults_are_caught() -> None:
+    result = caught_by_way()
+    caught, tried = (sum(pair[place] for pair in result.values()) for place in (0, 1))
+    assert tried == 300
+    assert caught / tried >= 0.95, result
+    assert all(found >= 0.7 * planted for found, planted in result.values()), result

@@ -1,0 +1,47 @@
+"""The single-record checks keep what they reach on the labelled cases, and leave the real records in peace."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from bonsai.builder.checks.finding import Severity
+from bonsai.builder.reader import default_records, read_groups
+from tests.checks.labelled import CASES as FOLDER
+from tests.checks.labelled import TEXT_CHECKS, cases, lines_of, located, score
+from tests.checks.planted import plant
+
+
+@pytest.mark.parametrize("check", TEXT_CHECKS)
+def test_a_check_finds_the_faults_and_leaves_the_innocents(check: str) -> None:
+    result = score(check)
+    assert result.recall >= 0.95, result.missed
+    assert result.precision >= 0.95, result.blamed
+
+
+@pytest.mark.parametrize("check", TEXT_CHECKS)
+def test_the_cases_cover_both_sides_and_all_languages(check: str) -> None:
+    counted = Counter((case.fault, case.language) for case in cases(check))
+    assert sum(number for (fault, _), number in counted.items() if fault) >= 20
+    assert sum(number for (fault, _), number in counted.items() if not fault) >= 20
+    assert min(counted.values()) >= 8
+
+
+def test_the_sound_groups_are_sound_to_every_check() -> None:
+    groups = [located(group) for group in lines_of(FOLDER / "base_groups.jsonl")]
+    assert [finding for check in TEXT_CHECKS.values() for finding in check(groups)] == []
+
+
+@pytest.mark.parametrize("check", TEXT_CHECKS)
+def test_the_records_can_be_published(check: str) -> None:
+    findings = TEXT_CHECKS[check](read_groups(default_records()))
+    assert [finding for finding in findings if finding.severity is Severity.ERROR] == []
+
+
+@pytest.mark.slow
+def test_faults_planted_into_the_records_are_found() -> None:
+    results = [*plant(read_groups(default_records()))]
+    assert all(result.planted > 20 for result in results), results
+    assert [result for result in results if result.found < 0.85 * result.planted] == []
+    assert sum(result.found for result in results) >= 0.95 * sum(result.planted for result in results)

@@ -1,0 +1,116 @@
+"""The string functions under the single-record checks, each on its own."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bonsai.builder.checks.brackets import unpaired
+from bonsai.builder.checks.counts import asked_for
+from bonsai.builder.checks.finding import Severity
+from bonsai.builder.checks.language import foreign
+from bonsai.builder.checks.mojibake import mojibake
+from bonsai.builder.checks.repetition import repeated
+from bonsai.builder.checks.scripts import not_simplified, simplified_only
+from bonsai.builder.checks.sentences import count_sentences
+from bonsai.builder.schema import Language
+from tests.checks.labelled import CASES, TEXT_CHECKS, lines_of, located
+
+ODD_TEXT = st.text(
+    alphabet=st.sampled_from("あア亜认縣。、，「」“”\"'.:：1一２①%\n \u200b\ufffdaeT縺Ã©-|()（）？?"),
+    min_size=1,
+    max_size=60,
+)
+
+
+def test_a_finding_says_where_what_and_what_to_do() -> None:
+    group = lines_of(CASES / "base_groups.jsonl")[0]
+    group["zh"]["output"] = "滋賀縣的琵琶湖。"
+    (finding,) = TEXT_CHECKS["language"]([located(group, 7)])
+    assert finding.place.endswith("open_qa.jsonl:7")
+    assert (finding.group_id, finding.field) == (group["id"], "zh.output")
+    assert "'賀縣'" in finding.what
+    assert "write the simplified ones" in finding.why
+
+
+@pytest.mark.parametrize(
+    ("character", "in_japanese", "in_chinese"),
+    [("认", False, True), ("県", True, False), ("縣", True, False), ("湖", True, True)],
+)
+def test_national_sets_tell_whose_character_it_is(character: str, in_japanese: bool, in_chinese: bool) -> None:
+    assert (character not in simplified_only()) is in_japanese
+    assert (character not in not_simplified()) is in_chinese
+
+
+def test_a_whole_text_in_the_wrong_language_is_an_error_and_a_stray_word_a_warning() -> None:
+    (whole,) = foreign("It is Lake Biwa in Shiga Prefecture.", Language.JA)
+    (stray,) = foreign("琵琶湖です because 面積が日本一だからです。", Language.JA)
+    assert (whole.severity, stray.severity) == (Severity.ERROR, Severity.WARNING)
+
+
+def test_garbled_text_is_shown_as_it_was_meant() -> None:
+    (fault,) = mojibake("琵琶湖は滋賀県にあります。".encode().decode("cp932", errors="ignore"))
+    assert "湖" in fault.what
+
+
+@given(
+    st.recursive(
+        st.just("水"),
+        lambda inner: st.tuples(st.sampled_from(["「」", "（）", "“”", "《》"]), inner).map(
+            lambda pair: f"{pair[0][0]}{pair[1]}{pair[0][1]}"
+        ),
+    )
+)
+def test_brackets_that_pair_up_are_left_alone(text: str) -> None:
+    assert [*unpaired(text)] == []
+    assert [*unpaired(text[:-1])] != [] or text == "水"
+
+
+@pytest.mark.parametrize(
+    ("instruction", "language", "asked"),
+    [
+        ("一枚の券を五人で分けられません。決め方を六つ示してください。", Language.JA, {6}),
+        ("You have 15 minutes to wait. Name eight things.", Language.EN, {8}),
+        ("请设计五个游戏，让8岁的孩子明白钱的作用。", Language.ZH, {5}),
+        ("手順を考えてください。", Language.JA, set()),
+    ],
+)
+def test_the_number_asked_for_is_told_from_other_numbers(instruction: str, language: Language, asked: set[int]) -> None:
+    assert asked_for(instruction, language) == asked
+
+
+@pytest.mark.parametrize(
+    ("text", "fewest", "most"),
+    [
+        ("「逃げろ。」と言いました。泥だけが残りました。", 2, 3),
+        ("Mr. Mori opens at 7 a.m. and sweeps. Dr. Ito comes.", 2, 2),
+        ("Dear Left,\nI wait at 3.5 metres.\nRight", 1, 3),
+        ("青蛙说：“快走。”苍鹭闭上眼睛。", 1, 2),
+    ],
+)
+def test_sentences_are_counted_as_a_range(text: str, fewest: int, most: int) -> None:
+    assert count_sentences(text) == (fewest, most)
+
+
+@given(st.text(alphabet="山川雨風空海石", min_size=7, max_size=20))
+def test_any_sentence_said_twice_is_found(sentence: str) -> None:
+    assert [*repeated(f"{sentence}。{sentence}。")] != []
+
+
+@pytest.mark.parametrize("check", TEXT_CHECKS)
+@settings(deadline=None)
+@given(instruction=ODD_TEXT, passage=ODD_TEXT, reasoning=ODD_TEXT, output=ODD_TEXT, which=st.integers(0, 4))
+def test_no_text_however_odd_stops_a_check(
+    check: str, instruction: str, passage: str, reasoning: str, output: str, which: int
+) -> None:
+    group = lines_of(CASES / "base_groups.jsonl")[which]
+    odd = {
+        "instruction": f"字{instruction}",
+        "input": f"字{passage}",
+        "reasoning": f"字{reasoning}",
+        "output": f"字{output}",
+    }
+    for finding in TEXT_CHECKS[check]([located(group | {"ja": odd, "en": odd, "zh": odd})]):
+        assert finding.what
+        assert finding.why
