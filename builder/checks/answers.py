@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from bonsai.builder.checks.quantities import disagreement, quantities
+from bonsai.builder.checks.quantity import comparable, surplus
 from bonsai.builder.checks.rewording import content, folded
 
 _YES = re.compile(
@@ -45,6 +46,9 @@ def conflict(first: str, second: str) -> Conflict | None:
     numbers = disagreement(first, second)
     if all(numbers):
         return Conflict(*(", ".join(each.text for each in side) for side in numbers))
+    more, less = surplus(quantities(first), quantities(second)), surplus(quantities(second), quantities(first))
+    if any(comparable(one, other) for one in more for other in less):
+        return Conflict(*(", ".join(each.text for each in side) for side in (more, less)))
     if any(one.weight for one in quantities(first)) and any(one.weight for one in quantities(second)):
         return None
     if min(len(first), len(second)) > _SHORT or ours is not None or theirs is not None:

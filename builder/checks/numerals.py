@@ -78,6 +78,11 @@ _SPELLED = re.compile(
     rf"|(?P<plain>(?<![{_LATIN}.])(?:{_ARABIC})(?:st|nd|rd|th)?)",
     re.IGNORECASE,
 )
+_SHARED_SCALE = re.compile(
+    rf"\s?(?:,|and|to|or|[-~–、〜]|から)\s?(?:{_ARABIC})\s?(?:(?P<word>thousand|million|billion|trillion)\b|(?P<han>[万億亿]))",
+    re.IGNORECASE,
+)
+"""2 and 6 million, 2〜3万: the scale may belong to both."""
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
 
 
@@ -126,7 +131,10 @@ def _number(found: re.Match[str]) -> Number | None:
         return Number(_english(text.lower()) + (Fraction(1, 2) if found["half"] else 0), text, digits=False)
     if found["east"]:
         return Number(_east(text), text, digits=text[0].isdigit())
-    return Number(_digits(text.rstrip("stndrhSTNDRH")), text, digits=True)
+    value = _digits(text.rstrip("stndrhSTNDRH"))
+    shared = _SHARED_SCALE.match(found.string, found.end())
+    scale = _SCALES.get((shared["word"] or "").lower()) or _HAN_LARGE[shared["han"]] if shared else None
+    return Number(value, text, digits=True, alternative=value * scale if scale else None)
 
 
 def _over(upper: int, lower: int, text: str, whole: int = 0) -> Number | None:

@@ -7,10 +7,11 @@ import re
 from bonsai.builder.checks.embedding import vectors
 from bonsai.builder.checks.rewording import folded
 
-_SEPARATOR = re.compile(
-    r"[「」『』“”\"、，,・/／:：;；。.？?！!()（）\n]+|\b(?:or|and|as|into|either|is|from|between)\b|または|もしくは|あるいは|还是|或者?|和|归入|分为|分成|标为"
-    r"|(?<=[^、])と(?=[^い])|(?<=.)か(?=[、。])|から|のどれ|のいずれ|のどちら|に分|で答|之一|中选"
+_CLAUSE = re.compile(r"[。：:;；？?！!.()（）\n]+(?!\d)")
+_BETWEEN = re.compile(
+    r"[、，,・/／]\s*(?:or |and )?|\s+(?:or|and)\s+|または|もしくは|あるいは|还是|或者?|和|(?<=[^、])と(?=[^い])|(?<=[一-鿿])か(?=[一-鿿])"
 )
+_ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _QUOTED = re.compile(r"[「『“\"]([^」』”\"]{1,30})[」』”\"]")
 _LETTER = re.compile(r"(?<![A-Za-z])([A-H])(?![A-Za-z'])|(?<![ァ-ヴー])([アイウエオ])(?![ァ-ヴー])|([①-⑧])")
 _KANA_ORDER = "アイウエオ"
@@ -35,27 +36,45 @@ def labels(answer: str) -> list[tuple[str, str]]:
 
 
 def offered(instruction: str, label: str) -> list[str]:
-    """The options among which ``label`` stands: the quoted words, or else short pieces between separators."""
-    quoted = [words.strip("，。、,. ") for words in _QUOTED.findall(instruction)]
-    if len(quoted) > 1 and any(folded(words) == folded(label) for words in quoted):
-        return quoted
-    pieces = [piece.strip() for piece in _SEPARATOR.split(instruction) if piece]
-    short = [piece for piece in pieces if piece and len(piece) <= (40 if piece.isascii() else 12)]
-    return [piece.rsplit(" ", 1)[-1] if piece.count(" ") > 1 else piece for piece in short]
+    """The options among which ``label`` stands: quoted words, or the members of a list in one clause; else nothing."""
+    wanted = folded(label)
+    quoted = _QUOTED.findall(instruction)
+    if len(quoted) > 1 and any(folded(words) == wanted for words in quoted):
+        return [words.strip("，。、,. ") for words in quoted]
+    for clause in _CLAUSE.split(instruction):
+        pieces = [_ARTICLE.sub("", piece.strip()) for piece in _BETWEEN.split(clause) if piece and piece.strip()]
+        if len(pieces) > 1:
+            ends = _cut(pieces[0], label, at_end=True), _cut(pieces[-1], label, at_end=False)
+            options = [ends[0], *pieces[1:-1], ends[1]]
+            if wanted in map(folded, options):
+                return options
+    return []
+
+
+def _cut(piece: str, label: str, *, at_end: bool) -> str:
+    """The label, where the list's first member ends with it or its last begins with it: "class it as spring"."""
+    if not piece.isascii():
+        found = piece.endswith(label) if at_end else piece.startswith(label)
+        return label if found else piece
+    words, wanted = piece.casefold().split(), label.casefold().split()
+    near = words[-len(wanted) :] if at_end else words[: len(wanted)]
+    return label if near == wanted else " ".join(near)
 
 
 def differ(ours: str, our_instruction: str, theirs: str, their_instruction: str) -> str | None:
     """The option of theirs that our label rather means; None where the two labels may well be the same.
 
-    Two readings must agree: ours fits another of their options better, and theirs another of ours.
+    Options stand in one order in all languages, as a rule; where the places differ, or can't be told, sentence vectors
+    have the last word: they must not contradict, or must say so themselves.
     """
     mine, others = offered(our_instruction, ours), offered(their_instruction, theirs)
     here, there = _place(ours, mine), _place(theirs, others)
-    if here is None or there is None or len(mine) - here == len(others) - there:
+    if here is None or there is None or (len(mine) == len(others) and here == there):
         return None
     rival, margin = _rival(ours, theirs, others)
     _, back = _rival(theirs, ours, mine)
-    return rival if min(margin, back) >= _MARGIN else None
+    needed = -_MARGIN if len(mine) == len(others) else _MARGIN
+    return rival if min(margin, back) >= needed else None
 
 
 def _place(label: str, options: list[str]) -> int | None:

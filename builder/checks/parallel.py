@@ -51,30 +51,31 @@ def check_parallel(groups: Sequence[Located]) -> Iterator[Finding]:
 
 def _conflicts(ours: Asked, theirs: Asked) -> Iterator[_Conflict]:
     category = ours.located.group.category
-    if found := _changed(ours.question, theirs.question):
-        yield _Conflict("input" if ours.input else "instruction", Severity.ERROR, found)
-    if category is not Category.BRAINSTORMING and (found := _changed(ours.output, theirs.output)):
-        yield _Conflict("text" if category is Category.TRANSLATION else "output", Severity.ERROR, found)
+    yield from _changed("input" if ours.input else "instruction", ours.question, theirs.question)
+    answer = "text" if category is Category.TRANSLATION else "output"
+    changed = [] if category is Category.BRAINSTORMING else list(_changed(answer, ours.output, theirs.output))
+    if changed:
+        yield from changed
     elif category in SINGLE_ANSWER and category is not Category.TRANSLATION:
-        answer = other_answer(ours, theirs)
-        if answer:
-            yield _Conflict("output", Severity.ERROR if answer.sure else Severity.WARNING, answer.what)
+        other = other_answer(ours, theirs)
+        if other:
+            yield _Conflict("output", Severity.ERROR if other.sure else Severity.WARNING, other.what)
     if category in SINGLE_ANSWER and category is not Category.TRANSLATION:
         found = _slip(ours, theirs) or _slip(theirs, ours)
         if found:
             yield _Conflict("reasoning", Severity.WARNING, found)
 
 
-def _changed(first: str, second: str) -> str | None:
-    """Quantities that each side has and the other lacks, or has less often."""
+def _changed(field: str, first: str, second: str) -> Iterator[_Conflict]:
+    """Quantities that each side has and the other lacks (an error), or has less often (a warning)."""
     found = disagreement(first, second)
     if all(found):
-        return _told(*found)
+        yield _Conflict(field, Severity.ERROR, _told(*found))
+        return
     here, there = quantities(first), quantities(second)
     more, less = surplus(here, there), surplus(there, here)
     if any(comparable(one, other) for one in more for other in less):
-        return _told(more, less)
-    return None
+        yield _Conflict(field, Severity.WARNING, _told(more, less))
 
 
 def _told(first: Sequence[Quantity], second: Sequence[Quantity]) -> str:

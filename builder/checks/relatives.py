@@ -60,7 +60,7 @@ def relatives(groups: Sequence[Located]) -> list[Relative]:
         first, second = (place[one.located.group.id] for one in (relative.first, relative.second))
         if first > second:
             first, second, relative = second, first, relative._replace(first=relative.second, second=relative.first)
-        if first != second and not _one_chain(relative):
+        if first != second and (relative.likeness is Likeness.EXACT or not _one_chain(relative)):
             best.setdefault((first, second), relative)
     return [best[key] for key in sorted(best)]
 
