@@ -17,7 +17,7 @@ from bonsai.builder.probes import default_probes, read_probes
 from bonsai.builder.reader import Located
 from bonsai.builder.rows import DERIVED, Row, rows_of
 from bonsai.builder.schema import CATEGORIES, LANGUAGES, Language, TextGroup
-from bonsai.builder.tokens import token_counts
+from bonsai.builder.tokens import Vocabulary, token_counts
 from bonsai.dataset_card import croissant
 from bonsai.dataset_card.facts import LENGTH_BIN, ConfigFacts, DatasetFacts, ExampleFacts, LengthFacts
 
@@ -54,7 +54,8 @@ def describe(groups: Sequence[Located], infos: Infos, repo_id: str) -> DatasetFa
             if category in counts
         },
         topics=dict(sorted(Counter(g.group.topic for g in groups).items(), key=lambda item: (-item[1], item[0]))),
-        lengths=_lengths(rows),
+        lengths=_lengths(rows, "gpt2"),
+        smollm2_lengths=_lengths(rows, "smollm2"),
         probe_kinds=dict(Counter(str(probe.kind) for probe in read_probes(default_probes()))),
         examples=_examples(rows),
         generators=dict(Counter(located.group.generator for located in groups)),
@@ -82,11 +83,11 @@ def groups_with(groups: Sequence[Located]) -> dict[str, int]:
     }
 
 
-def _lengths(rows: Sequence[Row]) -> list[LengthFacts]:
+def _lengths(rows: Sequence[Row], vocabulary: Vocabulary) -> list[LengthFacts]:
     """Lengths by language; a row is counted as the trainers see it, markers included."""
     texts = [_as_trained(row) for row in rows]
     by_language: defaultdict[str, list[int]] = defaultdict(list)
-    for row, tokens in zip(rows, token_counts(texts), strict=True):
+    for row, tokens in zip(rows, token_counts(texts, vocabulary), strict=True):
         by_language[row["language"]].append(tokens)
     found = []
     for language in LANGUAGES:

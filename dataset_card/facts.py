@@ -38,7 +38,7 @@ class ExampleFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class LengthFacts:
-    """How long the rows of one language are, question and answer together, in GPT-2 tokens."""
+    """How long the rows of one language are, question and answer together, in tokens."""
 
     language: str
     median: int
@@ -72,6 +72,8 @@ class DatasetFacts:
     """groups by topic, the commonest first"""
     lengths: Sequence[LengthFacts]
     """one a language"""
+    smollm2_lengths: Sequence[LengthFacts]
+    """the same in SmolLM2's tokens"""
     probe_kinds: Mapping[str, int]
     """probes by kind"""
     examples: Sequence[ExampleFacts]

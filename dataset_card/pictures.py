@@ -27,7 +27,8 @@ def pictures(facts: DatasetFacts) -> dict[str, str]:
     """The SVG files of the dataset folder, by their path in it."""
     return {
         "images/category-language.svg": category_language(facts.category_language),
-        "images/length.svg": length(facts.lengths),
+        "images/length.svg": length(facts.lengths, "GPT-2 tokens (what Phi-2 reads)"),
+        "images/length-smollm2.svg": length(facts.smollm2_lengths, "SmolLM2 tokens (what the seedling reads)"),
         "images/topics.svg": topics(facts.topics),
     }
 
@@ -49,14 +50,14 @@ def category_language(counts: Mapping[str, Mapping[str, int]]) -> str:
     return _svg(84 + 34 * len(counts) + 14, "Rows by category and language", parts)
 
 
-def length(lengths: Sequence[LengthFacts]) -> str:
+def length(lengths: Sequence[LengthFacts], unit: str) -> str:
     """How long rows are, one histogram a language over the same scale."""
     longest = max(part.longest for part in lengths)
     bins = longest // LENGTH_BIN + 1
     highest = max(max(part.histogram) for part in lengths)
     step = (WIDTH - 80) / bins
     parts = [
-        _title("Length of a row in GPT-2 tokens (what Phi-2 reads)"),
+        _title(f"Length of a row in {unit}"),
         _text(
             40, 58, f"question and answer together; one bar = {LENGTH_BIN} tokens; line = median", "small", fill=_FAINT
         ),
@@ -72,9 +73,9 @@ def length(lengths: Sequence[LengthFacts]) -> str:
         parts.append(f'<path d="M{at:.1f} {top + 10}V{floor}" stroke="{_INK}" stroke-dasharray="3 3"/>')
         parts.append(f'<path d="M40 {floor}H{WIDTH - 40}" stroke="{_FAINT}"/>')
     floor = 84 + 122 * (len(lengths) - 1) + 88
-    for tokens in takewhile(lambda tokens: tokens <= longest, count(0, 100)):
+    for tokens in takewhile(lambda tokens: tokens <= longest, count(0, 100 if longest < 1000 else 200)):
         parts.append(_text(40 + tokens / LENGTH_BIN * step, floor + 16, str(tokens), "small", "middle", _FAINT))
-    return _svg(floor + 34, "Length of a row in GPT-2 tokens by language", parts)
+    return _svg(floor + 34, f"Length of a row in {unit} by language", parts)
 
 
 def topics(counts: Mapping[str, int]) -> str:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from bonsai.builder.bonsai import CONFIGS
+from bonsai.builder.bonsai import CONFIGS, FEATURES
 from bonsai.builder.build import Built, build
 from bonsai.builder.checks.run import CHECKS
 from bonsai.builder.messages import conversation
@@ -233,3 +233,31 @@ def test_a_quoted_text_shows_as_it_stands_whatever_it_holds(built: Built) -> Non
 
 def test_a_generators_name_cannot_become_markup() -> None:
     assert inline("a|b <img> `c` [d](e)\nf") == r"a\|b \<img\> \`c\` \[d\](e) f"
+
+
+@pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated:DeprecationWarning")  # mlcroissant on rdflib 7
+def test_croissant_json_is_valid_and_names_every_column(dataset: Path) -> None:
+    import mlcroissant
+
+    described = mlcroissant.Dataset(str(dataset / "croissant.json"))
+    assert not described.metadata.ctx.issues.errors
+    assert not described.metadata.ctx.issues.warnings
+    records = {
+        record_set.name: [field.name for field in record_set.fields] for record_set in described.metadata.record_sets
+    }
+    assert set(records) == set(CONFIGS)
+    assert records["default"] == list(FEATURES)
+    assert "messages" in records["messages"]
+
+
+def test_smollm2_is_counted_as_its_own_tokenizer_counts() -> None:
+    from transformers import AutoTokenizer
+
+    from bonsai.recipes.seedling import RECIPE
+    from bonsai.recipes.training.base_model import packaged_gguf, split_digits
+
+    gguf = packaged_gguf(RECIPE)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    split_digits(tokenizer)
+    texts = ["367 km, in 1990. It's 2.5%", "日本でいちばん長い川は何ですか。", "最长的河流\n\n### Reasoning:\n"]
+    assert token_counts(texts, "smollm2") == [len(tokenizer(text).input_ids) for text in texts]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import median, quantiles
 
@@ -39,7 +38,7 @@ def check_balance(groups: Sequence[Located]) -> Iterator[Finding]:
 
 
 def _categories(by_category: dict[Category, list[Located]]) -> Iterator[Finding]:
-    if len(by_category) == 1:
+    if len(by_category) < 2:
         return
     middle = median(len(members) for members in by_category.values())
     first = next(iter(by_category.values()))[0]
@@ -58,7 +57,7 @@ def _topics(members: Sequence[Located]) -> Iterator[Finding]:
     spelled: dict[str, list[Located]] = {}
     for located in members:
         spelled.setdefault(re.sub(r"[\s_-]+", " ", located.group.topic.strip().casefold()), []).append(located)
-    for topic, those in spelled.items():
+    for those in spelled.values():
         if len(members) >= JUDGED_FROM and len(those) > TOPIC_SHARE * len(members):
             ways = sorted({located.group.topic for located in those})
             yield _warning(
@@ -74,14 +73,14 @@ def _chinese(members: Sequence[Located]) -> Iterator[Finding]:
         yield _warning(
             members[0],
             f"{share:.0%} of the groups of {members[0].group.category} have Chinese",
-            f"keep it between {CHINESE_SHARES[0]:.0%} and {CHINESE_SHARES[1]:.0%}: Chinese props Japanese up in small amounts",
+            f"keep it between {CHINESE_SHARES[0]:.0%} and {CHINESE_SHARES[1]:.0%}: a little props Japanese up",
         )
 
 
 def _lengths(members: Sequence[Located]) -> Iterator[Finding]:
     if len(members) < JUDGED_FROM or not isinstance(members[0].group, TextGroup):
         return
-    notes = []
+    category, notes = members[0].group.category, []
     for language in Language:
         sizes = [_size(one) for one in asked(members) if one.language is language]
         if len(sizes) < JUDGED_FROM:
@@ -93,10 +92,9 @@ def _lengths(members: Sequence[Located]) -> Iterator[Finding]:
             unit = "words" if language is Language.EN else "characters"
             yield _warning(
                 members[0],
-                f"{share:.0%} of the {language.value} answers of {members[0].group.category} have over {LONG[language]} {unit}",
+                f"{share:.0%} of the {language.value} answers of {category} have over {LONG[language]} {unit}",
                 f"shorten: at most {LONG_SHARE:.0%} may be long, as long answers dominate what is learnt",
             )
-    category = members[0].group.category
     yield _finding(
         Severity.NOTE,
         members[0],

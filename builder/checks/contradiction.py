@@ -15,6 +15,7 @@ from bonsai.builder.checks.embedding import ROWS_AT_MOST, similar_pairs, vectors
 from bonsai.builder.checks.finding import Finding, Severity
 from bonsai.builder.checks.quantities import disagreement
 from bonsai.builder.checks.rewording import folded, rewording
+from bonsai.builder.checks.text_fields import shortened
 from bonsai.builder.reader import Located
 from bonsai.builder.schema import SINGLE_ANSWER, Category, Language, TranslationGroup
 
@@ -106,6 +107,6 @@ def _finding(first: Asked, second: Asked, ours: str, theirs: str, likely: float)
         place=first.located.place,
         group_id=first.located.group.id,
         field=f"{first.language.value}.output",
-        what=f"{ours!r} here, {theirs!r} in {other.group.id} ({other.place}), to {same}: {first.question.strip()[:80]!r}",
+        what=f"{ours!r} here, {theirs!r} in {other.group.id} ({other.place}), to {same}: '{shortened(first.question)}'",
         why="a category with one answer can't have both; correct one, or make the questions differ",
     )

@@ -7,7 +7,6 @@ vectors the reworded or translated one, and a sentence that holds all that is as
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
@@ -19,6 +18,7 @@ from bonsai.builder.checks.embedding import ROWS_AT_MOST, vectors
 from bonsai.builder.checks.finding import Finding, Severity
 from bonsai.builder.checks.quantities import disagreement
 from bonsai.builder.checks.rewording import content, folded, rewording
+from bonsai.builder.checks.text_fields import shortened
 from bonsai.builder.reader import Located
 from bonsai.builder.splits import split_of
 
@@ -90,7 +90,9 @@ def _line(probe: Probe) -> _Line:
 
 def _matches(records: Sequence[Asked], lines: Sequence[_Line]) -> Iterator[tuple[Asked, _Line, _Match]]:
     questions = Containment([line.text for line in lines])
-    long_answers = [(line, answer) for line in lines for answer in line.answers if len(folded(answer)) >= ANSWER_AT_LEAST]
+    long_answers = [
+        (line, answer) for line in lines for answer in line.answers if len(folded(answer)) >= ANSWER_AT_LEAST
+    ]
     answers = Containment([answer for _, answer in long_answers])
     cosines = _cosines(records, lines)
     for number, one in enumerate(records):
@@ -167,6 +169,6 @@ def _finding(one: Asked, probe: Probe, match: _Match) -> Finding:
         place=one.located.place,
         group_id=one.located.group.id,
         field=f"{one.language.value}.{match.field}",
-        what=f"{match.how}: {match.text.strip()[:100]!r}, probe {probe.id}: {probe.question.strip()[:80]!r}",
+        what=f"{match.how}: '{shortened(match.text)}', probe {probe.id}: '{shortened(probe.question)}'",
         why="a probe must be new to the adapter; write about something else, or retire the probe",
     )

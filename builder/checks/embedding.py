@@ -27,6 +27,7 @@ _known: dict[str, npt.NDArray[np.float32]] = {}
 
 @functools.cache
 def _encoder() -> USE:
+    # obeyed through threadpoolctl only; on a busy machine two BLAS threads took three times as long as one
     return USE(threads=1)
 
 

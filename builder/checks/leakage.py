@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bonsai.builder.checks.finding import Finding, Severity
 from bonsai.builder.checks.relatives import Likeness, relatives
+from bonsai.builder.checks.text_fields import shortened
 from bonsai.builder.reader import Located
 from bonsai.builder.splits import split_of
 
@@ -23,7 +24,7 @@ def check_leakage(groups: Sequence[Located]) -> Iterator[Finding]:
             place=first.located.place,
             group_id=first.located.group.id,
             field=first.language.value,
-            what=f"{first.subject.strip()[:80]!r} ({here}) and {second.subject.strip()[:80]!r} ({there}, {other.group.id}, "
+            what=f"'{shortened(first.subject)}' ({here}) and '{shortened(second.subject)}' ({there}, {other.group.id}, "
             f"{other.place}) are {likeness} ({score:.2f})",
             why="what is held out must be new; rewrite one of them (a record can't be moved: its id decides its split)",
         )

@@ -1,7 +1,7 @@
 """Names across scripts: whether ブダペスト is Budapest, by its consonants and by what the sentence encoder knows.
 
-Vowels and voicing get lost on the way into katakana, consonants stay in order (after the phonetic keys of Soundex and its
-kin); names that Japanese took from another language than English (ウィーン) are left to the encoder.
+Vowels and voicing get lost on the way into katakana, consonants stay in order (after the phonetic keys of Soundex
+and its kin); names that Japanese took from another language than English (ウィーン) are left to the encoder.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ _ROWS = {
 }
 _KANA = {kana: row for row, members in _ROWS.items() for kana in members}
 _LATIN = (
-    ("tch", "S"), ("sch", "S"), ("ch", "S"), ("sh", "S"), ("th", "S"), ("ph", "P"), ("ck", "K"), ("qu", "K"), ("ts", "S"),
-    ("tz", "S"), ("x", "KS"), ("wr", "R"), ("kn", "N"), ("gh", ""),
+    ("tch", "S"), ("sch", "S"), ("ch", "S"), ("sh", "S"), ("th", "S"), ("ph", "P"), ("ck", "K"), ("qu", "K"),
+    ("ts", "S"), ("tz", "S"), ("x", "KS"), ("wr", "R"), ("kn", "N"), ("gh", ""),
 )  # fmt: skip
 _PINYIN = (
-    ("zh", "S"), ("ch", "S"), ("sh", "S"), ("b", "P"), ("p", "P"), ("f", "P"), ("d", "T"), ("t", "T"), ("g", "K"), ("k", "K"),
-    ("j", "S"), ("q", "S"), ("x", "S"), ("z", "S"), ("c", "S"), ("s", "S"), ("m", "N"), ("n", "N"), ("l", "R"), ("r", "R"),
+    ("zh", "S"), ("ch", "S"), ("sh", "S"), ("b", "P"), ("p", "P"), ("f", "P"), ("d", "T"), ("t", "T"), ("g", "K"),
+    ("k", "K"), ("j", "S"), ("q", "S"), ("x", "S"), ("z", "S"), ("c", "S"), ("s", "S"), ("m", "N"), ("n", "N"),
+    ("l", "R"), ("r", "R"),
 )  # fmt: skip
 _LETTERS = dict(zip("bfpvcgkqdtjszlrmn", "PPPPKKKKTTSSSRRNN", strict=True))
 

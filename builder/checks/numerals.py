@@ -32,19 +32,18 @@ class Marked(NamedTuple):
 
 _HAN_DIGITS = {
     character: value
-    for value, pair in enumerate("〇零 一壱 二两兩弐 三 四 五 六 七 八 九".split())
-    for character in pair
+    for value, characters in enumerate(("〇零", "一壱", "二两兩弐", "三", "四", "五", "六", "七", "八", "九"))
+    for character in characters
 }
 _HAN_SMALL = {"十": 10, "百": 100, "千": 1000}
 _HAN_LARGE = {"万": 10**4, "萬": 10**4, "億": 10**8, "亿": 10**8, "兆": 10**12}
 
 _CARDINALS = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split()
-    )
-} | {word: 10 * tens for tens, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+    "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16,
+    "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50,
+    "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
+}  # fmt: skip
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _ORDINALS = {
     "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9,
@@ -72,7 +71,7 @@ _SPELLED = re.compile(
     rf"|(?P<halfdozen>\bhalf\s+a\s+dozen\b)"
     rf"|(?P<ordinal>\b(?:(?:{_TENS})-)?(?:{_ORDINAL})\b)"
     rf"|(?P<arabic>(?<![{_LATIN}])(?:{_ARABIC})(?:[-\s](?:hundred|thousand|million|billion|trillion|dozen)\b)+)"
-    rf"|(?P<words>\b(?:a\s+(?=hundred|thousand|million|billion|dozen)(?:hundred|thousand|million|billion|dozen)|{_WORD})"
+    rf"|(?P<words>(?<!few )(?<!several )(?<!many )\b(?:a\s+(?:hundred|thousand|million|billion|dozen)|{_WORD})"
     rf"(?:(?:\s+and\s+|[-\s])(?:{_WORD}))*\b(?P<half>\s+and\s+a\s+half\b)?)"
     rf"|(?P<east>(?<![数何几{_LATIN}.])(?:{_EAST}))"
     rf"|(?P<plain>(?<![{_LATIN}.])(?:{_ARABIC})(?:st|nd|rd|th)?)",

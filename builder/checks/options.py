@@ -9,7 +9,8 @@ from bonsai.builder.checks.rewording import folded
 
 _CLAUSE = re.compile(r"[。：:;；？?！!.()（）\n]+(?!\d)")
 _BETWEEN = re.compile(
-    r"[、，,・/／]\s*(?:or |and )?|\s+(?:or|and)\s+|または|もしくは|あるいは|还是|或者?|和|(?<=[^、])と(?=[^い])|(?<=[一-鿿])か(?=[一-鿿])"
+    r"[、，,・/／]\s*(?:or |and )?|\s+(?:or|and)\s+|または|もしくは|あるいは|还是|或者?|和"
+    r"|(?<=[^、])と(?=[^い])|(?<=[一-鿿])か(?=[一-鿿])"
 )
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _QUOTED = re.compile(r"[「『“\"]([^」』”\"]{1,30})[」』”\"]")

@@ -1,4 +1,4 @@
-"""Parallel languages that contradict each other: 12 in the Japanese passage, 13 in the English one; 秋 here, summer there.
+"""Parallel languages that contradict each other: 12 in the Japanese passage, 13 in the English; 秋 here, summer there.
 
 Each language teaches the same thought, so an adapter that sees two answers to one question learns neither. Compared are
 quantities and dates, yes and no, option labels, and names; sentence vectors only choose between candidates, as they
@@ -31,7 +31,7 @@ class _Conflict(NamedTuple):
 
 
 def check_parallel(groups: Sequence[Located]) -> Iterator[Finding]:
-    """At most one finding for each field and pair of languages; creative records aren't compared, their form differs."""
+    """At most one finding for each field and pair of languages; creative records aren't compared."""
     vectors([one.output for one in asked(groups) if may_be_name(one)])
     for located in groups:
         if located.group.category is Category.CREATIVE:

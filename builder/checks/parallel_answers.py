@@ -1,7 +1,7 @@
 """Whether the answers of two parallel languages name different things: yes and no, choices, labels, names.
 
-A name in another script proves little by itself (ウィーン is Vienna). What proves more is a rival: another name that the
-record holds elsewhere and that fits the answer of the other language better. Two answers were then swapped or mistaken.
+A name in another script proves little by itself (ウィーン is Vienna). What proves more is a rival: another name that
+the record holds elsewhere and that fits the answer of the other language better. Answers were then swapped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Quantities of a text as comparable values, however Japanese, English or Chinese spells them.
 
-3割 is 30%, 2時間半 is 150 minutes, 令和6年 is 2024, 打八折 is 20% off. A quantity that can be read in two ways keeps both
-readings and two quantities disagree only if no reading agrees: a check that cries wolf is switched off by its users.
+3割 is 30%, 2時間半 is 150 minutes, 令和6年 is 2024, 打八折 is 20% off. A quantity that can be read in two ways
+keeps both readings, and two quantities disagree only if no reading agrees: nobody listens to a check that cries wolf.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ def _share(found: re.Match[str], numbers: Sequence[Number]) -> Quantity | None:
     name = next(name for name in ("tenth", "percent") if parts.get(name))
     amount = value(found, name, numbers) or Fraction(0)
     if name == "tenth":
-        share = amount / (10 if amount <= 10 else 100)
+        share = amount / Fraction(10 if amount <= 10 else 100)
         if parts.get("hundredth"):
-            share += (value(found, "hundredth", numbers) or 0) / 100
+            share += (value(found, "hundredth", numbers) or Fraction(0)) / 100
     else:
-        share = amount / 100
+        share = amount / Fraction(100)
     weight = Weight.WORD if name == "tenth" and not numbers[int(found[name])].digits else Weight.DIGITS
     readings = [(share, "share"), (1 - share, "share")] if parts.get("off") else [(share, "share")]
     return quantity(found[0], weight, *readings, numeral=None if name == "tenth" else amount)
@@ -84,7 +84,9 @@ def _plain(found: re.Match[str], numbers: Sequence[Number]) -> Quantity:
         readings += [(each, "share") for each in values if each.denominator > 1]
     before = BEFORE.search(found.string, max(0, found.start() - 6), found.start())
     weight = Weight.DIGITS if this.digits else Weight.WORD if behind or before or this.text.isascii() else Weight.SOFT
-    if this.value in _COMMON or (this.alternative is not None and this.text.lower().startswith("a")):
+    if this.value in _COMMON:
+        weight = Weight.WORD if this.digits else Weight.SOFT
+    elif this.alternative is not None and this.text.lower().startswith("a"):
         weight = Weight.SOFT
     return quantity(found[0] + (behind[0] if behind else ""), weight, *readings, numeral=this.value)
 
@@ -118,6 +120,7 @@ _RULES: tuple[Rule, ...] = (
         _share,
     ),
     _word(r"半分|一半|半数|\bhal(?:f|ves)\b", "share", Fraction(1, 2)),
+    _word(r"\b(?:single|once)\b", "", Fraction(1)),
     _word(r"\btripled?\b", "", Fraction(3), Weight.WORD),
     _word(r"\b(?:both|twice|double|pair|couple)\b|両|双方|加倍", "", Fraction(2)),
     Rule(re.compile(number("plain")), _plain),

@@ -81,7 +81,9 @@ def surplus(ours: Sequence[Quantity], theirs: Sequence[Quantity]) -> list[Quanti
     Finds the 12 that became 13 though another 13 stands nearby; for texts that tell the same things equally often.
     """
     rest = list(theirs)
-    left = [one for one in ours if not _pair_off(one, rest, lambda one, other: not one.readings.isdisjoint(other.readings))]
+    left = [
+        one for one in ours if not _pair_off(one, rest, lambda one, other: not one.readings.isdisjoint(other.readings))
+    ]
     left = [one for one in left if not _pair_off(one, rest, lambda one, other: not unmatched([_firm(one)], [other]))]
     return list({one.readings: one for one in left if one.weight is Weight.DIGITS}.values())
 
@@ -99,4 +101,6 @@ def _pair_off(one: Quantity, rest: list[Quantity], agrees: Callable[[Quantity, Q
 
 def comparable(one: Quantity, other: Quantity) -> bool:
     """Whether both can be read in one dimension."""
-    return not {reading.dimension for reading in one.readings}.isdisjoint(reading.dimension for reading in other.readings)
+    return not {reading.dimension for reading in one.readings}.isdisjoint(
+        reading.dimension for reading in other.readings
+    )

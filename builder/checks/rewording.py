@@ -15,14 +15,20 @@ from bonsai.builder.checks.contrasts import contrasted
 from bonsai.builder.checks.quantities import disagreement
 
 ENGLISH_EMPTY = frozenset(
-    "a an the of in on at to for from by with as and or if is are was were be been do does did can could would will should "
-    "may might must it its that this these those there here what which who whom whose when where why how one ones you your "
-    "i me my we our they them their he she his her not no so than then into about up down out off over any some give "
-    "given get got let make makes made name tell say says said please explain describe reason reasons cause causes caused "
-    "thing things way ways means kind come comes came take takes took put bear bears work works use used using people "
-    "someone somebody one's has have had write list suggest think ideas idea question questions answer five four six "
-    "three two order called call mean possible translation born".split()
+    re.findall(
+        r"\S+",
+        """
+        a an the of in on at to for from by with as and or if is are was were be been do does did can could would
+        will should may might must it its that this these those there here what which who whom whose when where why
+        how one ones you your i me my we our they them their he she his her not no so than then into about up down
+        out off over any some give given get got let make makes made name tell say says said please explain describe
+        reason reasons cause causes caused thing things way ways means kind come comes came take takes took put bear
+        bears work works use used using people someone somebody one's has have had write list suggest think ideas
+        idea question questions answer five four six three two order called call mean possible translation born
+        """,
+    )
 )
+"""Words that say how something is asked, not what."""
 _HAN_EMPTY = re.compile(
     "下さい|ください|教えて|答え|説明|挙げ|考え|書い|書き|理由|原因|何|名前|方法|次|文|質問|思|言|見|場合|必要|"
     "请|什么|为什么|怎样|怎么|如何|哪[里个座一位些条种]?|多少|是|的|了|吗|呢|不|会|能|把|被|在|有|和|与|那么|这|那|"

@@ -15,7 +15,7 @@ from bonsai.builder.checks.rewording import rewording
 from bonsai.builder.reader import Located
 from bonsai.builder.schema import Category, TextGroup
 
-SAME_FROM = 0.5
+SAME_FROM = 0.45
 """Probability from which two questions count as the same; see `bonsai.builder.checks.rewording`."""
 SURE_FROM = 0.9
 

@@ -10,6 +10,7 @@ from bonsai.builder.checks.asked import Asked, asked
 from bonsai.builder.checks.finding import Finding, Severity
 from bonsai.builder.checks.numerals import marked
 from bonsai.builder.checks.rewording import folded
+from bonsai.builder.checks.text_fields import shortened
 from bonsai.builder.near_duplicates import near_duplicates
 from bonsai.builder.reader import Located
 from bonsai.builder.schema import Category, Language
@@ -93,7 +94,7 @@ def _finding(ours: Asked, theirs: Asked, shape: str, jaccard: float) -> Finding:
         place=ours.located.place,
         group_id=ours.located.group.id,
         field=ours.language.value,
-        what=f"{ours.subject.strip()[:80]!r} and {theirs.subject.strip()[:80]!r} in {other.group.id} ({other.place}) share the "
-        f"shape {shape.strip()[:80]!r} ({jaccard:.2f})",
+        what=f"'{shortened(ours.subject)}' and '{shortened(theirs.subject)}' in {other.group.id} ({other.place}) "
+        f"share the shape '{shortened(shape)}' ({jaccard:.2f})",
         why="groups that differ only in a name or a number teach the form; make one of them ask something else",
     )

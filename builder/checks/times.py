@@ -92,9 +92,9 @@ def _clock(found: re.Match[str], numbers: Sequence[Number]) -> Quantity | None:
     elif parts.get("half"):
         minute = Fraction(30)
     elif parts.get("quarters"):
-        minute = 15 * (value(found, "quarters", numbers) or 1)
+        minute = 15 * (value(found, "quarters", numbers) or Fraction(1))
     if parts.get("to"):
-        hour, minute = hour - 1, 60 - (minute or 15)
+        hour, minute = hour - 1, 60 - (minute or Fraction(15))
     elif parts.get("quarter"):
         minute = Fraction(15)
     weight = Weight.DIGITS if numbers[int(found["hour"])].digits or minute else Weight.WORD
@@ -124,6 +124,9 @@ def _noon(found: re.Match[str], numbers: Sequence[Number]) -> Quantity:
 
 def _two_parts(found: re.Match[str], numbers: Sequence[Number]) -> Quantity | None:
     """19:42 is a time of the day, hours and minutes, or minutes and seconds."""
+    minutes = numbers[int(found["minute"])]
+    if not minutes.digits or len(minutes.text) != 2:
+        return None
     clock = _clock(found, numbers)
     if clock is None and found["meridiem"] is None:
         clock = quantity(found[0], Weight.DIGITS)

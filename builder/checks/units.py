@@ -55,7 +55,8 @@ _TABLE: tuple[tuple[str, str], ...] = (
     ("share 1/100", "%|パーセント|per ?cent"),
     (" 12", "ダース|打(?!折)"),
     (" 144", "グロス|罗(?![马斯])"),
-    (" 1", "[人個个本枚台冊册匹頭头羽件つ名社軒棟点點回次倍番号号行字語语文句段歩步票通杯皿粒袋箱組组班階层層巻卷着足支张張只条座株棵辆歳岁歲口面坪]"),
+    (" 1", "[人個个本枚台冊册匹頭头羽件つ名社軒棟点點回次倍番号行字語语文句段歩步票通杯皿粒袋箱組组班階层層]"),
+    (" 1", "[巻卷着足支张張只条座株棵辆歳岁歲口面坪]"),
     (" 1", "(?:people|persons?|pieces?|parts?|times|boxes|books?|points?|cups?|copies|sheets?|years? old)\\b"),
 )  # fmt: skip
 """A later line counts only where no earlier one fits."""
@@ -81,16 +82,11 @@ ERAS = {"明治": 1867, "大正": 1911, "昭和": 1925, "平成": 1988, "令和"
 """The year before the first of an era; 令和6年 is 2018 + 6."""
 
 MONTHS = {
-    word: number
-    for number, word in enumerate(
-        "january february march april may june july august september october november december".split(), 1
-    )
-}
-WEEKDAYS = {
-    word: number
-    for number, words in enumerate(
-        ("monday 月曜 一", "tuesday 火曜 二", "wednesday 水曜 三", "thursday 木曜 四", "friday 金曜 五", "saturday 土曜 六",
-         "sunday 日曜 日 天")
-    )
-    for word in words.split()
+    "january": 1, "february": 2, "march": 3, "april": 4, "may": 5, "june": 6, "july": 7, "august": 8, "september": 9,
+    "october": 10, "november": 11, "december": 12,
 }  # fmt: skip
+WEEKDAYS = {
+    "monday": 0, "tuesday": 1, "wednesday": 2, "thursday": 3, "friday": 4, "saturday": 5, "sunday": 6,
+    "月曜": 0, "火曜": 1, "水曜": 2, "木曜": 3, "金曜": 4, "土曜": 5, "日曜": 6, "日": 6, "天": 6,
+}  # fmt: skip
+"""The characters alone follow 星期 or 周."""

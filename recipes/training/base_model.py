@@ -70,6 +70,7 @@ def dequantise(recipe: Recipe, folder: Path) -> None:
 
     gguf = packaged_gguf(recipe)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    split_digits(tokenizer)
     model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     model.hf_quantizer = None  # else save_pretrained would write the model down as still quantised
     model.is_quantized = False
@@ -83,6 +84,15 @@ def dequantise(recipe: Recipe, folder: Path) -> None:
         name=name.split("/")[-1], package=recipe.base_model_package, adapter=in_namespace(recipe.repo_id)
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def split_digits(tokenizer: Any) -> None:
+    """Every digit by itself, as the GGUF asks (`tokenizer.ggml.pre = smollm`); transformers' conversion drops that."""
+    from tokenizers import pre_tokenizers
+
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
 
 
 def packaged_gguf(recipe: Recipe) -> Path:

@@ -35,6 +35,7 @@ FACTS = DatasetFacts(
     category_language={"open_qa": {"ja": 100, "en": 100, "zh": 59}, "creative": {"ja": 100, "en": 100}},
     topics={"food": 400, "bonsai": 300},
     lengths=[LengthFacts(language="ja", median=30, p90=40, longest=60, total=900, histogram=[2, 5, 1])],
+    smollm2_lengths=[LengthFacts(language="ja", median=40, p90=50, longest=70, total=999, histogram=[2, 5, 1])],
     probe_kinds={"capital": 3},
     examples=[],
     generators={"somebody": 700},

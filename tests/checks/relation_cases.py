@@ -1,7 +1,7 @@
 """Hand-labelled cases for the checks that compare records, and groups made of them.
 
-Each line of ``cases/<check>.jsonl`` is one case: ``fault`` says whether the check has to raise an error or a warning. A text is
-``[instruction, input, output]``; where a case writes one language, Japanese and English are both filled from it.
+Each line of ``cases/<check>.jsonl`` is one case: ``fault`` says whether the check has to raise an error or a warning.
+A text is ``[instruction, input, output]``; where a case writes one language, the others hold something unrelated.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def score(check: str) -> Score:
 
 def _pair(case: Case) -> list[Located]:
     """Two groups of one category; Japanese and English are both filled from the one text that the case writes."""
-    second = case.get("second_language", case["language"])
+    second: str = case["second_language"] if "second_language" in case else case["language"]
     splits = case.get("splits", ("train", "train"))
     category = case.get("category", "closed_qa" if case["first"][1] and case["second"][1] else "open_qa")
     if category == "translation":
@@ -120,11 +120,26 @@ def _pair(case: Case) -> list[Located]:
 _UNRELATED = (
     {
         "ja": ("大工が使う道具を一つ挙げてください。", "棟梁は朝から柱にほぞ穴を彫っていた。", "-", "のみ"),
-        "en": ("Name a tool that a carpenter uses.", "All morning the carpenter cut mortises into a post.", "-", "a chisel"),
+        "en": (
+            "Name a tool that a carpenter uses.",
+            "All morning the carpenter cut mortises into a post.",
+            "-",
+            "a chisel",
+        ),
     },
     {
-        "ja": ("雲のでき方を一文で述べてください。", "山の斜面を昇った空気は冷えて水滴になる。", "-", "空気が冷えるとできる"),
-        "en": ("State how clouds form.", "Air that climbs a slope cools down and turns to droplets.", "-", "by cooling air"),
+        "ja": (
+            "雲のでき方を一文で述べてください。",
+            "山の斜面を昇った空気は冷えて水滴になる。",
+            "-",
+            "空気が冷えるとできる",
+        ),
+        "en": (
+            "State how clouds form.",
+            "Air that climbs a slope cools down and turns to droplets.",
+            "-",
+            "by cooling air",
+        ),
     },
 )
 """What stands in the languages that a case leaves out."""
@@ -132,7 +147,9 @@ _UNRELATED = (
 
 def _filled(text: Sequence[str], language: str, place: int) -> dict[str, Sequence[str]]:
     instruction, input_text, output = text
-    others = {each: words if input_text else (words[0], "", *words[2:]) for each, words in _UNRELATED[place].items()}
+    others: dict[str, Sequence[str]] = {
+        each: words if input_text else (words[0], "", *words[2:]) for each, words in _UNRELATED[place].items()
+    }
     return others | {language: (instruction, input_text, "-", output)}
 
 
@@ -183,7 +200,7 @@ def _shares(case: Case) -> list[Located]:
             if place >= size - round(case["zh"] * size):
                 texts["zh"] = text
             if category == "translation":
-                texts = {language: "…" for language in texts}
+                texts = dict.fromkeys(texts, "…")
             topic = topics[place] if topics else f"topic {place % 10}"
             chain = {"id": f"c{place}", "step": 1} if category == "question_to_question" else None
             groups.append(_located(category, texts, place, None, chain=chain, topic=topic))
@@ -199,7 +216,13 @@ def _located(
     topic: str = "everyday life",
 ) -> Located:
     """A group whose number puts it into the split that is asked for."""
-    about = {"category": Category(category), "topic": topic, "source": "authored", "licence": "MIT", "generator": "a person"}
+    about = {
+        "category": Category(category),
+        "topic": topic,
+        "source": "authored",
+        "licence": "MIT",
+        "generator": "a person",
+    }
     for number in count(1 + 5000 * place if split else place + 1):
         name = {"id": f"{category}-{number:04d}"}
         if category == "translation":
@@ -212,7 +235,9 @@ def _located(
             }
             if Category(category) in ANSWER_IN_INPUT:
                 words = {language: {**text, "input": text["input"] or "…"} for language, text in words.items()}
-            whole = about | name | words | ({"chain": chain or {"id": name["id"], "step": 1}} if _chained(category) else {})
+            whole = (
+                about | name | words | ({"chain": chain or {"id": name["id"], "step": 1}} if _chained(category) else {})
+            )
             group = TextGroup.model_validate(whole)
         if split is None or split_of(group) == split:
             return Located(group=group, path=CASES / f"{category}.jsonl", line=place + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from bonsai.builder.checks.chains import check_chains
@@ -39,9 +40,14 @@ def plant(groups: Sequence[Located]) -> Iterator[Planted]:
     copies = [[one, _copy(edited, 9000 + place)] for place, (one, edited) in enumerate(answers)]
     yield _count("contradiction", "the same question with another number", check_contradiction, copies)
     sample = chance.sample(list(groups), min(100, len(groups)))
-    yield _count("duplicates", "a copy with other punctuation", check_duplicates, [[one, _copy(one, 9999)] for one in sample])
+    yield _count(
+        "duplicates", "a copy with other punctuation", check_duplicates, [[one, _copy(one, 9999)] for one in sample]
+    )
     chains = [
-        edit for one in groups if isinstance(one.group, TextGroup) and one.group.chain for edit in _last_letter(one, groups)
+        edit
+        for one in groups
+        if isinstance(one.group, TextGroup) and one.group.chain
+        for edit in _last_letter(one, groups)
     ]
     yield _count("chains", "one letter of a question", check_chains, chains)
 
@@ -102,11 +108,20 @@ def _labels(one: Located, chance: random.Random) -> Iterator[tuple[Located, Loca
         others = [option for option in offered(text.instruction, pairs[0][1]) if option != pairs[0][1]]
         if len(pairs) == 1 and others:
             other = chance.choice(others)
-            yield one, _edited(one, language.value, "output", lambda _, other=other: other)
+            yield one, _edited(one, language.value, "output", partial(_replaced, other))
+
+
+def _replaced(new: str, _: str) -> str:
+    return new
 
 
 def _last_letter(one: Located, groups: Sequence[Located]) -> Iterator[list[Located]]:
     chain = getattr(one.group, "chain", None)
-    members = [each for each in groups if getattr(getattr(each.group, "chain", None), "id", None) == getattr(chain, "id", "")]
+    members = [
+        each for each in groups if getattr(getattr(each.group, "chain", None), "id", None) == getattr(chain, "id", "")
+    ]
     if chain and chain.step < len(members):
-        yield [_edited(each, "ja", "output", lambda words: words[:-3] + words[-2:]) if each is one else each for each in members]
+        yield [
+            _edited(each, "ja", "output", lambda words: words[:-3] + words[-2:]) if each is one else each
+            for each in members
+        ]
