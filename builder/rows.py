@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
 from bonsai.builder.derived import derived_pair
@@ -119,12 +119,51 @@ def _language_rows(group: TextGroup) -> Iterator[Row]:
 
 def _derived_rows(group: TextGroup) -> Iterator[Row]:
     pair = derived_pair(group)
-    if pair is None:
-        return
-    source, target, field = pair
-    texts = group.texts()
+    if pair is not None:
+        source, target, field = pair
+        texts = group.texts()
+        yield _translation_row(
+            group,
+            source,
+            target,
+            text=getattr(texts[source], field),
+            translated=getattr(texts[target], field),
+            origin=f"{DERIVED} {group.id}",
+        )
+
+
+def _direction_rows(group: TranslationGroup) -> Iterator[Row]:
+    texts: dict[Language, TranslationText] = group.texts()
+    for source, target in TRANSLATION_DIRECTIONS:
+        if source in texts and target in texts:
+            earlier = group.original.get(target)
+            yield _translation_row(
+                group,
+                source,
+                target,
+                text=texts[source].text,
+                translated=texts[target].text,
+                reasoning=texts[target].reasoning,
+                reasoning_original=earlier.reasoning if earlier else None,
+                skills=group.skills,
+                origin=group.source,
+            )
+
+
+def _translation_row(
+    group: TextGroup | TranslationGroup,
+    source: Language,
+    target: Language,
+    *,
+    text: str,
+    translated: str,
+    origin: str,
+    reasoning: str = "",
+    reasoning_original: str | None = None,
+    skills: Sequence[str] = (),
+) -> Row:
     row_id = f"{group.id}-{source}2{target}"
-    yield Row(
+    return Row(
         id=row_id,
         group_id=group.id,
         category=Category.TRANSLATION.value,
@@ -132,47 +171,18 @@ def _derived_rows(group: TextGroup) -> Iterator[Row]:
         source_language=source.value,
         topic=group.topic,
         instruction=translation_instruction(row_id, source, target),
-        input=getattr(texts[source], field),
-        reasoning="",
-        reasoning_original=None,
+        input=text,
+        reasoning=reasoning,
+        reasoning_original=reasoning_original,
         input_original=None,
-        output=getattr(texts[target], field),
+        output=translated,
         chain=None,
         step=None,
-        skills=[],
-        source=f"{DERIVED} {group.id}",
+        skills=list(skills),
+        source=origin,
         licence=group.licence,
         generator=group.generator,
     )
-
-
-def _direction_rows(group: TranslationGroup) -> Iterator[Row]:
-    texts: dict[Language, TranslationText] = group.texts()
-    for source, target in TRANSLATION_DIRECTIONS:
-        if source not in texts or target not in texts:
-            continue
-        earlier = group.original.get(target)
-        row_id = f"{group.id}-{source}2{target}"
-        yield Row(
-            id=row_id,
-            group_id=group.id,
-            category=group.category.value,
-            language=target.value,
-            source_language=source.value,
-            topic=group.topic,
-            instruction=translation_instruction(row_id, source, target),
-            input=texts[source].text,
-            reasoning=texts[target].reasoning,
-            reasoning_original=earlier.reasoning if earlier else None,
-            input_original=None,
-            output=texts[target].text,
-            chain=None,
-            step=None,
-            skills=list(group.skills),
-            source=group.source,
-            licence=group.licence,
-            generator=group.generator,
-        )
 
 
 def translation_instruction(row_id: str, source: Language, target: Language) -> str:
