@@ -87,7 +87,7 @@ def test_every_package_template_and_record_file_is_in_the_wheel(wheel: Path) -> 
         f"bonsai/{path.relative_to(ROOT).as_posix()}"
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in {".py", ".j2", ".jsonl", ".typed", ".html", ".css", ".js"} and path.is_file()
+        if path.suffix in {".py", ".j2", ".jsonl", ".typed", ".gz", ".css", ".js"} and path.is_file()
     }
     assert wanted - inside == set()
 
