@@ -46,6 +46,7 @@ def _train(name: str, recipe: Recipe, out: Path, max_steps: int | None, resume: 
     from huggingface_hub import HfApi
 
     from bonsai.recipes.training.base_model import ensure_on_hub
+    from bonsai.recipes.training.checkpoint import Stopping
     from bonsai.recipes.training.run import train as train_adapter
 
     datasets.disable_progress_bars()
@@ -57,16 +58,19 @@ def _train(name: str, recipe: Recipe, out: Path, max_steps: int | None, resume: 
         if pushed:
             console.print(f"base model {pushed.repo_id} {pushed.tag} is on the Hub of this machine")
     folder = out / "adapters" / name
-    record = train_adapter(
-        name,
-        recipe,
-        dataset=out / "dataset",
-        out=folder,
-        checkpoints=out / "checkpoints" / name,
-        console=console,
-        max_steps=max_steps,
-        resume=resume,
-    )
+    stopping = Stopping()
+    with stopping.listens():
+        record = train_adapter(
+            name,
+            recipe,
+            dataset=out / "dataset",
+            out=folder,
+            checkpoints=out / "checkpoints" / name,
+            console=console,
+            max_steps=max_steps,
+            resume=resume,
+            stopping=stopping,
+        )
     first, last = record.losses[0], record.losses[-1]
     console.print(
         f"{name}: loss {first.loss:.3f} -> {last.loss:.3f} in {last.step} steps, {last.tokens:,} tokens, "

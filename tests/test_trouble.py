@@ -72,7 +72,8 @@ def test_ctrl_c_in_a_build_leaves_nothing_half_written(seconds: float, dataset: 
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_training_leaves_no_half_adapter(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [1.0, 12.0])
+def test_ctrl_c_in_training_leaves_no_half_adapter(seconds: float, dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
     process = subprocess.Popen(
         [sys.executable, "-m", "bonsai.cli.main", "train", "seedling", "--max-steps", "500"],
@@ -85,9 +86,12 @@ def test_ctrl_c_in_training_leaves_no_half_adapter(dataset: Path, tmp_path: Path
     for line in process.stdout:
         if "records, base" in line:
             break
-    time.sleep(3)
+    time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 130, said
-    assert "stopped; what was there before is untouched" in said
+    assert "Traceback" not in said
+    assert (process.returncode, "stopped; what was there" in said, "a checkpoint is kept" in said) in (
+        (130, True, False),  # while the model was loading
+        (1, False, True),  # in the training loop
+    )
     assert not list((tmp_path / "out").glob("adapters/*"))

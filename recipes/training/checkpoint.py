@@ -99,11 +99,45 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class Stopping:
+    """Ctrl-C and SIGTERM: within the training loop the step is finished and saved, elsewhere the run ends at once.
+
+    A KeyboardInterrupt that some library swallowed while the model was loading is remembered and raised at the start of
+    the loop.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.in_loop = False
+
+    @contextmanager
+    def listens(self) -> Iterator[None]:
+        """Answer both signals for as long as the block lasts."""
+        before = {number: signal.signal(number, self._answer) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def enter_loop(self) -> None:
+        """From now on a signal waits for the end of the step; a second one does not."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.in_loop = True
+
+    def _answer(self, number: int, frame: FrameType | None) -> None:
+        at_once = self.asked or not self.in_loop
+        self.asked = True
+        if at_once:
+            raise KeyboardInterrupt
+
+
 class TimedCheckpoint(TrainerCallback):
     """Saves every so many seconds, and when the run is asked to stop."""
 
-    def __init__(self, *, every_seconds: float, progress: Progress) -> None:
-        self.asked_to_stop = False
+    def __init__(self, *, every_seconds: float, progress: Progress, stopping: Stopping) -> None:
+        self._stopping = stopping
         self._every = every_seconds
         self._before = progress
         self._started = self._last = time.monotonic()
@@ -116,13 +150,14 @@ class TimedCheckpoint(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start the clock."""
+        self._stopping.enter_loop()
         self._started = self._last = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Ask for a checkpoint when it is time, or before stopping."""
-        if self.asked_to_stop:
+        if self._stopping.asked:
             control.should_training_stop = True
-        if self.asked_to_stop or time.monotonic() - self._last >= self._every:
+        if self._stopping.asked or time.monotonic() - self._last >= self._every:
             control.should_save = True
             self._last = time.monotonic()
 
@@ -137,19 +172,3 @@ class TimedCheckpoint(TrainerCallback):
                 seconds=self.seconds(),
             ),
         )
-
-    @contextmanager
-    def stops_on_signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM finish the step and save; a second Ctrl-C stops at once."""
-
-        def asked(number: int, frame: FrameType | None) -> None:
-            if self.asked_to_stop:
-                raise KeyboardInterrupt
-            self.asked_to_stop = True
-
-        before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -16,6 +16,7 @@ from bonsai.recipes.training.checkpoint import (
     Found,
     Progress,
     StoppedError,
+    Stopping,
     TimedCheckpoint,
     newest_whole,
     run_identity,
@@ -42,6 +43,7 @@ def train(
     max_steps: int | None = None,
     resume: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    stopping: Stopping,
 ) -> RunRecord:
     """Train a recipe into the folder ``out``, which is replaced as a whole or not at all.
 
@@ -50,6 +52,7 @@ def train(
         checkpoints: where checkpoints lie until the run is done; emptied then.
         max_steps: fewer steps than the recipe's, for a smoke run.
         resume: go on from the newest whole checkpoint, if there is one.
+        stopping: listens for Ctrl-C and SIGTERM.
 
     Raises:
         RecipeError: the machine or the data do not fit the recipe, or the checkpoint is another run's.
@@ -71,7 +74,7 @@ def train(
             raise RecipeError(
                 f"{found.path}: the checkpoint of another run (other recipe, records or base); train without --resume"
             )
-        record = _run(name, recipe, base_model, rows, prepared, console, found, identity, checkpoint_seconds)
+        record = _run(name, recipe, base_model, rows, prepared, console, found, identity, checkpoint_seconds, stopping)
         _save(prepared, base_model, recipe, fresh)
         record.write(fresh)
         write_table(record.losses, fresh)
@@ -108,6 +111,7 @@ def _run(
     found: Found | None,
     identity: str,
     checkpoint_seconds: float,
+    stopping: Stopping,
 ) -> RunRecord:
     trainer = prepared.trainer
     if found is None:
@@ -117,16 +121,15 @@ def _run(
     else:
         progress = found.progress
     bar = ProgressBar(name, console)
-    keeper = TimedCheckpoint(every_seconds=checkpoint_seconds, progress=progress)
+    keeper = TimedCheckpoint(every_seconds=checkpoint_seconds, progress=progress, stopping=stopping)
     trainer.add_callback(bar)
     trainer.add_callback(keeper)
     try:
-        with keeper.stops_on_signals():
-            trainer.train(resume_from_checkpoint=str(found.path) if found else None)
+        trainer.train(resume_from_checkpoint=str(found.path) if found else None)
     finally:
         bar.close()
     seconds = keeper.seconds()
-    if keeper.asked_to_stop and trainer.state.global_step < trainer.state.max_steps:
+    if stopping.asked and trainer.state.global_step < trainer.state.max_steps:
         raise StoppedError(
             f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}; a checkpoint is kept, "
             f"go on with `nox -s train -- {name} --resume`"
