@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from bonsai.builder.schema import BonsaiError, RecordError
-from bonsai.cli import publishing, training
+from bonsai.cli import building, publishing, training
 from bonsai.hub.errors import HubError
 
 app = typer.Typer(
@@ -37,36 +37,11 @@ INTERRUPTED = 130
 def build(
     records: Annotated[Path | None, typer.Option(help="Folder of *.jsonl records. レコードのフォルダー。")] = None,
     check: Annotated[bool, typer.Option(help="Without the checks it can't be released. 検査の有無。")] = True,
+    again: Annotated[bool, typer.Option("--again", help="Build though nothing changed. 無変更でも作る。")] = False,
     out: Out = OUT,
 ) -> None:
     """Build the dataset from the records: out/dataset/. レコードからデータセットを作る。"""
-    import datasets
-
-    from bonsai.builder.build import build as build_dataset
-    from bonsai.builder.checks.finding import Severity
-    from bonsai.builder.reader import default_records, shown
-    from bonsai.cli.tables import counts_table, dataset_table
-    from bonsai.hub.client.destination import in_namespace
-
-    datasets.disable_progress_bars()
-    source = records or default_records()
-    with console.status("building") as status:
-        built = build_dataset(
-            source,
-            out / "dataset",
-            in_namespace("qeu/bonsai"),
-            check=check,
-            on_step=lambda step: status.update(f"checking and building: {step}"),
-        )
-    console.print(dataset_table(built.facts))
-    console.print(counts_table(built.facts))
-    console.print(
-        f"{built.facts.groups} groups, {built.facts.rows} rows from {shown(source)} -> [bold]{built.path}[/] "
-        f"(card: {built.path}/README.md)"
-    )
-    if built.checked is not None:
-        warnings = sum(finding.severity is Severity.WARNING for finding in built.checked.findings)
-        console.print(f"checks: 0 errors, {warnings} warnings (report: {built.path}/report.html)")
+    building.build(records, out=out, check=check, again=again, console=console)
 
 
 @app.command()
