@@ -113,7 +113,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(requires=["full"])
 def types(session: nox.Session) -> None:
     """mypy, strict."""
-    session.install("-q", "-c", str(CONSTRAINTS), "mypy", "types-PyYAML")
+    session.install("-q", "-c", str(CONSTRAINTS), "mypy")
     session.run("mypy", "--python-executable", _python("full"))
 
 
