@@ -60,6 +60,8 @@ class Recipe:
     """tokens of prompt and completion together; a longer record is refused, never cut"""
     max_eval_samples: int = 64
     """validation rows the loss is taken on before and after, evenly spread over the categories"""
+    packing: bool = True
+    """several records in a row of max_length tokens; none sees another"""
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     optim: str = "adamw_torch"

@@ -11,10 +11,11 @@ from bitsandbytes.nn import Linear4bit
 from huggingface_hub import HfApi
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PrinterCallback
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from bonsai.recipes.training.checkpoint import KEPT
 from bonsai.recipes.training.data import TrainingRows
+from bonsai.recipes.training.engine.trainer import EngineTrainer
 from bonsai.recipes.training.prompt import CHAT_TEMPLATE
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 
@@ -24,7 +25,7 @@ NEVER = 10**9
 class Prepared(NamedTuple):
     """A trainer ready to go, and what it was made of."""
 
-    trainer: SFTTrainer
+    trainer: EngineTrainer
     model: torch.nn.Module
     """base and adapter"""
     tokenizer: Any
@@ -63,7 +64,7 @@ def prepare(recipe: Recipe, base_model: str, rows: TrainingRows, work: Path, *, 
             bnb_4bit_compute_dtype=dtype,
         ),
     )
-    trainer = SFTTrainer(
+    trainer = EngineTrainer(
         model,
         SFTConfig(**sft_settings(recipe, work, max_steps)),
         train_dataset=_text_columns(rows.train),
@@ -83,6 +84,8 @@ def prepare(recipe: Recipe, base_model: str, rows: TrainingRows, work: Path, *, 
     adapted = cast(torch.nn.Module, trainer.model)
     kept_differentiable(adapted)
     trained_in_float32(adapted)
+    if recipe.lora_dropout == 0.0:  # the engine's linear has no dropout inside; peft's has, and is slower
+        trainer.use_engine()
     tokenizer.chat_template = CHAT_TEMPLATE
     return Prepared(trainer=trainer, model=adapted, tokenizer=tokenizer, base_model_commit=commit)
 
@@ -104,6 +107,7 @@ def sft_settings(recipe: Recipe, work: Path, max_steps: int | None) -> dict[str,
         "per_device_eval_batch_size": recipe.per_device_train_batch_size,
         "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
         "max_length": recipe.max_length,
+        "packing": recipe.packing,
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.max_grad_norm,
         "optim": recipe.optim,

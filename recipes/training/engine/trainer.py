@@ -1,0 +1,178 @@
+"""TRL's SFTTrainer with the engine under it.
+
+    trainer = EngineTrainer(model, SFTConfig(...), ..., peft_config=LoraConfig(...))
+    trainer.use_engine()                    # after the constructor; without this call it is SFTTrainer, unchanged
+
+Data, packing, schedule, logging, checkpoints and resuming stay TRL's. Nothing in a step waits for the GPU but the log.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import SFTConfig, SFTTrainer
+
+from bonsai.recipes.training.engine.errors import EngineError
+from bonsai.recipes.training.engine.flat_adamw import FlatAdamW
+from bonsai.recipes.training.engine.guards import refuse_overflow
+from bonsai.recipes.training.engine.install import Installed, Pieces, install
+from bonsai.recipes.training.engine.step_graph import RowLimits
+
+
+class EngineTrainer(SFTTrainer):
+    """SFTTrainer for a LoRA over NF4; `use_engine` puts the pieces in."""
+
+    args: SFTConfig
+    model: Any  # PeftModel, which Trainer's annotation does not know
+    engine: Installed | None = None
+    _base_is_finite = False
+    _parameters_once: int | None = None
+
+    def use_engine(self, pieces: Pieces | None = None) -> Installed:
+        """Put the pieces under the trainer's model, before `train`.
+
+        Raises:
+            EngineError: the pieces do not fit this trainer or its model.
+        """
+        chosen = pieces or Pieces()
+        if self.optimizer is not None:
+            raise EngineError("the optimizer is built already; call use_engine before train")
+        if chosen.head and (self.args.loss_type != "nll" or self.args.label_smoothing_factor or self.aux_loss_enabled):
+            raise EngineError("the engine's head knows plain cross-entropy only; set Pieces(head=False)")
+        if chosen.recompute:
+            self._without_checkpointing()
+        dtype = torch.float16 if self.args.device.type == "cuda" else torch.float32
+        self.args.logging_nan_inf_filter = False  # it waits for the GPU each step, and hides what must be seen
+        self._correct = torch.zeros((), dtype=torch.int64, device=self.args.device)
+        self._learnt = 0
+        self._last_inputs: dict[str, Any] = {}
+        self.engine = install(self.model, chosen, dtype)
+        if chosen.graph and chosen.attention and chosen.recompute and chosen.optimizer:
+            self.engine.limits = self._row_limits()
+        return self.engine
+
+    def _row_limits(self) -> RowLimits | None:
+        """Of the packed rows; None where a graph cannot be used: no GPU, several processes, rows of any shape."""
+        train: Any = self.train_dataset
+        columns = getattr(train, "column_names", None) or []
+        if self.args.device.type != "cuda" or self.accelerator.num_processes > 1 or "seq_lengths" not in columns:
+            return None
+        if self.args.per_device_train_batch_size > 1:
+            return None
+        rows = list(train["seq_lengths"])
+        return RowLimits(
+            tokens=-(-max(sum(row) for row in rows) // 8) * 8,
+            longest=max(max(row) for row in rows),
+            records=max(len(row) for row in rows),
+        )
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Cross-entropy over the learnt labels of the whole step, as TRL's."""
+        if self.engine is None or not self.engine.pieces.head or return_outputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        call = {**inputs, "use_cache": False, "engine_loss": True}
+        if model.training:
+            self._last_inputs = call
+            if not self._base_is_finite:
+                refuse_overflow(self.model, call, "before the first step")
+                self._base_is_finite = True
+        output = model(**call)
+        loss = output.loss / (max(output.learnt, 1) if num_items_in_batch is None else num_items_in_batch)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes
+        if model.training:
+            self._correct += output.correct
+            self._learnt += output.learnt
+            self._total_train_tokens += inputs["input_ids"].numel() * self.accelerator.num_processes
+        return loss
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The flat AdamW where that piece is on, with the arguments' rates."""
+        if self.engine is None or not self.engine.pieces.optimizer:
+            return super().create_optimizer(model)
+        if self.optimizer is None:
+            self.optimizer = FlatAdamW(
+                self.engine.store,
+                lr=self.args.learning_rate,
+                betas=(self.args.adam_beta1, self.args.adam_beta2),
+                eps=self.args.adam_epsilon,
+                weight_decay=self.args.weight_decay,
+            )
+        return self.optimizer
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's log, with the accuracy and the skipped steps, which lie on the device until now.
+
+        Raises:
+            EngineError: the loss is not finite; the layer is named.
+        """
+        if self.engine is not None and "loss" in logs:
+            if not math.isfinite(logs["loss"]):
+                refuse_overflow(self.model, self._last_inputs, f"step {self.state.global_step}")
+                raise EngineError(
+                    f"step {self.state.global_step}: the loss is {logs['loss']} though no layer overflows"
+                )
+            if self._learnt:
+                self._metrics["train"]["mean_token_accuracy"] = [self._correct.item() / self._learnt]
+                self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+                self._correct.zero_()
+                self._learnt = 0
+            flat = self._flat_optimizer()
+            if flat is not None:
+                logs["skipped_steps"] = float(flat.skipped.item())
+        super().log(logs, start_time)
+
+    def _without_checkpointing(self) -> None:
+        base = self.model.get_base_model()
+        for name in ("gradient_checkpointing", "activation_checkpointing"):  # transformers renamed it in 5.20
+            if getattr(self.args, name, False):
+                setattr(self.args, name, False)
+        if base.is_gradient_checkpointing:
+            getattr(base, "activation_checkpointing_disable", base.gradient_checkpointing_disable)()
+        if getattr(base, "_require_grads_hook", None) is not None:
+            base.disable_input_require_grads()
+
+    def _flat_optimizer(self) -> FlatAdamW | None:
+        inner = getattr(self.optimizer, "optimizer", self.optimizer)
+        return inner if isinstance(inner, FlatAdamW) else None
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        flat = self._flat_optimizer()
+        if flat is None:
+            return super()._clip_grad_norm(model)
+        return self.accelerator.clip_grad_norm_([flat.gather()], self.args.max_grad_norm)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        flat = self._flat_optimizer()
+        if flat is None or grad_norm is not None:
+            return super()._get_grad_norm(model, grad_norm=grad_norm)
+        return self.accelerator.clip_grad_norm_([flat.gather()], math.inf)  # the norm alone
+
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
+        """Packed rows have no padding, so their size is the count, and nothing waits for the GPU."""
+        if (
+            self.engine is None
+            or "cu_seq_lens_q" not in inputs
+            or self.args.include_num_input_tokens_seen == "no"
+            or self.accelerator.num_processes > 1
+        ):
+            super()._track_num_input_tokens(inputs)
+        else:
+            self.state.num_input_tokens_seen += inputs["input_ids"].numel()
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """As Trainer's, but the parameters are counted once and not every step."""
+        if self.engine is None:
+            return int(super().floating_point_ops(inputs))
+        if self._parameters_once is None:
+            self._parameters_once = int(self.model.num_parameters(exclude_embeddings=True))
+        return 6 * int(inputs["input_ids"].numel()) * self._parameters_once

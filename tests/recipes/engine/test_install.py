@@ -1,0 +1,160 @@
+"""The pieces together and one by one against peft, transformers and TRL, on the CPU in float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from bonsai.recipes.training.engine.errors import EngineError
+from bonsai.recipes.training.engine.guards import NoBfloat16
+from bonsai.recipes.training.engine.install import Pieces, install
+from tests.recipes.engine.models import adapted, gradients, packed_batch, stock_loss
+
+KINDS = ("phi", "phi3", "llama")
+NONE = {"share_inputs": False, "elementwise": False, "recompute": False, "attention": False, "head": False}
+
+
+def engine_loss(model: Any, batch: dict[str, Any], pieces: Pieces) -> torch.Tensor:
+    if pieces.head:
+        return model(**batch, engine_loss=True).loss
+    return stock_loss(model, batch)
+
+
+def assert_same(ours: dict[str, torch.Tensor], stock: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == stock.keys()
+    for name, expected in stock.items():
+        assert ours[name].dtype == torch.float32
+        assert (ours[name] - expected).norm() <= 2e-5 * expected.norm() + 1e-7, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_piece_and_all_together_give_the_loss_and_gradients_of_stock(kind: str) -> None:
+    batch = packed_batch()
+    model = adapted(kind)
+    expected = stock_loss(model, batch)
+    expected.backward()
+    stock = gradients(model)
+    on = {"linear": True, **NONE}
+    for piece in ("", "share_inputs", "elementwise", "recompute", "attention", "head"):
+        on = {**on, **({piece: True} if piece else {})}
+        pieces = Pieces(**on)
+        installed = install(model, pieces, torch.float32)
+        loss = engine_loss(model, batch, pieces)
+        loss.backward()
+        assert torch.allclose(loss, expected, rtol=1e-5), piece
+        assert_same(gradients(model), stock)
+        installed.remove()
+    again = stock_loss(model, batch)
+    again.backward()
+    assert torch.equal(again, expected)
+    assert_same(gradients(model), stock)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_packed_record_learns_as_if_it_were_alone(kind: str) -> None:
+    model = adapted(kind)
+    install(model, Pieces(), torch.float32)
+    lengths = (5, 17, 1, 9)
+    batch = packed_batch(lengths)
+    together = model(**batch, engine_loss=True)
+    together.loss.backward()
+    packed = gradients(model)
+    alone, count = 0.0, 0
+    for start, end in zip(batch["cu_seq_lens_q"][:-1].tolist(), batch["cu_seq_lens_q"][1:].tolist(), strict=True):
+        record = {name: batch[name][:, start:end] for name in ("input_ids", "labels")}
+        output = model(**record, use_cache=False, engine_loss=True)
+        output.loss.backward()
+        alone += output.loss.item()
+        count += output.learnt
+    assert count == together.learnt
+    assert together.loss.item() == pytest.approx(alone, rel=1e-5)
+    assert_same(gradients(model), packed)
+
+
+def test_groups_are_found_by_the_input_they_share() -> None:
+    expected = {
+        "phi": [["q_proj", "k_proj", "v_proj", "fc1"], ["dense"], ["fc2"]],
+        "phi3": [["qkv_proj"], ["o_proj"], ["gate_up_proj"], ["down_proj"]],
+        "llama": [["q_proj", "k_proj", "v_proj"], ["o_proj"], ["gate_proj", "up_proj"], ["down_proj"]],
+    }
+    from bonsai.recipes.training.engine.linear_patch import patch_linears
+
+    for kind, groups in expected.items():
+        model = adapted(kind)
+        names = {id(module): name.split(".")[-1] for name, module in model.named_modules()}
+        found = [[names[id(layer)] for layer in group.layers] for group in patch_linears(model, torch.float32).groups]
+        assert found == groups * 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_is_the_same_as_stock_with_the_same_seed(kind: str) -> None:
+    model = adapted(kind, **({} if kind == "llama" else {"resid_pdrop": 0.3}))
+    batch = packed_batch()
+    torch.manual_seed(7)
+    expected = stock_loss(model, batch)
+    expected.backward()
+    stock = gradients(model)
+    install(model, Pieces(), torch.float32)
+    torch.manual_seed(7)
+    loss = model(**batch, engine_loss=True).loss
+    loss.backward()
+    assert torch.allclose(loss, expected, rtol=1e-5)
+    assert_same(gradients(model), stock)
+
+
+def test_no_tensor_and_no_autocast_of_a_step_is_bfloat16() -> None:
+    model = adapted("phi")
+    install(model, Pieces(), torch.float32)
+    with NoBfloat16():
+        model(**packed_batch(), engine_loss=True).loss.backward()
+    with pytest.raises(EngineError, match="made a bfloat16 tensor"), NoBfloat16():
+        torch.ones(2).bfloat16()
+    square = torch.ones(2, 2)
+    with pytest.raises(EngineError, match="made a bfloat16"), NoBfloat16(), torch.autocast("cpu", torch.bfloat16):
+        square @ square
+
+
+def test_the_norm_and_activation_outputs_are_not_kept_for_backward() -> None:
+    def kept(pieces: Pieces) -> int:
+        model = adapted("phi")
+        install(model, pieces, torch.float32)
+        held: dict[int, torch.Tensor] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            held[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = model(**packed_batch((128,)), engine_loss=True)
+        assert output.loss.requires_grad
+        return sum(tensor.untyped_storage().nbytes() for tensor in held.values())
+
+    spared = kept(Pieces(recompute=False)) - kept(Pieces())
+    activations, norms = 2 * 128, 64  # the first layer's norm saves nothing: nothing before it is trained
+    assert spared == 128 * 4 * (activations + norms)  # tokens, bytes, widths
+
+
+def test_a_model_without_a_plain_lora_is_refused_by_saying_what_is_needed() -> None:
+    model = adapted("llama")
+    for module in model.modules():
+        if hasattr(module, "lora_dropout"):
+            module.lora_dropout["default"] = torch.nn.Dropout(0.1)
+    with pytest.raises(EngineError, match="lora_dropout 0, or leave the engine's linear off"):
+        install(model, Pieces(), torch.float32)
+
+
+def test_an_adapter_switched_off_gives_the_base_alone() -> None:
+    model = adapted("llama").eval()
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    ids = torch.arange(1, 9)[None]
+    with torch.no_grad(), model.disable_adapter():
+        expected = model(input_ids=ids).logits
+    install(model, Pieces(), torch.float32)
+    with torch.no_grad(), model.disable_adapter():
+        assert torch.allclose(model(input_ids=ids).logits, expected, atol=1e-5)
+    with torch.no_grad():
+        assert not torch.allclose(model(input_ids=ids).logits, expected, atol=1e-3)

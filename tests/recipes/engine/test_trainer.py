@@ -1,0 +1,130 @@
+"""The trainer as a recipe uses it: packed rows, completion-only loss, with and without the engine."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from trl import SFTConfig
+
+from bonsai.recipes.training.engine.errors import EngineError
+from bonsai.recipes.training.engine.flat_adamw import FlatAdamW
+from bonsai.recipes.training.engine.guards import refuse_overflow
+from bonsai.recipes.training.engine.install import Pieces
+from bonsai.recipes.training.engine.trainer import EngineTrainer
+from tests.recipes.engine.models import adapted, lora, packed_batch, quantised
+from tests.recipes.tiny import tiny_tokenizer
+
+
+def rows() -> datasets.Dataset:
+    pairs = [(f"### Instruction:\n{n}?\n", "answer " * (1 + n % 5) + str(n)) for n in range(24)]
+    return datasets.Dataset.from_list([{"prompt": prompt, "completion": completion} for prompt, completion in pairs])
+
+
+def trainer(work: Path, pieces: Pieces | None, **changes: Any) -> EngineTrainer:
+    settings = {
+        "output_dir": str(work),
+        "use_cpu": True,
+        "bf16": False,
+        "fp16": False,
+        "max_steps": 4,
+        "learning_rate": 1e-2,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 2,
+        "max_length": 160,
+        "packing": True,
+        "completion_only_loss": True,
+        "gradient_checkpointing": False,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+        **changes,
+    }
+    made = EngineTrainer(
+        quantised("phi", vocab_size=300),
+        SFTConfig(**settings),
+        train_dataset=rows(),
+        eval_dataset=rows().select(range(4)),
+        processing_class=tiny_tokenizer(),
+        peft_config=lora(),
+    )
+    for parameter in made.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    if pieces is not None:
+        made.use_engine(pieces)
+    return made
+
+
+def losses(made: EngineTrainer) -> list[float]:
+    made.train()
+    return [entry["loss"] for entry in made.state.log_history if "loss" in entry]
+
+
+@pytest.mark.filterwarnings("ignore:Padding-free training:UserWarning")
+def test_a_run_with_the_engine_gives_the_losses_of_a_run_without(tmp_path: Path) -> None:
+    stock = losses(trainer(tmp_path, None))
+    fast = trainer(tmp_path, Pieces())
+    dropout = fast.model.get_base_model().model.layers[0].resid_dropout
+    before = fast.evaluate()["eval_loss"]
+    assert not dropout.training
+    ours = losses(fast)
+    assert dropout.training
+    assert ours == pytest.approx(stock, abs=2e-4)
+    assert ours[-1] < ours[0]
+    assert fast.evaluate()["eval_loss"] < before
+    last = [entry for entry in fast.state.log_history if "loss" in entry][-1]
+    assert last["skipped_steps"] == 0
+    assert 0 < last["mean_token_accuracy"] < 1
+
+
+def test_every_record_in_a_packed_row_learns_its_end_mark_and_none_of_its_prompt(tmp_path: Path) -> None:
+    made = trainer(tmp_path, Pieces())
+    tokenizer = made.processing_class
+    learnt = []
+    for batch in made.get_train_dataloader():
+        bounds = batch["cu_seq_lens_q"].tolist()
+        for start, end in itertools.pairwise(bounds):
+            labels = [label for label in batch["labels"][0, start:end].tolist() if label != -100]
+            assert labels[-1] == tokenizer.eos_token_id
+            learnt.append(tokenizer.decode(labels[:-1]))
+    assert sorted(learnt) == sorted(rows()["completion"])
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")  # the tiny base's folder is gone
+def test_a_resumed_run_takes_the_very_next_step_of_the_uninterrupted_one(tmp_path: Path) -> None:
+    saving = {"save_strategy": "steps", "save_steps": 2}
+    whole = losses(trainer(tmp_path / "whole", Pieces(), **saving))
+    resumed = trainer(tmp_path / "resumed", Pieces(), **saving)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    again = [entry["loss"] for entry in resumed.state.log_history if "loss" in entry]
+    assert isinstance(resumed.optimizer.optimizer, FlatAdamW)
+    assert again == whole
+
+
+def test_a_base_that_overflows_is_named_before_the_first_step(tmp_path: Path) -> None:
+    made = trainer(tmp_path, Pieces())
+    layer = made.model.get_base_model().model.layers[1]
+    layer.input_layernorm.weight.data[3] = float("inf")
+    with pytest.raises(EngineError, match=r"before the first step: the output of .*layers\.1\.input_layernorm"):
+        made.train()
+
+
+def test_a_finite_model_passes_and_the_random_state_stays() -> None:
+    model = adapted("phi")
+    state = torch.random.get_rng_state()
+    refuse_overflow(model, {k: v for k, v in packed_batch().items() if k != "labels"}, "now")
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_the_engine_is_put_in_before_training(tmp_path: Path) -> None:
+    made = trainer(tmp_path, None)
+    made.create_optimizer()
+    with pytest.raises(EngineError, match="call use_engine before train"):
+        made.use_engine()
