@@ -295,6 +295,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=variants(), help="default: all")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--stock-steps", type=int, default=12)
+    parser.add_argument("--warmup", type=int, default=0, help="optimizer steps, as a recipe has them")
     parser.add_argument("--no-dropout", action="store_true", help="so that losses can be compared to the last digit")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -323,7 +324,7 @@ def main() -> None:
                 if GPU:  # the loss of stock TRL with a T4-less attention kernel shows what rounding alone changes
                     torch.backends.cuda.enable_cudnn_sdp("other kernel" in name)
                 try:
-                    row = run(base, name, pieces, steps, Path(work) / "out")
+                    row = run(base, name, pieces, steps, Path(work) / "out", warmup_steps=arguments.warmup)
                 except (RuntimeError, ValueError, TypeError) as error:  # out of memory is one; TRL's selective another
                     row = {"variant": name, "failed": f"{type(error).__name__}: {str(error)[:200]}"}
                 results.append({"shape": shape, **row})

@@ -29,6 +29,8 @@ console = Console(stderr=False, highlight=False)
 
 Out = Annotated[Path, typer.Option("--out", help="Where everything is made. 出力先。")]
 OUT = Path("out")
+REPOSITORY = "https://github.com/qeu/bonsai"
+"""where a job clones this project from"""
 INTERRUPTED = 130
 """what typer exits with after Ctrl-C"""
 
@@ -104,11 +106,37 @@ def train(
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Fewer steps, for a smoke run. 試しに数ステップだけ。")
     ] = None,
+    report_to: Annotated[
+        list[str] | None, typer.Option(help="tensorboard or trackio, beside our own table. 記録先。")
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option(help="Print the command that trains on this Hugging Face Jobs flavor, e.g. t4-small.")
+    ] = None,
     out: Out = OUT,
 ) -> None:
     """Train recipes into out/adapters/. レシピを学習する。"""
+    if on is not None:
+        from bonsai.cli.jobs import show_job
+
+        show_job(recipes or ["seedling"], on, REPOSITORY, console)
+        return
     for name in recipes or ["seedling"]:
-        training.train(name, out=out, max_steps=max_steps, resume=resume, console=console)
+        training.train(
+            name, out=out, max_steps=max_steps, resume=resume, report_to=tuple(report_to or ()), console=console
+        )
+
+
+@app.command()
+def plan(
+    recipe: Annotated[str | None, typer.Argument(help="Recipe name. レシピ名。")] = None,
+    base: Annotated[str | None, typer.Option(help="Another base model in its place. 別の土台モデル。")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For other programs. JSONで出力。")] = False,
+    out: Out = OUT,
+) -> None:
+    """Say what a recipe will take: memory, time, cost. 必要なメモリ・時間・費用を見積もる。"""
+    from bonsai.cli.planning import plan as plan_recipe
+
+    plan_recipe(recipe, base=base, out=out, as_json=as_json, console=console)
 
 
 @app.command()

@@ -15,8 +15,12 @@ from bonsai.hub.client.destination import local_hub
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
 
+TRACKERS = ("tensorboard", "trackio")
 
-def train(name: str, *, out: Path, max_steps: int | None, resume: bool, console: Console) -> None:
+
+def train(
+    name: str, *, out: Path, max_steps: int | None, resume: bool, report_to: tuple[str, ...], console: Console
+) -> None:
     """Train one recipe; a base that comes in a package is served from the Hub on this machine.
 
     Raises:
@@ -26,14 +30,53 @@ def train(name: str, *, out: Path, max_steps: int | None, resume: bool, console:
     missing = [package for package in ("torch", "trl", "bitsandbytes") if importlib.util.find_spec(package) is None]
     if missing:
         raise RecipeError(f"{', '.join(missing)} not installed; use `nox -s train`, or pip install 'qeu-bonsai[train]'")
+    _refuse_unknown_trackers(report_to)
+    _refuse_without_gpu(name, recipe, out, console)
     with contextlib.ExitStack() as stack:
         if recipe.base_model_package is not None:
             home = stack.enter_context(local_hub(out / "hub"))
             os.environ.update({**home.environment, "HF_HOME": str((out / "cache").resolve())})
-        _train(name, recipe, out, max_steps, resume, console)
+        _train(name, recipe, out, max_steps, resume, report_to, console)
 
 
-def _train(name: str, recipe: Recipe, out: Path, max_steps: int | None, resume: bool, console: Console) -> None:
+def _refuse_unknown_trackers(report_to: tuple[str, ...]) -> None:
+    for tracker in report_to:
+        if tracker not in TRACKERS:
+            raise RecipeError(f"--report-to {tracker}: write one of {', '.join(TRACKERS)}")
+        if importlib.util.find_spec(tracker) is None:
+            raise RecipeError(f"--report-to {tracker}: not installed; run `pip install {tracker}`")
+
+
+def _refuse_without_gpu(name: str, recipe: Recipe, out: Path, console: Console) -> None:
+    import torch
+
+    if not recipe.needs_gpu:
+        return
+    from bonsai.recipes.training.data import training_rows
+    from bonsai.recipes.training.plan.verdict import refuse_if_too_big
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory
+        refuse_if_too_big(name, recipe, training_rows(recipe, out / "dataset"), memory)
+        return
+    from bonsai.cli.planning import plan
+
+    plan(name, out=out, console=console)
+    raise RecipeError(
+        f"{name} needs a GPU and this machine has none; on a CPU run `nox -s train -- seedling`, on Colab open "
+        "recipes/bonsai_t4.ipynb, or see `bonsai train --help` for --on"
+    )
+
+
+def _train(
+    name: str,
+    recipe: Recipe,
+    out: Path,
+    max_steps: int | None,
+    resume: bool,
+    report_to: tuple[str, ...],
+    console: Console,
+) -> None:
     # tqdm's bars would run into ours, and bitsandbytes asks for a package that helps inference only
     os.environ["TQDM_DISABLE"] = "1"
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -70,6 +113,7 @@ def _train(name: str, recipe: Recipe, out: Path, max_steps: int | None, resume: 
             max_steps=max_steps,
             resume=resume,
             stopping=stopping,
+            report_to=report_to,
         )
     first, last = record.losses[0], record.losses[-1]
     console.print(

@@ -17,5 +17,7 @@ RECIPE = Recipe(
     num_train_epochs=3,
     gradient_accumulation_steps=2,
     warmup_steps=10,
+    eval_steps=15,
+    early_stopping_patience=3,
     max_length=2048,
 )

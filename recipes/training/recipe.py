@@ -58,10 +58,16 @@ class Recipe:
     gradient_accumulation_steps: int = 1
     max_length: int = 1024
     """tokens of prompt and completion together; a longer record is refused, never cut"""
+    eval_steps: int = 0
+    """optimizer steps between two looks at the validation loss; 0: only before and after"""
+    early_stopping_patience: int = 0
+    """looks in a row without a lower validation loss after which training stops; 0: it runs to its end"""
     max_eval_samples: int = 64
     """validation rows the loss is taken on before and after, evenly spread over the categories"""
     packing: bool = True
     """several records in a row of max_length tokens; none sees another"""
+    gradient_checkpointing: bool = False
+    """compute whole layers again in the backward pass: slower, for bases that would not fit otherwise"""
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     optim: str = "adamw_torch"
@@ -79,6 +85,11 @@ class Recipe:
                     f"{self.repo_id}: {field} is {revision!r}, which moves; "
                     "pin a commit id (40 hex digits) or a tag like v0.1"
                 )
+        if self.early_stopping_patience and not self.eval_steps:
+            raise RecipeError(
+                f"{self.repo_id}: early_stopping_patience is {self.early_stopping_patience} but eval_steps is 0, so "
+                "the validation loss is never looked at; set eval_steps, or patience 0"
+            )
         if not 1 <= self.r <= MAX_RANK:
             raise RecipeError(f"{self.repo_id}: r is {self.r}; write 1 to {MAX_RANK}, vLLM's default ceiling")
         for field, values, known in (

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,17 @@ from bonsai.recipes.training.recipe import RecipeError
 FOLDER = "training"
 """where a run's own files lie in the adapter's folder"""
 NAME = "run.json"
-PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "huggingface_hub")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "huggingface_hub",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +40,17 @@ class LossPoint:
     grad_norm: float
     tokens: int
     """tokens seen up to and with this step, prompts included, padding not"""
+    records: list[str] | None = None
+    """ids of the rows in this step's batch, packed or not; None: the run did not write them down"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationPoint:
+    """One evaluation on the way."""
+
+    step: int
+    loss: float
+    """over the validation rows, in nats a completion token"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +79,20 @@ class RunRecord:
     versions: dict[str, str]
     constraints_sha256: str | None
     python: str = field(default_factory=platform.python_version)
+    evaluations: list[ValidationPoint] = field(default_factory=list)
+    """on the way, without those before and after"""
+    engine: str | None = None
+    """what did the arithmetic under the trainer, with its version; None: bitsandbytes and PEFT as they are"""
+    best_step: int | None = None
+    """the step whose adapter was kept, where an earlier one had the lower validation loss"""
+    packed: bool | None = None
+    """several records to a row, without seeing one another; None: the run did not write it down"""
+    rows_by_category: dict[str, dict[str, int]] | None = None
+    """training rows by category, then language of the answer; see `counted`"""
+    sample: str | None = None
+    """a whole training record, prompt and completion"""
+    max_steps: int | None = None
+    """what was asked for on the command line, in place of the recipe's"""
 
     def write(self, adapter: Path) -> None:
         """Write ``training/run.json`` below the adapter's folder."""
@@ -76,9 +112,22 @@ def read_record(adapter: Path) -> RunRecord:
         raise RecipeError(f"{adapter}: no trained adapter lies here; run `nox -s train -- {adapter.name}` first")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return RunRecord(**{**data, "losses": [LossPoint(**point) for point in data["losses"]]})
+        losses = [LossPoint(**point) for point in data["losses"]]
+        evaluations = [ValidationPoint(**point) for point in data.get("evaluations", [])]
+        return RunRecord(**{**data, "losses": losses, "evaluations": evaluations})
     except (ValueError, TypeError, KeyError) as error:
         raise RecipeError(f"{path}: not a record this version can read ({error}); train the adapter again") from error
+
+
+def counted(row_ids: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Rows by category, then language of the answer; an id ends with ``-ja``, or with ``-ja2en`` for a translation."""
+    counts: dict[str, dict[str, int]] = {}
+    for row_id in row_ids:
+        category, _, languages = row_id.split("-", 2)
+        source, _, language = languages.rpartition("2")
+        here = counts.setdefault("translation" if source else category, {})
+        here[language] = here.get(language, 0) + 1
+    return counts
 
 
 def package_versions() -> dict[str, str]:

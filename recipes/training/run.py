@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from bonsai.recipes.training.checkpoint import (
     run_identity,
 )
 from bonsai.recipes.training.data import TrainingRows, training_rows
+from bonsai.recipes.training.early_stopping import BestAdapter
 from bonsai.recipes.training.losses import draw, write_table
 from bonsai.recipes.training.memory import peak_memory_gib
-from bonsai.recipes.training.progress import ProgressBar, loss_points
+from bonsai.recipes.training.progress import ProgressBar, loss_points, validation_points
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.record import RunRecord, constraints_sha256, package_versions
 from bonsai.recipes.training.trainer import Prepared, compute_dtype, prepare
@@ -44,6 +46,7 @@ def train(
     resume: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     stopping: Stopping,
+    report_to: Sequence[str] = (),
 ) -> RunRecord:
     """Train a recipe into the folder ``out``, which is replaced as a whole or not at all.
 
@@ -53,6 +56,7 @@ def train(
         max_steps: fewer steps than the recipe's, for a smoke run.
         resume: go on from the newest whole checkpoint, if there is one.
         stopping: listens for Ctrl-C and SIGTERM.
+        report_to: experiment trackers, by Transformers' names.
 
     Raises:
         RecipeError: the machine or the data do not fit the recipe, or the checkpoint is another run's.
@@ -68,7 +72,7 @@ def train(
         shutil.rmtree(checkpoints, ignore_errors=True)
     checkpoints.mkdir(parents=True, exist_ok=True)
     with replaced_folder(out) as fresh:
-        prepared = prepare(recipe, base_model, rows, checkpoints, max_steps=max_steps)
+        prepared = prepare(recipe, base_model, rows, checkpoints, max_steps=max_steps, report_to=report_to)
         identity = run_identity(recipe, rows.content_hash, prepared.base_model_commit, max_steps)
         if found is not None and found.progress.identity != identity:
             raise RecipeError(
@@ -121,18 +125,27 @@ def _run(
     else:
         progress = found.progress
     bar = ProgressBar(name, console)
+    best = BestAdapter(prepared.model, patience=recipe.early_stopping_patience)
+    if found is not None:
+        best.load(found.path)
     keeper = TimedCheckpoint(every_seconds=checkpoint_seconds, progress=progress, stopping=stopping)
-    trainer.add_callback(bar)
-    trainer.add_callback(keeper)
+    for callback in (bar, best, keeper):  # the keeper seals a checkpoint, so it comes last
+        trainer.add_callback(callback)
     try:
         trainer.train(resume_from_checkpoint=str(found.path) if found else None)
     finally:
         bar.close()
     seconds = keeper.seconds()
-    if stopping.asked and trainer.state.global_step < trainer.state.max_steps:
+    if stopping.asked and not best.stopped and trainer.state.global_step < trainer.state.max_steps:
         raise StoppedError(
             f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}; a checkpoint is kept, "
             f"go on with `nox -s train -- {name} --resume`"
+        )
+    kept_earlier = best.restore(trainer.state.global_step)
+    if best.stopped:
+        console.print(
+            f"stopped early at step {trainer.state.global_step} of {trainer.state.max_steps}: the validation loss has "
+            f"not fallen since step {best.best_step}"
         )
     with console.status("validation loss after training"):
         after = float(trainer.evaluate()["eval_loss"])
@@ -156,6 +169,10 @@ def _run(
         trainable_parameters=sum(p.numel() for p in prepared.model.parameters() if p.requires_grad),
         versions=package_versions(),
         constraints_sha256=constraints_sha256(),
+        evaluations=validation_points(trainer.state.log_history),
+        best_step=best.best_step if kept_earlier else None,
+        engine=None if trainer.engine is None else trainer.engine.told(),
+        packed=recipe.packing,
     )
 
 

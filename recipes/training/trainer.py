@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -13,8 +14,10 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PrinterCallback
 from trl import SFTConfig
 
+from bonsai.recipes.training.batch_records import NamedBatches
 from bonsai.recipes.training.checkpoint import KEPT
 from bonsai.recipes.training.data import TrainingRows
+from bonsai.recipes.training.engine.install import Pieces
 from bonsai.recipes.training.engine.trainer import EngineTrainer
 from bonsai.recipes.training.prompt import CHAT_TEMPLATE
 from bonsai.recipes.training.recipe import Recipe, RecipeError
@@ -37,13 +40,22 @@ def compute_dtype() -> torch.dtype:
     return torch.float16 if torch.cuda.is_available() else torch.float32
 
 
-def prepare(recipe: Recipe, base_model: str, rows: TrainingRows, work: Path, *, max_steps: int | None) -> Prepared:
+def prepare(
+    recipe: Recipe,
+    base_model: str,
+    rows: TrainingRows,
+    work: Path,
+    *,
+    max_steps: int | None,
+    report_to: Sequence[str] = (),
+) -> Prepared:
     """Load the base in NF4, attach the adapter, hand both to TRL.
 
     Args:
         base_model: the Hub id in the namespace in force.
         work: a folder for TRL's own files.
         max_steps: fewer steps than the recipe's, for a smoke run.
+        report_to: experiment trackers beside our own table, by Transformers' names.
 
     Raises:
         RecipeError: a record is longer than the recipe's max_length.
@@ -66,7 +78,7 @@ def prepare(recipe: Recipe, base_model: str, rows: TrainingRows, work: Path, *, 
     )
     trainer = EngineTrainer(
         model,
-        SFTConfig(**sft_settings(recipe, work, max_steps)),
+        SFTConfig(**sft_settings(recipe, work, max_steps, report_to)),
         train_dataset=_text_columns(rows.train),
         eval_dataset=_text_columns(rows.validation),
         processing_class=tokenizer,
@@ -81,16 +93,17 @@ def prepare(recipe: Recipe, base_model: str, rows: TrainingRows, work: Path, *, 
         ),
     )
     trainer.remove_callback(PrinterCallback)
+    trainer.data_collator = NamedBatches(trainer.data_collator, tokenizer, rows.train)
     adapted = cast(torch.nn.Module, trainer.model)
     kept_differentiable(adapted)
     trained_in_float32(adapted)
     if recipe.lora_dropout == 0.0:  # the engine's linear has no dropout inside; peft's has, and is slower
-        trainer.use_engine()
+        trainer.use_engine(Pieces(recompute=not recipe.gradient_checkpointing))
     tokenizer.chat_template = CHAT_TEMPLATE
     return Prepared(trainer=trainer, model=adapted, tokenizer=tokenizer, base_model_commit=commit)
 
 
-def sft_settings(recipe: Recipe, work: Path, max_steps: int | None) -> dict[str, Any]:
+def sft_settings(recipe: Recipe, work: Path, max_steps: int | None, report_to: Sequence[str] = ()) -> dict[str, Any]:
     """The recipe in TRL's words."""
     gpu = torch.cuda.is_available()
     return {
@@ -114,15 +127,17 @@ def sft_settings(recipe: Recipe, work: Path, max_steps: int | None) -> dict[str,
         "seed": recipe.seed,
         "data_seed": recipe.seed,
         "completion_only_loss": True,
-        "activation_checkpointing": gpu,
+        "activation_checkpointing": recipe.gradient_checkpointing,
         "include_num_input_tokens_seen": "non_padding",
         "dataloader_pin_memory": gpu,
         "logging_steps": 1,
         "logging_first_step": True,
+        "eval_strategy": "steps" if recipe.eval_steps else "no",
+        "eval_steps": recipe.eval_steps or None,
         "save_strategy": "steps",
         "save_steps": NEVER,  # checkpoints are made by time, see checkpoint.py
         "save_total_limit": KEPT,
-        "report_to": [],
+        "report_to": list(report_to),
         "disable_tqdm": True,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -50,6 +50,11 @@ class Installed:
     graph: StepGraph | None = None
     _graph_tried: bool = False
     _undo: list[Callable[[], None]] = field(default_factory=list)
+
+    def told(self) -> str:
+        """In a few words, for the run's record."""
+        on = [name for name, used in asdict(self.pieces).items() if used and name != "graph"]
+        return ", ".join([*on, *(["graph"] if self.graph else [])])
 
     def remove(self) -> None:
         """Give the model its own functions back; the trained weights stay."""

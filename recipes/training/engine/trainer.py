@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
+from bonsai.recipes.training.batch_records import COLUMN
 from bonsai.recipes.training.engine.errors import EngineError
 from bonsai.recipes.training.engine.flat_adamw import FlatAdamW
 from bonsai.recipes.training.engine.guards import refuse_overflow
@@ -28,6 +29,8 @@ class EngineTrainer(SFTTrainer):
     args: SFTConfig
     model: Any  # PeftModel, which Trainer's annotation does not know
     engine: Installed | None = None
+    step_records: tuple[str, ...] = ()
+    """ids of the records since the last log"""
     _base_is_finite = False
     _parameters_once: int | None = None
 
@@ -77,6 +80,10 @@ class EngineTrainer(SFTTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Cross-entropy over the learnt labels of the whole step, as TRL's."""
+        inputs = dict(inputs)
+        records = inputs.pop(COLUMN, ())
+        if model.training:
+            self.step_records = (*self.step_records, *records)
         if self.engine is None or not self.engine.pieces.head or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         call = {**inputs, "use_cache": False, "engine_loss": True}
@@ -130,6 +137,9 @@ class EngineTrainer(SFTTrainer):
             if flat is not None:
                 logs["skipped_steps"] = float(flat.skipped.item())
         super().log(logs, start_time)
+        if "loss" in logs and self.step_records:  # into the history alone: trackers take numbers only
+            entry: dict[str, Any] = self.state.log_history[-1]
+            entry["records"], self.step_records = list(self.step_records), ()
 
     def _without_checkpointing(self) -> None:
         base = self.model.get_base_model()
