@@ -80,18 +80,21 @@ def build(session: nox.Session) -> None:
 
 @nox.session(default=False, requires=["full"], venv_backend="none")
 def train(session: nox.Session) -> None:
-    """out/dataset/ -> out/adapters/RECIPE/.  nox -s train -- RECIPE… [--max-steps N]"""
+    """out/dataset/ -> out/adapters/RECIPE/, trained and evaluated.  nox -s train -- RECIPE… [--max-steps N] [--resume]"""
     _bonsai(session, "full", "train", *(session.posargs if _asks_for(session, "train") else []))
 
 
 @nox.session(default=False, requires=["light", "full"], venv_backend="none")
 def publish(session: nox.Session) -> None:
-    """Everything made -> the Hub.  nox -s publish [-- dataset|RECIPE…]"""
+    """Everything made -> the Hub.  nox -s publish [-- dataset|RECIPE…] [--dry-run]"""
+    arguments = session.posargs if _asks_for(session, "publish") else []
+    if "--records" not in arguments:
+        arguments = ["--records", "builder/records", *arguments]
     _bonsai(
         session,
         "light",
         "publish",
-        *(session.posargs if _asks_for(session, "publish") else []),
+        *arguments,
         BONSAI_MODEL_PYTHON=_python("full"),
     )
 

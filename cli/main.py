@@ -15,8 +15,9 @@ import typer
 from rich.console import Console
 
 from bonsai.builder.schema import BonsaiError, RecordError
-from bonsai.cli import building, publishing, training
+from bonsai.cli import building, evaluating, publishing, releasing, training
 from bonsai.hub.errors import HubError
+from bonsai.recipes.training.process import is_main
 
 app = typer.Typer(
     help="BONSAI 盆栽: a hand-tended dataset and the adapters grown from it.\n\n"
@@ -25,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(releasing.app, name="releases")
 console = Console(stderr=False, highlight=False)
 
 Out = Annotated[Path, typer.Option("--out", help="Where everything is made. 出力先。")]
@@ -112,9 +114,12 @@ def train(
     on: Annotated[
         str | None, typer.Option(help="Print the command that trains on this Hugging Face Jobs flavor, e.g. t4-small.")
     ] = None,
+    evaluate: Annotated[
+        bool | None, typer.Option(help="Ask before and after; by default unless --max-steps. 学習後の評価。")
+    ] = None,
     out: Out = OUT,
 ) -> None:
-    """Train recipes into out/adapters/. レシピを学習する。"""
+    """Train recipes into out/adapters/ and ask what changed. レシピを学習し、何が変わったかを調べる。"""
     if on is not None:
         from bonsai.cli.jobs import show_job
 
@@ -124,6 +129,28 @@ def train(
         training.train(
             name, out=out, max_steps=max_steps, resume=resume, report_to=tuple(report_to or ()), console=console
         )
+        if is_main() and (max_steps is None if evaluate is None else evaluate):
+            evaluating.evaluate(name, out=out, console=console)
+
+
+@app.command("evaluate")
+def evaluate_(
+    recipe: Annotated[str, typer.Argument(help="Recipe name. レシピ名。")],
+    base: Annotated[bool, typer.Option("--base", help="The bare base model only. 土台モデルだけ。")] = False,
+    decoder: Annotated[str, typer.Option(help="greedy, or post: the posts' settings. 生成の設定。")] = "greedy",
+    limit: Annotated[
+        int | None, typer.Option(min=0, help="Questions of each category and language; 0: all. 質問数の上限。")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="A folder or a Hub revision; exit code 1 if worse. 比較対象。")
+    ] = None,
+    out: Out = OUT,
+) -> None:
+    """Ask the test questions and probes before and after training. 学習の前後で質問して比べる。"""
+    if not evaluating.evaluate(
+        recipe, out=out, console=console, base=base, decoder=decoder, limit=limit, against=against
+    ):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -144,10 +171,14 @@ def publish(
     what: Annotated[
         list[str] | None, typer.Argument(help="'dataset' or recipe names; none: all that is made. 公開するもの。")
     ] = None,
+    records: Annotated[Path | None, typer.Option(help="What the dataset was built from. 元のレコード。")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be sent and send nothing. 送信せずに内容を表示。")
+    ] = False,
     out: Out = OUT,
 ) -> None:
     """Publish to the Hub (HF_TOKEN set) or to the Hub on this machine. 公開する。"""
-    publishing.publish(what or [], out=out, console=console)
+    publishing.publish(what or [], out=out, console=console, records=records, dry_run=dry_run)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`bonsai publish`: release, then load everything back as a stranger would, then say what to type next."""
+"""`bonsai publish`: ask what speaks against it, release, load it back as a stranger would, say what to type next."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from bonsai.builder.schema import BonsaiError
 from bonsai.hub.client.destination import Destination, chosen_hub, in_namespace, local_hub
+from bonsai.hub.errors import HubError
 from bonsai.recipes.training.recipe import Recipe
 from bonsai.recipes.training.registry import load_recipe, recipe_names
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+    from bonsai.hub.client.gate import Check
     from bonsai.hub.client.push import Pushed
 
 DATASET = "dataset"
@@ -27,10 +31,17 @@ MODEL_PYTHON = "BONSAI_MODEL_PYTHON"
 """environment variable: the interpreter that has torch, for loading the adapters back"""
 
 
-def publish(what: Sequence[str], *, out: Path, console: Console) -> None:
+def publish(
+    what: Sequence[str], *, out: Path, console: Console, records: Path | None = None, dry_run: bool = False
+) -> None:
     """Publish the dataset and adapters that were named, or all that is made.
 
+    Args:
+        records: the working copy the dataset was built from; None: the installed one.
+        dry_run: only show what would be sent, and what speaks against it.
+
     Raises:
+        GateError: with every reason against it; nothing was sent.
         BonsaiError, HubError: with the reason; a repo is either released as a whole or as it was before.
     """
     wanted = list(what) or _made(out)
@@ -38,12 +49,20 @@ def publish(what: Sequence[str], *, out: Path, console: Console) -> None:
         raise BonsaiError(f"{out}: nothing is made yet; run `nox -s build train` first")
     recipes = {name: load_recipe(name) for name in wanted if name != DATASET}
     with chosen_hub(out / "hub") as destination:
-        os.environ.update({**destination.environment, "HF_HOME": str((out / "cache").resolve())})
-        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-        console.print(f"publishing {', '.join(wanted)} to [bold]{destination}[/]")
-        from huggingface_hub import HfApi
+        api = connect(destination, out)
+        if dry_run:
+            from bonsai.cli.previewing import show
 
-        api = HfApi(endpoint=destination.endpoint, token=destination.token)
+            show(api, wanted, recipes, out=out, console=console)
+        else:
+            console.print(f"publishing {', '.join(wanted)} to [bold]{destination}[/]")
+        from bonsai.hub.client.gate import gate
+
+        with console.status("looking at what would go out"):
+            gate(", ".join(wanted), _checks(api, wanted, recipes, out, records), sentences=(BonsaiError, HubError))
+        if dry_run:
+            console.print("nothing speaks against it; nothing was sent. 送信していません。")
+            return
         if DATASET in wanted:
             _dataset(api, destination, out, console)
         for name, recipe in recipes.items():
@@ -51,47 +70,120 @@ def publish(what: Sequence[str], *, out: Path, console: Console) -> None:
         _what_next(destination, wanted, recipes, console)
 
 
+def connect(destination: Destination, out: Path) -> HfApi:
+    """The client of a Hub that answers and knows the token.
+
+    Raises:
+        HTTPError: it does not; a wrong address or token is not worth a second try.
+    """
+    os.environ.update({**destination.environment, "HF_HOME": str((out / "cache").resolve())})
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    import logging
+
+    from huggingface_hub import HfApi
+
+    from bonsai.hub.client.patience import Patience
+    from bonsai.hub.client.session import limit_silence
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns of every try, with addresses
+    limit_silence()
+    api = HfApi(endpoint=destination.endpoint, token=destination.token)
+    Patience(tries=3, first_wait=0.5).run(api.whoami, state=lambda: "nothing was sent")
+    return api
+
+
 def _made(out: Path) -> list[str]:
     made = [DATASET] if (out / "dataset" / "README.md").is_file() else []
     return made + [name for name in recipe_names() if (out / "adapters" / name / "training" / "run.json").is_file()]
 
 
+def _checks(
+    api: HfApi, wanted: Sequence[str], recipes: dict[str, Recipe], out: Path, records: Path | None
+) -> list[Check]:
+    """All that can be known before the first repo is written; an adapter's card is looked at once it is rendered."""
+    from bonsai.builder.outgoing import private_texts, unsafe_weights
+    from bonsai.builder.reader import default_records
+    from bonsai.builder.release import dataset_checks, dataset_release
+    from bonsai.hub.client.content import folder_files
+    from bonsai.hub.client.gate import Check, pinned
+    from bonsai.recipes.training.record import read_record
+
+    checks: list[Check] = []
+    if DATASET in wanted:
+        release = dataset_release(out / "dataset", in_namespace("qeu/bonsai"))
+        checks += dataset_checks(release, out / "dataset", records or default_records())
+    for name, recipe in recipes.items():
+        read_record(out / "adapters" / name)
+        files = folder_files(out / "adapters" / name)
+        base, dataset = in_namespace(recipe.base_model), in_namespace(recipe.dataset)
+        checks.append(Check(f"{name}, private", partial(private_texts, files)))
+        checks.append(Check(f"{name}, weights", partial(unsafe_weights, files)))
+        if recipe.base_model_package is None:
+            checks.append(Check(f"{name}, base", partial(pinned, api, base, "model", recipe.base_model_revision)))
+        if DATASET not in wanted:
+            checks.append(Check(f"{name}, dataset", partial(pinned, api, dataset, "dataset", recipe.dataset_revision)))
+    return checks
+
+
 def _dataset(api: HfApi, destination: Destination, out: Path, console: Console) -> None:
     from bonsai.builder.release import release_dataset
-
-    with console.status("publishing the dataset"):
-        pushed = release_dataset(api, out / "dataset", in_namespace("qeu/bonsai"), may_move_tag=destination.is_local)
-    _tell(pushed, console)
     from bonsai.hub.client.stranger import run_as_stranger
 
-    with console.status("loading the dataset back with a fresh cache"):
-        told = json.loads(run_as_stranger(["-m", "bonsai.builder.verify", pushed.repo_id, pushed.tag], destination))
-    console.print(f'  load_dataset("{pushed.repo_id}") {told["rows"]} in {told["seconds_default"]} s')
-    console.print(
-        f"  {', '.join(f'{name} {rows}' for name, rows in told['configs'].items())}; "
-        f"streaming and revision={pushed.tag} agree"
-    )
+    repo_id = in_namespace("qeu/bonsai")
+    lines: list[str] = []
+
+    def loads(commit: str) -> None:
+        status.update("loading the dataset back with a fresh cache")
+        told = json.loads(run_as_stranger(["-m", "bonsai.builder.verify", repo_id, commit], destination))
+        configs = ", ".join(f"{name} {rows}" for name, rows in told["configs"].items())
+        lines.append(f'  load_dataset("{repo_id}") {told["rows"]} in {told["seconds_default"]} s')
+        lines.append(f"  {configs}; streaming and revision={commit[:12]} agree")
+
+    with console.status("publishing the dataset") as status:
+        pushed = release_dataset(api, out / "dataset", repo_id, may_move_tag=destination.is_local, loads=loads)
+    tell(pushed, console)
+    for line in lines:
+        console.print(line)
 
 
 def _adapter(api: HfApi, destination: Destination, name: str, recipe: Recipe, out: Path, console: Console) -> None:
+    from bonsai.hub.client.content import read
+    from bonsai.hub.client.gate import gate
+    from bonsai.hub.client.patience import PATIENCE
     from bonsai.hub.client.stranger import run_as_stranger
     from bonsai.model_card.snippets import python_snippets
-    from bonsai.recipes.training.release import release_adapter
+    from bonsai.recipes.evaluation.card_results import evaluation_of
+    from bonsai.recipes.training.release import adapter_release
 
     if recipe.base_model_package is not None and not destination.is_local:
         _base_model(api, recipe, out, console)
-    with console.status(f"publishing {name}"):
-        pushed = release_adapter(
-            api, recipe, out / "adapters" / name, in_namespace(recipe.repo_id), may_move_tag=destination.is_local
+    answers: list[str] = []
+
+    def loads(commit: str) -> None:
+        status.update("running the card's snippet with a fresh cache")
+        snippet = python_snippets(read(release.files["README.md"]).decode("utf-8"))[0]
+        untagged = snippet.replace(f'revision="{recipe.tag}"', f'revision="{commit}"')  # the tag comes after this
+        python = os.environ.get(MODEL_PYTHON, sys.executable)
+        answers.append(run_as_stranger(["-c", untagged], destination, python=python))
+
+    with console.status(f"publishing {name}") as status:
+        release = PATIENCE.run(
+            lambda: adapter_release(
+                api,
+                recipe,
+                out / "adapters" / name,
+                in_namespace(recipe.repo_id),
+                evaluation=evaluation_of(out / "adapters" / name),
+                on_note=console.print,
+            ),
+            state=lambda: f"{name} is not published; publish again",
         )
-    _tell(pushed, console)
-    card = Path(api.hf_hub_download(pushed.repo_id, "README.md", revision=pushed.tag)).read_text(encoding="utf-8")
-    snippet = python_snippets(card)[0]
-    with console.status("running the card's snippet with a fresh cache"):
-        answer = run_as_stranger(["-c", snippet], destination, python=os.environ.get(MODEL_PYTHON, sys.executable))
+        gate(name, release.checks())  # again, now with the card
+        pushed = release.push(api, may_move_tag=destination.is_local, loads=loads)
+    tell(pushed, console)
     console.print(f"  the card's snippet loaded {pushed.repo_id} and it answered:")
-    for line in answer.strip().splitlines():
-        console.print(f"  [green]|[/] {line}", markup=True)
+    for line in "".join(answers).strip().splitlines():
+        console.print(f"  [green]|[/] {escape(line)}")
 
 
 def _base_model(api: HfApi, recipe: Recipe, out: Path, console: Console) -> None:
@@ -106,20 +198,19 @@ def _base_model(api: HfApi, recipe: Recipe, out: Path, console: Console) -> None
     with local_hub(out / "hub") as home, tempfile.TemporaryDirectory() as folder:
         local = HfApi(endpoint=home.endpoint, token=home.token)
         local.snapshot_download(repo_id, revision=recipe.base_model_revision, local_dir=folder)
-        _tell(
-            push(
-                api,
-                repo_id=repo_id,
-                repo_type="model",
-                files=folder_files(Path(folder)),
-                message=f"Weights of {recipe.base_model_package}, dequantised",
-                tag=recipe.base_model_revision,
-            ),
-            console,
+        pushed = push(
+            api,
+            repo_id=repo_id,
+            repo_type="model",
+            files=folder_files(Path(folder)),
+            message=f"Weights of {recipe.base_model_package}, dequantised",
+            tag=recipe.base_model_revision,
         )
+    tell(pushed, console)
 
 
-def _tell(pushed: Pushed, console: Console) -> None:
+def tell(pushed: Pushed, console: Console) -> None:
+    """Say how a repo stands after its release."""
     state = "released" if pushed.changed else "unchanged, no commit made"
     moved = "; this rehearsal moved the tag, the real Hub would ask for a new version" if pushed.tag_moved else ""
     console.print(f"[bold]{pushed.repo_id}[/] {pushed.tag} at {pushed.commit[:12]}: {state}{moved}")

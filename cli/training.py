@@ -8,12 +8,17 @@ import logging
 import os
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from bonsai.hub.client.destination import local_hub
+from bonsai.recipes.training.process import is_main
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 TRACKERS = ("tensorboard", "trackio")
 
@@ -27,6 +32,7 @@ def train(
         RecipeError: unknown recipe, wrong machine, missing packages.
     """
     recipe = load_recipe(name)
+    console.quiet = not is_main()
     missing = [package for package in ("torch", "trl", "bitsandbytes") if importlib.util.find_spec(package) is None]
     if missing:
         raise RecipeError(f"{', '.join(missing)} not installed; use `nox -s train`, or pip install 'qeu-bonsai[train]'")
@@ -37,6 +43,18 @@ def train(
             home = stack.enter_context(local_hub(out / "hub"))
             os.environ.update({**home.environment, "HF_HOME": str((out / "cache").resolve())})
         _train(name, recipe, out, max_steps, resume, report_to, console)
+
+
+def _hub_of_checkpoints(recipe: Recipe) -> HfApi | None:
+    """HF_TOKEN is the consent to go to the real Hub; a base that comes in a package trains on this machine alone."""
+    if "HF_TOKEN" not in os.environ or recipe.base_model_package is not None:
+        return None
+    from huggingface_hub import HfApi
+
+    from bonsai.hub.client.session import limit_silence
+
+    limit_silence()
+    return HfApi()
 
 
 def _refuse_unknown_trackers(report_to: tuple[str, ...]) -> None:
@@ -114,6 +132,7 @@ def _train(
             resume=resume,
             stopping=stopping,
             report_to=report_to,
+            api=_hub_of_checkpoints(recipe),
         )
     first, last = record.losses[0], record.losses[-1]
     console.print(

@@ -38,15 +38,16 @@ def lock(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def marked(repository: Path) -> Iterator[None]:
-    """Marks a git repository as being written to; whoever holds its lock finds no mark unless a writer was killed."""
+    """Marks a git repository as being written to; whoever holds its lock finds no mark unless a writer came to grief.
+
+    One that was killed leaves git's lock files behind, and so does one whose disk was full.
+    """
     mark = repository / _MARK
     if mark.exists():
         _remove_stale_locks(repository)
     mark.touch()
-    try:
-        yield
-    finally:
-        mark.unlink()
+    yield
+    mark.unlink()
 
 
 def _remove_stale_locks(repository: Path) -> None:

@@ -1,64 +1,33 @@
 """Renders the README.md that the Hub shows for an adapter.
 
-Every number comes from the run's own record; the template holds none.
+Every number comes from the run's own record; the template holds none. A section without data is left out as a whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, NamedTuple
 
-import yaml
 from jinja2 import Environment, StrictUndefined
 
+from bonsai.model_card import snippets
+from bonsai.model_card.facts import AdapterFacts, DiagnosisFacts, EvaluationFacts, LossRow, Price, RecordLine, Setting
+from bonsai.model_card.footprint import footprint
+from bonsai.model_card.markdown import cell, fenced, inline, value
+from bonsai.model_card.metadata import front_matter
 
-class LossRow(NamedTuple):
-    """One line of the loss table."""
-
-    step: int
-    loss: float
-    learning_rate: float
-    tokens: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterFacts:
-    """What the card states about one adapter."""
-
-    repo_id: str
-    recipe_name: str
-    licence: str
-    base_model: str
-    base_model_revision: str
-    base_model_commit: str
-    dataset: str
-    dataset_revision: str
-    dataset_commit: str
-    languages: Sequence[str]
-    categories: Sequence[str]
-    hyperparameters: Mapping[str, Any]
-    """recipe fields by the names PEFT and TRL give them"""
-    losses: Sequence[LossRow]
-    validation_loss_before: float
-    validation_loss_after: float
-    train_rows: int
-    validation_rows: int
-    steps: int
-    tokens: int
-    seconds: float
-    peak_memory_gib: float
-    device: str
-    compute_dtype: str
-    trainable_parameters: int
-    versions: Mapping[str, str]
-    python: str
-    constraints_sha256: str | None
-    prompt: str
-    """a whole prompt, as the adapter was trained on it"""
-    tag: str
-
+__all__ = [
+    "AdapterFacts",
+    "DiagnosisFacts",
+    "EvaluationFacts",
+    "LossRow",
+    "Price",
+    "RecordLine",
+    "Setting",
+    "front_matter",
+    "render",
+    "thinned",
+]
 
 TABLE_ROWS = 12
 """the loss table shows about this many steps; training/loss.csv has them all"""
@@ -67,45 +36,32 @@ TABLE_ROWS = 12
 def render(facts: AdapterFacts) -> str:
     """The whole README.md: YAML front matter, then Markdown in English with a Japanese summary."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    environment.filters.update(cell=cell, fenced=fenced, inline=inline, value=value)
     template = environment.from_string(files(__package__).joinpath("README.md.j2").read_text(encoding="utf-8"))
-    body = template.render(facts=facts, losses=thinned(facts.losses), snippet=snippet(facts))
+    body = template.render(
+        facts=facts,
+        losses=thinned(facts.losses, facts.evaluations),
+        footprint=footprint(facts.device, facts.seconds),
+        answers=_answers(facts),
+        snippets=snippets,
+    )
     return f"---\n{front_matter(facts)}---\n\n{body.strip()}\n"
 
 
-def front_matter(facts: AdapterFacts) -> str:
-    """The YAML block; the licence is the base model's, for the adapter is of no use without it."""
-    data = {
-        "license": facts.licence,
-        "language": list(facts.languages),
-        "library_name": "peft",
-        "pipeline_tag": "text-generation",
-        "base_model": facts.base_model,
-        "base_model_relation": "adapter",
-        "datasets": [facts.dataset],
-        "tags": ["lora", "qlora", "sft", "trl", "reasoning", "bonsai"],
-    }
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-
-
-def snippet(facts: AdapterFacts) -> str:
-    """The Python that loads the adapter and asks it once; `publish` runs this very text from the published card."""
-    return f'''import torch
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
-
-adapter = "{facts.repo_id}"
-tokenizer = AutoTokenizer.from_pretrained(adapter, revision="{facts.tag}")
-model = AutoPeftModelForCausalLM.from_pretrained(adapter, revision="{facts.tag}", dtype=torch.float32)
-
-question = [{{"role": "user", "content": "Why does bread dough rise?"}}]
-prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-answer = model.generate(**prompt, max_new_tokens=120, do_sample=False, repetition_penalty=1.15)
-print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))'''
-
-
-def thinned(losses: Sequence[LossRow]) -> list[LossRow]:
-    """First, last, and steps evenly between."""
+def thinned(losses: Sequence[LossRow], evaluations: Mapping[int, float] | None = None) -> list[LossRow]:
+    """First, last, and steps evenly between, with every step after which the validation loss was taken."""
     if len(losses) <= TABLE_ROWS:
         return list(losses)
     picked = {round(i * (len(losses) - 1) / (TABLE_ROWS - 1)) for i in range(TABLE_ROWS)}
+    picked |= {number for number, row in enumerate(losses) if row.step in (evaluations or {})}
     return [losses[i] for i in sorted(picked)]
+
+
+def _answers(facts: AdapterFacts) -> Mapping[str, int]:
+    """How many of the probes with a right answer were answered rightly."""
+    judged = [p for p in (facts.evaluation.probes if facts.evaluation else ()) if p.right_after is not None]
+    return {
+        "judged": len(judged),
+        "before": sum(bool(probe.right_before) for probe in judged),
+        "after": sum(bool(probe.right_after) for probe in judged),
+    }

@@ -25,7 +25,7 @@ from bonsai.recipes.training.recipe import Recipe
 RECIPE = Recipe(
     repo_id="qeu/bonsai-tiny", base_model="qeu/tiny-llama", base_model_revision="v1.0", base_model_licence="mit",
     dataset_revision="v0.1.0", categories=("classification",), languages=("en",), r=4, lora_alpha=8,
-    learning_rate=1e-2, max_steps=12, max_length=4096, needs_gpu=False,
+    learning_rate=1e-2, max_steps=12, per_device_train_batch_size=2, max_length=4096, packing=False, needs_gpu=False,
 )
 """
 """As a recipe module would have it: a random model of a few thousand weights, trained by the real code."""

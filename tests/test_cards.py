@@ -1,22 +1,28 @@
 from __future__ import annotations
 
-import ast
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import yaml
 
+from bonsai.builder.release import ReleaseError
 from bonsai.dataset_card.card import fenced, size_category
-from bonsai.model_card.card import LossRow, snippet, thinned
-from bonsai.model_card.snippets import python_snippets
+from bonsai.model_card.card import render
+from bonsai.model_card.linter import lint_card
 from bonsai.recipes.seedling import RECIPE
+from bonsai.recipes.training.card_facts import card_facts, price
 from bonsai.recipes.training.recipe import Recipe
-from bonsai.recipes.training.record import LossPoint, RunRecord
-from bonsai.recipes.training.release import card_facts
+from bonsai.recipes.training.record import LossPoint, RunRecord, counted
+from bonsai.recipes.training.release import of_this_adapter, refuse_complaints
+from tests.model_card.facts import FULL
 
 
 def record(recipe: Recipe) -> RunRecord:
-    from dataclasses import asdict
-
     losses = [
         LossPoint(step=n, loss=4 - n / 20, learning_rate=1e-3, grad_norm=1.0, tokens=300 * n) for n in range(1, 41)
     ]
@@ -38,20 +44,37 @@ def record(recipe: Recipe) -> RunRecord:
         device="CPU",
         compute_dtype="float32",
         trainable_parameters=1234567,
-        versions={"torch": "2.13.0"},
+        versions={"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"},
         constraints_sha256=None,
     )
 
 
 @pytest.fixture
-def card() -> str:
-    from bonsai.model_card.card import render
+def adapter(tmp_path: Path) -> Path:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"target_modules": ["v_proj", "q_proj"]}))
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
+    return tmp_path
 
-    return render(card_facts(RECIPE, record(RECIPE), "d" * 40))
 
-
-def test_the_model_card_states_the_run(card: str) -> None:
-    for told in ("me/bonsai-seedling", "b" * 40, "d" * 40, "3.500", "2.250", "1,234,567", "120 tokens/s", "v0.1.0"):
+def test_the_model_card_states_the_run(adapter: Path) -> None:
+    facts = card_facts(RECIPE, record(RECIPE), "d" * 40, adapter)
+    card = render(facts)
+    assert lint_card(card, facts) == []
+    for told in (
+        "me/bonsai-seedling",
+        "b" * 40,
+        "d" * 40,
+        "c" * 64,
+        "3.500",
+        "2.250",
+        "1,234,567",
+        "120 tokens/s",
+        "v0.1.0",
+        "| adapted layers | q_proj, v_proj |",
+        f"| trainer | `learning_rate` | {RECIPE.learning_rate} |",
+        "| quantisation | `bnb_4bit_quant_type` | nf4 |",
+        "export BONSAI_NAMESPACE=me && pip install nox && nox -s build && nox -s train -- seedling",
+    ):
         assert told in card, told
     front = yaml.safe_load(card.split("---\n")[1])
     assert front["base_model"] == "me/base"
@@ -60,17 +83,58 @@ def test_the_model_card_states_the_run(card: str) -> None:
     assert front["datasets"] == ["me/bonsai"]
 
 
-def test_the_cards_snippet_is_the_one_that_publishing_runs(card: str) -> None:
-    (found,) = python_snippets(card)
-    assert found.strip() == snippet(card_facts(RECIPE, record(RECIPE), "d" * 40))
-    ast.parse(found)
+def test_every_setting_of_the_recipe_is_on_the_card(adapter: Path) -> None:
+    card = render(card_facts(RECIPE, record(RECIPE), "d" * 40, adapter))
+    elsewhere = {"repo_id", "base_model_package", "base_model_licence", "needs_gpu"}
+    rows = re.findall(r"^\| \w+ \| `(\w+)` \|", card, re.MULTILINE)
+    told = {name for name in asdict(RECIPE) if name in rows or str(getattr(RECIPE, name)) in card}
+    lists = {"categories", "languages"}
+    assert set(asdict(RECIPE)) - told - elsewhere - lists <= {"base_model", "dataset"}  # in the namespace in force
 
 
-def test_the_loss_table_keeps_the_first_and_the_last_step() -> None:
-    rows = [LossRow(n, 1.0, 1e-3, n) for n in range(1, 61)]
-    shown = thinned(rows)
-    assert (shown[0].step, shown[-1].step, len(shown)) == (1, 60, 12)
-    assert thinned(rows[:5]) == rows[:5]
+def test_a_shortened_run_is_done_again_as_short(adapter: Path) -> None:
+    short = dataclasses.replace(record(RECIPE), max_steps=2)
+    assert card_facts(RECIPE, short, "d" * 40, adapter).command.endswith("nox -s train -- seedling --max-steps 2")
+
+
+def test_the_gguf_adapter_is_told_of_where_it_lies_in_the_folder(adapter: Path) -> None:
+    (adapter / "bonsai-seedling-f16.gguf").write_bytes(b"GGUF")
+    assert card_facts(RECIPE, record(RECIPE), "d" * 40, adapter).gguf == "bonsai-seedling-f16.gguf"
+
+
+def test_only_a_device_with_a_known_price_has_a_cost() -> None:
+    t4 = price("Tesla T4")
+    assert t4 is not None
+    assert t4.usd_per_hour > 0
+    assert "t4" in t4.source
+    assert price("CPU") is None
+
+
+def test_rows_are_counted_by_category_and_language() -> None:
+    ids = ["open_qa-0001-ja", "open_qa-0001-en", "open_qa-0002-en", "translation-0001-ja2en", "open_qa-0003-en2ja"]
+    assert counted(ids) == {"open_qa": {"ja": 1, "en": 2}, "translation": {"en": 1, "ja": 1}}
+
+
+def test_an_evaluation_of_other_weights_is_refused(adapter: Path) -> None:
+    assert FULL.evaluation is not None
+    with pytest.raises(ReleaseError, match="the evaluation is of other weights than lie here; run `bonsai ev"):
+        of_this_adapter(FULL.evaluation, FULL, adapter)
+
+
+def test_the_results_are_pinned_to_the_datasets_commit(adapter: Path) -> None:
+    assert FULL.evaluation is not None
+    ours = dataclasses.replace(FULL.evaluation, adapter_sha256=hashlib.sha256(b"weights").hexdigest())
+    facts = dataclasses.replace(FULL, dataset_commit="9" * 40)
+    (result,) = of_this_adapter(ours, facts, adapter).results
+    assert result.dataset_revision == "9" * 40
+
+
+def test_a_card_with_complaints_is_not_published_and_all_are_told() -> None:
+    spoilt = render(FULL).replace("1,234,567", "1").replace("## Licence", "## Terms")
+    with pytest.raises(
+        ReleaseError, match=r"(?s)not fit to be published.*README\.md:1: .*Licence.*README\.md:\d+: .*1,234"
+    ):
+        refuse_complaints(spoilt, FULL)
 
 
 @pytest.mark.parametrize(("rows", "name"), [(1, "n<1K"), (1_000, "1K<n<10K"), (99_999, "10K<n<100K"), (10**7, "n>1M")])

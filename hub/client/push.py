@@ -1,24 +1,26 @@
-"""One release of one repo: one atomic commit and a tag, or nothing at all when nothing changed."""
+"""One release of one repo: one atomic commit, looked at by a fresh download, and then a tag; or nothing at all.
+
+Each of the three steps may be done twice without harm, so what passes is simply tried again, and a release that was cut
+off anywhere is finished by doing it again.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.hf_api import RepoFile
 
+from bonsai.hub.client.content import KEPT, Difference, Files, departures, difference, folder_files, tree
+from bonsai.hub.client.patience import PATIENCE, Patience
+from bonsai.hub.client.trouble import PushError, TryAgainError, is_stale_parent, may_have_arrived
+from bonsai.hub.client.withdrawn import withdrawn_tags
 from bonsai.hub.errors import HubError
 
-KEPT = frozenset({".gitattributes"})
-"""Files the Hub itself puts into a repo; a release does not delete them."""
-
-
-class PushError(HubError):
-    """A release that was refused; the repo is as it was."""
+__all__ = ["PushError", "Pushed", "folder_files", "push"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,12 @@ class Pushed:
     tag_moved: bool = False
 
 
+class _Landed(NamedTuple):
+    commit: str
+    changed: bool
+    tag_moved: bool
+
+
 def push(
     api: HfApi,
     *,
@@ -43,101 +51,176 @@ def push(
     message: str,
     tag: str,
     may_move_tag: bool = False,
+    loads: Callable[[str], None] | None = None,
+    patience: Patience = PATIENCE,
 ) -> Pushed:
     """Make the repo hold ``files`` (path in the repo: content) and nothing else, in one commit, then tag it.
 
     Args:
         may_move_tag: a rehearsal may publish a version again; on the real Hub strangers rely on its tags.
+        loads: called with the commit once its download is known to be what lies here, before the tag: what is
+            published is used as a stranger would, and raises if that fails.
+        patience: how long each step is tried.
 
     Raises:
-        PushError: the tag is taken by other content, or somebody else committed meanwhile.
-        HfHubHTTPError: the Hub refused or failed; the repo is as it was.
+        PushError: the tag is taken by other content or was withdrawn, somebody else committed meanwhile, what was
+            published does not load, or the Hub failed for too long; the message says how the repo stands.
     """
-    api.create_repo(repo_id, repo_type=repo_type, exist_ok=True)
-    head = api.repo_info(repo_id, repo_type=repo_type).sha
-    if head is None:
-        raise PushError(f"{repo_id}: the Hub named no commit of main; publish again in a minute")
-    adds, deletes = _difference(api, repo_id, repo_type, head, files)
-    tags = {ref.name: ref.target_commit for ref in api.list_repo_refs(repo_id, repo_type=repo_type).tags}
-    moves = tag in tags and bool(adds or deletes)
-    if moves and not may_move_tag:
-        raise PushError(
-            f"{repo_id}: {tag} is already published with other content; raise the version, then build and publish again"
+    landing = _Landing(api, repo_id, repo_type, files, message, tag, may_move_tag)
+    landed = patience.run(landing.land, state=landing.state)
+
+    def untagged() -> str:
+        return (
+            f"{repo_id}: main holds the whole release at {landed.commit[:12]}, but it is not tagged {tag}; "
+            "publish again, which only finishes it"
         )
-    commit = head
-    if adds or deletes:
+
+    if not landing.is_tagged(landed.commit):
+        patience.run(lambda: _compare(api, repo_id, repo_type, landed.commit, files), state=untagged)
+    if loads is not None:
         try:
-            made = api.create_commit(
-                repo_id,
-                [*adds, *deletes],
-                commit_message=message,
-                repo_type=repo_type,
-                parent_commit=head,
-            )
-        except HfHubHTTPError as error:
-            if error.response is not None and error.response.status_code == 412:
-                raise PushError(
-                    f"{repo_id}: somebody committed while this release was on its way; look at {api.endpoint}/"
-                    f"{'datasets/' if repo_type == 'dataset' else ''}{repo_id}/commits/main, then publish again"
-                ) from error
-            raise
-        except RuntimeError as error:  # what the client makes of any trouble while a large file goes up
-            raise PushError(f"{repo_id}: {error} ({error.__cause__}); the repo is as it was, publish again") from error
-        commit = made.oid
-    if tags.get(tag) != commit:
-        if tag in tags and may_move_tag:
-            api.delete_tag(repo_id, tag=tag, repo_type=repo_type)
-        if tag not in tags or may_move_tag:
-            api.create_tag(repo_id, tag=tag, revision=commit, repo_type=repo_type)
+            loads(landed.commit)
+        except HubError as error:
+            raise PushError(
+                f"{error}\n{repo_id}: main holds {landed.commit[:12]}, which was not tagged {tag}; mend it and publish "
+                "again, or put an earlier release back with `bonsai releases current`"
+            ) from error
+    patience.run(lambda: _tag(api, repo_id, repo_type, landed.commit, tag, may_move_tag), state=untagged)
     return Pushed(
         repo_id=repo_id,
         repo_type=repo_type,
-        commit=commit,
+        commit=landed.commit,
         tag=tag,
-        changed=bool(adds or deletes),
-        tag_moved=moves,
+        changed=landed.changed,
+        tag_moved=landed.tag_moved,
     )
 
 
-def _difference(
-    api: HfApi, repo_id: str, repo_type: str, head: str, files: Mapping[str, Path | bytes]
-) -> tuple[list[CommitOperationAdd], list[CommitOperationDelete]]:
-    there = {
-        entry.path: entry
-        for entry in api.list_repo_tree(repo_id, repo_type=repo_type, revision=head, recursive=True)
-        if isinstance(entry, RepoFile)
-    }
-    adds = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
-        for name, content in sorted(files.items())
-        if name not in there or not _same(content, there[name])
-    ]
-    deletes = [CommitOperationDelete(path_in_repo=name) for name in sorted(set(there) - set(files) - KEPT)]
-    return adds, deletes
+class _Landing:
+    """The way of a release onto main; remembers between tries what it saw and whether it sent anything."""
+
+    def __init__(
+        self, api: HfApi, repo_id: str, repo_type: str, files: Files, message: str, tag: str, may_move_tag: bool
+    ) -> None:
+        self._api = api
+        self._repo_id, self._repo_type = repo_id, repo_type
+        self._files, self._message = files, message
+        self._tag, self._may_move_tag = tag, may_move_tag
+        self._seen: str | None = None
+        self._sent = False
+        """a commit went out and its fate is unknown: the answer was lost"""
+        self._tags: dict[str, str] = {}
+
+    def land(self) -> _Landed:
+        """Read, compare, and commit what differs."""
+        self._api.create_repo(self._repo_id, repo_type=self._repo_type, exist_ok=True)
+        head = self._api.repo_info(self._repo_id, repo_type=self._repo_type).sha
+        if head is None:
+            raise TryAgainError(f"{self._repo_id}: the Hub named no commit of main")
+        change = difference(self._files, tree(self._api, self._repo_id, self._repo_type, head))
+        self._tags = tags(self._api, self._repo_id, self._repo_type)
+        tagged = self._tags.get(self._tag)
+        if tagged is not None and (change or tagged != head):
+            if not difference(self._files, tree(self._api, self._repo_id, self._repo_type, tagged)):
+                return _Landed(tagged, False, False)
+            if not self._may_move_tag:
+                raise PushError(
+                    f"{self._repo_id}: {self._tag} is already published with other content; raise the version, "
+                    "then build and publish again"
+                )
+        elif tagged is None and not self._may_move_tag:
+            self._refuse_withdrawn()
+        if change:
+            self._refuse_newcomer(head)
+            commit = self._commit(head, change)
+        else:
+            commit = head
+        return _Landed(commit, bool(change) or self._sent, tagged is not None and tagged != commit)
+
+    def is_tagged(self, commit: str) -> bool:
+        """Whether this very commit was released before, and so looked at before."""
+        return self._tags.get(self._tag) == commit
+
+    def state(self) -> str:
+        """How the repo stands when there was no way onto main."""
+        if self._sent:
+            return (
+                f"{self._repo_id}: the answer to the commit was lost, so that main holds either the whole release, "
+                "untagged, or what it held before; publish again, which finds out and finishes it"
+            )
+        return f"{self._repo_id} is as it was; publish again"
+
+    def _commit(self, head: str, change: Difference) -> str:
+        operations: list[
+            CommitOperationAdd | CommitOperationDelete
+        ] = [  # anew for each try: the client refuses operations that it has sent before
+            *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=self._files[name]) for name in change.written),
+            *(CommitOperationDelete(path_in_repo=name) for name in change.removed),
+        ]
+        try:
+            made = self._api.create_commit(
+                self._repo_id, operations, commit_message=self._message, repo_type=self._repo_type, parent_commit=head
+            )
+        except Exception as error:
+            if is_stale_parent(error):
+                raise TryAgainError(f"{self._repo_id}: others commit again and again to main") from error
+            if type(error) is ValueError:
+                raise PushError(f"{self._repo_id}: the Hub refuses the card: {error}; nothing was committed") from error
+            self._sent = self._sent or may_have_arrived(error)
+            raise
+        return str(made.oid)
+
+    def _refuse_newcomer(self, head: str) -> None:
+        """Since the first look, others may have changed what a release leaves alone, and nothing else."""
+        seen, self._seen = self._seen, head
+        if seen is None or seen == head:
+            return
+        before, now = (tree(self._api, self._repo_id, self._repo_type, commit) for commit in (seen, head))
+        paths = sorted(
+            name
+            for name in {*before, *now} - KEPT
+            if (before[name].blob_id if name in before else None) != (now[name].blob_id if name in now else None)
+        )
+        if paths:
+            newest = self._api.list_repo_commits(self._repo_id, repo_type=self._repo_type, revision=head)[0]
+            raise PushError(
+                f"{self._repo_id}: while this release was on its way, {', '.join(newest.authors) or 'somebody'} "
+                f"committed {head} ({newest.title!r}), which changes {', '.join(paths[:5])}"
+                f"{' and more' if len(paths) > 5 else ''}; look at it, then publish again, which puts this release "
+                "over it"
+            )
+
+    def _refuse_withdrawn(self) -> None:
+        at = withdrawn_tags(self._api, self._repo_id, self._repo_type).get(self._tag)
+        if at is not None:
+            raise PushError(
+                f"{self._repo_id}: {self._tag} was withdrawn by commit {at[:12]}; a withdrawn version does not come "
+                "back: raise the version, then build and publish again"
+            )
 
 
-def _same(content: Path | bytes, there: RepoFile) -> bool:
-    if there.lfs is not None:
-        return _digest(content, "sha256") == there.lfs.sha256
-    return _digest(content, "git") == there.blob_id
+def tags(api: HfApi, repo_id: str, repo_type: str) -> dict[str, str]:
+    """The commit behind each tag."""
+    return {ref.name: ref.target_commit for ref in api.list_repo_refs(repo_id, repo_type=repo_type).tags}
 
 
-def _digest(content: Path | bytes, kind: str) -> str:
-    size = len(content) if isinstance(content, bytes) else content.stat().st_size
-    digest = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    if isinstance(content, bytes):
-        digest.update(content)
-    else:
-        with content.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+def _compare(api: HfApi, repo_id: str, repo_type: str, commit: str, files: Files) -> None:
+    """Download the commit into an empty folder and compare it byte for byte."""
+    with tempfile.TemporaryDirectory() as folder:
+        api.snapshot_download(repo_id, repo_type=repo_type, revision=commit, local_dir=folder, max_workers=4)
+        others = list(departures(Path(folder), files))
+    if others:
+        raise TryAgainError(
+            f"{repo_id}: a fresh download of {commit[:12]} is not what was published: {', '.join(others[:5])}"
+        )
 
 
-def folder_files(folder: Path) -> dict[str, Path]:
-    """Every file below a folder, by its path in the repo; hidden ones stay at home."""
-    return {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    }
+def _tag(api: HfApi, repo_id: str, repo_type: str, commit: str, tag: str, may_move: bool) -> None:
+    standing = tags(api, repo_id, repo_type).get(tag)
+    if standing == commit:
+        return
+    if standing is not None:
+        if not may_move:
+            raise PushError(f"{repo_id}: somebody else has tagged {standing[:12]} as {tag} meanwhile; look at both")
+        api.delete_tag(repo_id, tag=tag, repo_type=repo_type)
+    api.create_tag(repo_id, tag=tag, revision=commit, repo_type=repo_type)

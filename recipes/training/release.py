@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from huggingface_hub import HfApi
 
 from bonsai.builder.build import content_hash
-from bonsai.builder.release import ReleaseError
-from bonsai.hub.client.push import Pushed, folder_files, push
-from bonsai.model_card.card import AdapterFacts, LossRow, render
-from bonsai.recipes.training.prompt import example
+from bonsai.builder.release import Release, ReleaseError
+from bonsai.hub.client.content import folder_files
+from bonsai.model_card.card import render
+from bonsai.model_card.facts import AdapterFacts, EvaluationFacts
+from bonsai.model_card.linter import lint_card
+from bonsai.recipes.training.card_facts import card_facts
 from bonsai.recipes.training.recipe import Recipe
 from bonsai.recipes.training.record import RunRecord, read_record
 
-HYPERPARAMETERS = (
-    "r",
-    "lora_alpha",
-    "lora_dropout",
-    "target_modules",
-    "bnb_4bit_quant_type",
-    "bnb_4bit_use_double_quant",
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "max_length",
-    "weight_decay",
-    "max_grad_norm",
-    "optim",
-    "seed",
-)
+WEIGHTS = "adapter_model.safetensors"
 
 
-def release_adapter(api: HfApi, recipe: Recipe, adapter: Path, repo_id: str, *, may_move_tag: bool) -> Pushed:
-    """Publish the adapter in ``adapter``.
+def adapter_release(
+    api: HfApi,
+    recipe: Recipe,
+    adapter: Path,
+    repo_id: str,
+    *,
+    evaluation: EvaluationFacts | None = None,
+    on_note: Callable[[str], None] = lambda _: None,
+) -> Release:
+    """The adapter in ``adapter`` with its card, to be published.
+
+    Args:
+        evaluation: what was asked before and after training, for the card.
+        on_note: told what the card leaves out because the run has no data for it.
 
     Raises:
-        ReleaseError: the dataset it was trained on is not on this Hub, or it was trained in another namespace.
+        ReleaseError: the dataset it was trained on is not on this Hub, it was trained in another namespace, the
+            base model's licence is another than the recipe's, the evaluation is another adapter's, or the linter has
+            complaints about the card.
         RecipeError: nothing is trained here.
-        PushError: the version is published with other content, or somebody committed meanwhile.
     """
     record = read_record(adapter)
     if record.adapter_repo != repo_id:
@@ -51,16 +50,71 @@ def release_adapter(api: HfApi, recipe: Recipe, adapter: Path, repo_id: str, *, 
             f"{adapter}: trained for {record.adapter_repo}, not for {repo_id}; train it in this namespace"
         )
     dataset_commit = trained_dataset_commit(api, recipe, record)
-    card = render(card_facts(recipe, record, dataset_commit))
-    return push(
-        api,
+    refuse_other_licence(api, recipe, record)
+    facts = card_facts(recipe, record, dataset_commit, adapter)
+    if evaluation is not None:
+        facts = dataclasses.replace(facts, evaluation=of_this_adapter(evaluation, facts, adapter))
+    card = render(facts)
+    refuse_complaints(card, facts)
+    if facts.missing:
+        on_note(f"its card leaves out: {', '.join(facts.missing)}")
+    return Release(
         repo_id=repo_id,
         repo_type="model",
         files={**folder_files(adapter), "README.md": card.encode()},
         message=f"{record.recipe_name} {recipe.tag}",
         tag=recipe.tag,
-        may_move_tag=may_move_tag,
     )
+
+
+def of_this_adapter(evaluation: EvaluationFacts, facts: AdapterFacts, adapter: Path) -> EvaluationFacts:
+    """The evaluation, its results on the dataset's commit.
+
+    Raises:
+        ReleaseError: other weights than these were asked.
+    """
+    weights = hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest()
+    if evaluation.adapter_sha256 != weights:
+        raise ReleaseError(
+            f"{adapter}: the evaluation is of other weights than lie here; run `bonsai evaluate {facts.recipe_name}`"
+        )
+    results = [
+        dataclasses.replace(result, dataset_revision=facts.dataset_commit)
+        if result.dataset_type == facts.dataset
+        else result
+        for result in evaluation.results
+    ]
+    return dataclasses.replace(evaluation, results=results)
+
+
+def refuse_other_licence(api: HfApi, recipe: Recipe, record: RunRecord) -> None:
+    """Read the licence in the base model's card; a base model that is not on this Hub is not asked.
+
+    Raises:
+        ReleaseError: it is another than the recipe's.
+    """
+    base, revision = record.base_model, recipe.base_model_revision
+    if not api.repo_exists(base) or not api.revision_exists(base, revision):
+        return
+    card = api.model_info(base, revision=revision).card_data
+    written = card.license if card is not None else None
+    if written is not None and written != recipe.base_model_licence:
+        raise ReleaseError(
+            f"{record.adapter_repo}: {base} {revision} is under {written}, but base_model_licence in the recipe is "
+            f"{recipe.base_model_licence}; correct the recipe"
+        )
+
+
+def refuse_complaints(card: str, facts: AdapterFacts) -> None:
+    """Publish no card that the linter complains about.
+
+    Raises:
+        ReleaseError: with every complaint.
+    """
+    complaints = lint_card(card, facts)
+    if complaints:
+        told = "\n".join(f"  README.md:{complaint}" for complaint in complaints)
+        raise ReleaseError(f"{facts.repo_id}: its card is not fit to be published:\n{told}")
 
 
 def trained_dataset_commit(api: HfApi, recipe: Recipe, record: RunRecord) -> str:
@@ -91,40 +145,3 @@ def trained_dataset_commit(api: HfApi, recipe: Recipe, record: RunRecord) -> str
     if sha is None:
         raise ReleaseError(f"{repo}: the Hub names no commit for {recipe.dataset_revision}; publish again in a minute")
     return sha
-
-
-def card_facts(recipe: Recipe, record: RunRecord, dataset_commit: str) -> AdapterFacts:
-    """The record of a run as the card's facts."""
-    shown = example("What is the longest river in Japan?", "", "…", "…")
-    last = record.losses[-1]
-    return AdapterFacts(
-        repo_id=record.adapter_repo,
-        recipe_name=record.recipe_name,
-        licence=recipe.base_model_licence,
-        base_model=record.base_model,
-        base_model_revision=recipe.base_model_revision,
-        base_model_commit=record.base_model_commit,
-        dataset=record.dataset_repo,
-        dataset_revision=recipe.dataset_revision,
-        dataset_commit=dataset_commit,
-        languages=record.recipe["languages"],
-        categories=record.recipe["categories"],
-        hyperparameters={name: record.recipe[name] for name in HYPERPARAMETERS},
-        losses=[LossRow(p.step, p.loss, p.learning_rate, p.tokens) for p in record.losses],
-        validation_loss_before=record.validation_loss_before,
-        validation_loss_after=record.validation_loss_after,
-        train_rows=record.train_rows,
-        validation_rows=record.validation_rows,
-        steps=last.step,
-        tokens=last.tokens,
-        seconds=record.seconds,
-        peak_memory_gib=record.peak_memory_gib,
-        device=record.device,
-        compute_dtype=record.compute_dtype,
-        trainable_parameters=record.trainable_parameters,
-        versions=record.versions,
-        python=record.python,
-        constraints_sha256=record.constraints_sha256,
-        prompt=shown.prompt.rstrip("\n"),
-        tag=recipe.tag,
-    )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi
 from rich.console import Console
+from transformers import TrainerCallback
 
 from bonsai.builder.folder import replaced_folder
 from bonsai.hub.client.destination import in_namespace
@@ -23,9 +27,12 @@ from bonsai.recipes.training.checkpoint import (
     run_identity,
 )
 from bonsai.recipes.training.data import TrainingRows, training_rows
+from bonsai.recipes.training.diagnosis.run import diagnose_run, told
 from bonsai.recipes.training.early_stopping import BestAdapter
+from bonsai.recipes.training.hub_checkpoint import HubCheckpoints, checkpoints_repo, fetch_newest
 from bonsai.recipes.training.losses import draw, write_table
 from bonsai.recipes.training.memory import peak_memory_gib
+from bonsai.recipes.training.process import is_main, world_size
 from bonsai.recipes.training.progress import ProgressBar, loss_points, validation_points
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.record import RunRecord, constraints_sha256, package_versions
@@ -47,6 +54,7 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     stopping: Stopping,
     report_to: Sequence[str] = (),
+    api: HfApi | None = None,
 ) -> RunRecord:
     """Train a recipe into the folder ``out``, which is replaced as a whole or not at all.
 
@@ -57,6 +65,7 @@ def train(
         resume: go on from the newest whole checkpoint, if there is one.
         stopping: listens for Ctrl-C and SIGTERM.
         report_to: experiment trackers, by Transformers' names.
+        api: a Hub that keeps checkpoints in a private repo, for a runtime whose disk goes away; None: this disk only.
 
     Raises:
         RecipeError: the machine or the data do not fit the recipe, or the checkpoint is another run's.
@@ -67,20 +76,38 @@ def train(
     rows = training_rows(recipe, dataset)
     base_model = in_namespace(recipe.base_model)
     console.print(f"[bold]{name}[/]: {len(rows.train)} records, base {base_model} in NF4")
+    if recipe.gradient_accumulation_steps % world_size():
+        console.print(
+            f"gradient_accumulation_steps {recipe.gradient_accumulation_steps} does not divide by {world_size()} "
+            "processes: a step learns from more records than on one GPU, and the result will differ"
+        )
+    checkpoints_on_hub = checkpoints_repo(in_namespace(recipe.repo_id))
+    lost = resume and is_main() and newest_whole(checkpoints) is None
+    if lost and api is not None and fetch_newest(api, checkpoints_on_hub, checkpoints, tell=console.print):
+        console.print(f"the checkpoint comes from {checkpoints_on_hub}")
     found = _checkpoint_to_resume(checkpoints, console) if resume else None
-    if found is None:
+    if found is None and is_main():
         shutil.rmtree(checkpoints, ignore_errors=True)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    with replaced_folder(out) as fresh:
+    with replaced_folder(out) if is_main() else _nowhere() as fresh:
         prepared = prepare(recipe, base_model, rows, checkpoints, max_steps=max_steps, report_to=report_to)
         identity = run_identity(recipe, rows.content_hash, prepared.base_model_commit, max_steps)
         if found is not None and found.progress.identity != identity:
             raise RecipeError(
                 f"{found.path}: the checkpoint of another run (other recipe, records or base); train without --resume"
             )
-        record = _run(name, recipe, base_model, rows, prepared, console, found, identity, checkpoint_seconds, stopping)
+        beside = [] if api is None or not is_main() else [HubCheckpoints(api, checkpoints_on_hub, console)]
+        record = _run(
+            name, recipe, base_model, rows, prepared, console, found, identity, checkpoint_seconds, stopping, beside
+        )
         _save(prepared, base_model, recipe, fresh)
         record.write(fresh)
+        with console.status("the loss of each record"):
+            diagnosis = diagnose_run(
+                record, prepared.model, prepared.tokenizer, list(rows.train), dataset=dataset, adapter=fresh
+            )
+        for line in told(diagnosis):
+            console.print(line, markup=False)
         write_table(record.losses, fresh)
         draw(
             record.losses,
@@ -89,8 +116,15 @@ def train(
             f"{name}: loss by step",
             fresh,
         )
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    if is_main():
+        shutil.rmtree(checkpoints, ignore_errors=True)
     return record
+
+
+@contextmanager
+def _nowhere() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def _checkpoint_to_resume(checkpoints: Path, console: Console) -> Found | None:
@@ -116,6 +150,7 @@ def _run(
     identity: str,
     checkpoint_seconds: float,
     stopping: Stopping,
+    beside: Sequence[TrainerCallback],
 ) -> RunRecord:
     trainer = prepared.trainer
     if found is None:
@@ -129,7 +164,7 @@ def _run(
     if found is not None:
         best.load(found.path)
     keeper = TimedCheckpoint(every_seconds=checkpoint_seconds, progress=progress, stopping=stopping)
-    for callback in (bar, best, keeper):  # the keeper seals a checkpoint, so it comes last
+    for callback in (bar, best, keeper, *beside):  # the keeper seals a checkpoint, the others send it off
         trainer.add_callback(callback)
     try:
         trainer.train(resume_from_checkpoint=str(found.path) if found else None)

@@ -19,6 +19,7 @@ from bonsai.recipes.training.checkpoint import KEPT
 from bonsai.recipes.training.data import TrainingRows
 from bonsai.recipes.training.engine.install import Pieces
 from bonsai.recipes.training.engine.trainer import EngineTrainer
+from bonsai.recipes.training.process import accumulation_steps, local_rank
 from bonsai.recipes.training.prompt import CHAT_TEMPLATE
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 
@@ -69,6 +70,7 @@ def prepare(
         revision=recipe.base_model_revision,
         dtype=dtype,
         attn_implementation="sdpa",
+        device_map={"": local_rank()} if torch.cuda.is_available() else None,
         quantization_config=BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_4bit=True,
             bnb_4bit_quant_type=recipe.bnb_4bit_quant_type,
@@ -118,7 +120,7 @@ def sft_settings(recipe: Recipe, work: Path, max_steps: int | None, report_to: S
         "max_steps": recipe.max_steps if max_steps is None else max_steps,
         "per_device_train_batch_size": recipe.per_device_train_batch_size,
         "per_device_eval_batch_size": recipe.per_device_train_batch_size,
-        "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
+        "gradient_accumulation_steps": accumulation_steps(recipe),
         "max_length": recipe.max_length,
         "packing": recipe.packing,
         "weight_decay": recipe.weight_decay,

@@ -1,0 +1,221 @@
+"""`bonsai evaluate`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bonsai.hub.client.destination import in_namespace, local_hub
+from bonsai.recipes.training.recipe import Recipe, RecipeError
+from bonsai.recipes.training.registry import load_recipe
+
+if TYPE_CHECKING:
+    from bonsai.recipes.evaluation.against import Change
+    from bonsai.recipes.evaluation.record import Evaluation
+
+ANSWERS = "answers"
+"""below the output folder: answers kept as they come"""
+
+
+def evaluate(
+    name: str,
+    *,
+    out: Path,
+    console: Console,
+    base: bool = False,
+    decoder: str = "greedy",
+    limit: int | None = None,
+    against: str | None = None,
+) -> bool:
+    """Evaluate one recipe's adapter, or its bare base model; print and write what came of it.
+
+    Args:
+        limit: questions of each category and language at most; 0: all; None: as the machine allows.
+        against: a folder or a revision to compare with.
+
+    Returns:
+        Whether nothing got worse, beyond chance, than in ``against``.
+
+    Raises:
+        RecipeError, EvaluationError, GenerationError: with the reason.
+    """
+    recipe = load_recipe(name)
+    missing = [package for package in ("torch", "peft", "sacrebleu") if importlib.util.find_spec(package) is None]
+    if missing:
+        raise RecipeError(f"{', '.join(missing)} not installed; pip install 'qeu-bonsai[train]'")
+    with contextlib.ExitStack() as stack:
+        if recipe.base_model_package is not None:
+            home = stack.enter_context(local_hub(out / "hub"))
+            os.environ.update({**home.environment, "HF_HOME": str((out / "cache").resolve())})
+        return _evaluate(name, recipe, out, console, base, decoder, limit, against)
+
+
+def _evaluate(
+    name: str,
+    recipe: Recipe,
+    out: Path,
+    console: Console,
+    base: bool,
+    decoder: str,
+    limit: int | None,
+    against: str | None,
+) -> bool:
+    os.environ["TQDM_DISABLE"] = "1"
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+    import datasets
+    import transformers
+    from huggingface_hub import HfApi
+
+    from bonsai.recipes.evaluation.against import compare, find_evaluation
+    from bonsai.recipes.evaluation.harness import FOLDER as HARNESS
+    from bonsai.recipes.evaluation.harness import write_tasks
+    from bonsai.recipes.evaluation.page import PAGE, page
+    from bonsai.recipes.evaluation.record import FOLDER, write_whole
+    from bonsai.recipes.evaluation.run import evaluate as evaluate_recipe
+    from bonsai.recipes.evaluation.run import scope
+    from bonsai.recipes.training.base_model import ensure_on_hub
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    earlier = find_evaluation(against, in_namespace(recipe.repo_id)) if against else None
+    if recipe.base_model_package is not None:
+        ensure_on_hub(recipe, HfApi())
+    adapter = None if base else out / "adapters" / name
+    started = time.perf_counter()
+    with _Bars(console) as bars:
+        evaluation = evaluate_recipe(
+            name,
+            recipe,
+            adapter=adapter,
+            dataset=out / "dataset",
+            answers=out / ANSWERS,
+            scope=scope(decoder, limit),
+            told=bars.tell,
+        )
+    suffix = "" if decoder == "greedy" else f"-{decoder}"
+    folder = (adapter or out / "base" / name) / f"{FOLDER}{suffix}"
+    evaluation.write(folder)
+    write_whole(folder / PAGE, page(evaluation))
+    write_tasks(
+        [one.item for one in evaluation.items],
+        folder / HARNESS,
+        base=evaluation.settings.base_model,
+        adapter=in_namespace(recipe.repo_id),
+        max_new_tokens=evaluation.settings.decoder.max_new_tokens,
+    )
+    console.print(headline_table(evaluation))
+    console.print(
+        f"{name}: {len(evaluation.items)} questions in {time.perf_counter() - started:.0f} s; "
+        f"page -> [bold]{folder / PAGE}[/]"
+    )
+    if earlier is None:
+        return True
+    changes = compare(earlier, evaluation)
+    console.print(changes_table(changes, str(against)))
+    worse = [change for change in changes if change.verdict == "worse"]
+    better = [change for change in changes if change.verdict == "better"]
+    console.print(
+        f"against {against}: {len(better)} better, {len(worse)} worse beyond chance, of {len(changes)} compared"
+    )
+    return not worse
+
+
+def headline_table(evaluation: Evaluation) -> Table:
+    """Before and after by category and language, then the form of all answers."""
+    from bonsai.recipes.evaluation.metrics import METRICS
+    from bonsai.recipes.evaluation.page import form_lines, headlines, shown
+
+    table = Table(title=f"{evaluation.recipe}: before and after (95 % intervals)", title_style="bold")
+    for column in ("what", "score"):
+        table.add_column(column)
+    for column in ("n", "before", "after", "difference"):
+        table.add_column(column, justify="right")
+    for section in (headlines(evaluation), form_lines(evaluation)):
+        for line in section:
+            spread = line.difference
+            table.add_row(
+                f"{line.origin}: {line.category}, {line.spoken}" if line.category != "all" else f"all {line.origin}",
+                METRICS[line.metric].english,
+                str(line.answers),
+                shown(line.before.value, line.metric),
+                shown(line.after.value, line.metric) if line.after else "",
+                f"{shown(spread.value, line.metric, signed=True)} "
+                f"({shown(spread.low, line.metric, signed=True)} … {shown(spread.high, line.metric, signed=True)})"
+                if spread
+                else "",
+            )
+        table.add_section()
+    return table
+
+
+def changes_table(changes: Sequence[Change], against: str) -> Table:
+    """What changed since an earlier evaluation, worst first."""
+    from bonsai.recipes.evaluation.metrics import METRICS
+    from bonsai.recipes.evaluation.page import shown
+
+    order = {"worse": 0, "better": 1, "unchanged": 2}
+    colours = {"worse": "red", "better": "green", "unchanged": "dim"}
+    table = Table(title=f"against {against} (95 % intervals, paired test)", title_style="bold")
+    for column in ("what", "score"):
+        table.add_column(column)
+    for column in ("n", "then", "now", "difference", "p"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for change in sorted(changes, key=lambda change: order[change.verdict]):
+        spread = change.difference
+        table.add_row(
+            f"{change.origin}: {change.category}, {change.spoken}",
+            METRICS[change.metric].english,
+            str(change.answers),
+            shown(change.earlier, change.metric),
+            shown(change.now, change.metric),
+            f"{shown(spread.value, change.metric, signed=True)} "
+            f"({shown(spread.low, change.metric, signed=True)} … {shown(spread.high, change.metric, signed=True)})",
+            f"{spread.p:.3f}",
+            f"[{colours[change.verdict]}]{change.verdict}[/]",
+        )
+    return table
+
+
+class _Bars(contextlib.AbstractContextManager["_Bars"]):
+    """A bar on a terminal; in a log file a line every quarter of the way."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> _Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._progress.stop()
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(f"answers {what} training", total=total)
+            if done and not self._console.is_terminal:
+                self._console.print(f"answers {what} training: {done} of {total} are kept from an earlier run")
+        self._progress.update(self._tasks[what], completed=done)
+        if not self._console.is_terminal and done and (done % max(1, total // 4) == 0 or done == total):
+            self._console.print(f"answers {what} training {done}/{total}")

@@ -1,0 +1,68 @@
+"""`bonsai publish --dry-run`: the exact tree, what is new in it, and the card before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bonsai.hub.client.destination import in_namespace
+from bonsai.recipes.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+    from bonsai.hub.client.preview import Preview
+
+_SIGNS = {"added": "[green]+[/]", "changed": "[yellow]~[/]", "removed": "[red]-[/]"}
+
+
+def show(api: HfApi, wanted: Sequence[str], recipes: Mapping[str, Recipe], *, out: Path, console: Console) -> None:
+    """Print the preview of everything that was asked for; only questions go to the Hub.
+
+    Raises:
+        BonsaiError: something that was asked for is not made.
+    """
+    from bonsai.builder.release import dataset_release
+    from bonsai.hub.client.preview import preview
+    from bonsai.recipes.evaluation.card_results import evaluation_of
+    from bonsai.recipes.training.release import adapter_release
+
+    releases = [dataset_release(out / "dataset", in_namespace("qeu/bonsai"))] if "dataset" in wanted else []
+    releases += [
+        adapter_release(
+            api,
+            recipe,
+            out / "adapters" / name,
+            in_namespace(recipe.repo_id),
+            evaluation=evaluation_of(out / "adapters" / name),
+            on_note=console.print,
+        )
+        for name, recipe in recipes.items()
+    ]
+    for one in releases:
+        _print(preview(api, repo_id=one.repo_id, repo_type=one.repo_type, files=one.files, tag=one.tag), console)
+
+
+def _print(plan: Preview, console: Console) -> None:
+    table = Table(title=f"{plan.repo_id} {plan.tag}", title_justify="left", box=None)
+    table.add_column("")
+    table.add_column("file ファイル")
+    table.add_column("bytes", justify="right")
+    for file in plan.files:
+        table.add_row(_SIGNS.get(file.state, " "), escape(file.path), f"{file.size:,}")
+    console.print(table)
+    counts = ", ".join(
+        f"{number} {state}" for state in _SIGNS if (number := sum(file.state == state for file in plan.files))
+    )
+    console.print(f"main: {plan.head or 'no such repo yet'}; {counts or 'nothing would change'}; {plan.sent:,} bytes")
+    if plan.tagged:
+        console.print(f"{plan.tag} is at {plan.tagged} already")
+    for line in plan.card.splitlines():
+        colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+        console.print(f"[{colour}]{escape(line)}[/]" if colour else escape(line), soft_wrap=True)
+    console.print()

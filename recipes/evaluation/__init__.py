@@ -1,0 +1,1 @@
+"""What a step of training changed, measured: before and after, with intervals."""

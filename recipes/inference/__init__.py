@@ -1,0 +1,1 @@
+"""Asking an adapter: engines, and what is built upon them."""

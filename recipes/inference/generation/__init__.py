@@ -1,0 +1,1 @@
+"""Text out of prompts: one small interface, batched."""

@@ -1,0 +1,177 @@
+"""Many prompts answered together, token by token, over one key-value cache.
+
+`transformers.generate` pads every prompt to the longest, keeps a row until the last one is done, and its repetition
+penalty counts padding as something said. Here prompts are read beside others of their length, a row that is done makes
+room for the next prompt, and each row is decoded as if it were alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bonsai.recipes.inference.generation.cache import empty_cache, joined
+from bonsai.recipes.inference.generation.decoder import Decoder
+from bonsai.recipes.inference.generation.engine import Watch
+from bonsai.recipes.inference.generation.next_token import next_tokens
+from bonsai.recipes.inference.generation.row import Answered, Asked, Row, Speech
+
+ALIKE = 0.8
+"""prompts are read together while the shortest has at least this share of the longest's tokens"""
+ADMIT = 0.25
+"""share of the batch that must be free before new prompts come in: joining caches copies them"""
+
+
+@dataclass
+class _Rows:
+    """Rows that are being answered, and what the model needs to go on; every tensor has a line a row."""
+
+    rows: list[Row]
+    cache: Any
+    mask: torch.Tensor
+    """(B, tokens): 1 where the cache holds a token, padding on the left"""
+    ids: torch.Tensor
+    """(B, 1): the last token chosen, not yet in the cache"""
+    positions: torch.Tensor
+    """(B, 1): its position"""
+    seen: torch.Tensor | None
+    """(B, vocabulary): tokens of prompt and answer, where the decoder penalises them"""
+
+
+class Batch:
+    """Answers prompts with one model and one decoder."""
+
+    def __init__(self, model: Any, tokenizer: Any, decoder: Decoder, ends: frozenset[int], watch: Watch | None) -> None:
+        self._model = model
+        self._decoder = decoder
+        self._pad = min(ends)
+        self._speech = Speech(tokenizer=tokenizer, decoder=decoder, ends=ends, watch=watch)
+
+    def answers(self, asked: Sequence[Asked], size: int) -> Iterator[Answered]:
+        """Each answer as soon as it is complete.
+
+        Args:
+            size: prompts answered at a time.
+        """
+        waiting = deque(asked)
+        running: _Rows | None = None
+        while waiting or running:
+            free = size - (len(running.rows) if running else 0)
+            if waiting and (running is None or free >= ADMIT * size):
+                news = [waiting.popleft() for _ in range(min(free, len(waiting)))]
+                together = [running] if running else []
+                for group in _alike(news):
+                    read, logits = self._read(group)
+                    yield from self._take(read, logits)
+                    together += [read] if read.rows else []
+                running = _join(together) if together else None
+            if running:
+                yield from self._take(running, self._step(running))
+                running = running if running.rows else None
+
+    @torch.inference_mode()
+    def _read(self, group: Sequence[Asked]) -> tuple[_Rows, torch.Tensor]:
+        """Read prompts of about one length."""
+        started = time.perf_counter()
+        width = max(len(one.token_ids) for one in group)
+        ids = torch.full((len(group), width), self._pad)
+        mask = torch.zeros_like(ids)
+        for number, one in enumerate(group):
+            ids[number, width - len(one.token_ids) :] = torch.tensor(one.token_ids)
+            mask[number, width - len(one.token_ids) :] = 1
+        seen = None
+        if self._decoder.repetition_penalty != 1:
+            seen = torch.zeros(len(group), self._model.config.vocab_size, dtype=torch.bool)
+            for number, one in enumerate(group):
+                seen[number, list(one.token_ids)] = True
+            seen = seen.to(self._model.device)
+        ids, mask = ids.to(self._model.device), mask.to(self._model.device)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        out = self._forward(ids, mask, positions, empty_cache())
+        rows = [Row(one, self._decoder.seed, started) for one in group]
+        last = positions[:, -1:]
+        return _Rows(rows, out.past_key_values, mask, ids[:, -1:], last, seen), out.logits[:, -1].float()
+
+    @torch.inference_mode()
+    def _step(self, running: _Rows) -> torch.Tensor:
+        """Put the last tokens into the cache; the logits of the next, shape (B, vocabulary)."""
+        running.mask = torch.cat([running.mask, running.mask.new_ones(len(running.rows), 1)], -1)
+        out = self._forward(running.ids, running.mask, running.positions, running.cache)
+        logits: torch.Tensor = out.logits[:, -1].float()
+        return logits
+
+    @torch.inference_mode()
+    def _take(self, running: _Rows, logits: torch.Tensor) -> list[Answered]:
+        """Choose a token for each row; rows that end with it leave."""
+        chosen = next_tokens(logits, running.seen, self._decoder, [row.draw for row in running.rows])
+        going: list[int] = []
+        done: list[Answered] = []
+        for number, (row, token) in enumerate(zip(running.rows, chosen.tolist(), strict=True)):
+            row.tokens.append(token)
+            ending = self._speech.ending(row)
+            if ending is None:
+                going.append(number)
+            else:
+                done.append(Answered(row.asked.place, self._speech.generation(row, ending)))
+        running.ids, running.positions = chosen[:, None], running.positions + 1
+        if done:
+            running.rows = [running.rows[number] for number in going]
+            kept = torch.tensor(going, dtype=torch.long, device=chosen.device)
+            running.cache.batch_select_indices(kept)
+            running.mask, running.ids, running.positions = (
+                running.mask[kept],
+                running.ids[kept],
+                running.positions[kept],
+            )
+            running.seen = None if running.seen is None else running.seen[kept]
+        if running.seen is not None:
+            running.seen.scatter_(1, running.ids, True)
+        return done
+
+    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any) -> Any:
+        return self._model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+
+
+def _alike(asked: Sequence[Asked]) -> Iterator[list[Asked]]:
+    """Neighbours of about one length; ``asked`` comes longest first."""
+    group: list[Asked] = []
+    for one in asked:
+        if group and len(one.token_ids) < ALIKE * len(group[0].token_ids):
+            yield group
+            group = []
+        group.append(one)
+    if group:
+        yield group
+
+
+@torch.inference_mode()
+def _join(parts: Sequence[_Rows]) -> _Rows:
+    if len(parts) == 1:
+        return parts[0]
+    lengths = [int(part.mask.sum(-1).max()) for part in parts]
+    width = max(lengths)
+    masks = [
+        torch.nn.functional.pad(part.mask[:, part.mask.shape[1] - length :], (width - length, 0))
+        for part, length in zip(parts, lengths, strict=True)
+    ]
+    seen = [part.seen for part in parts if part.seen is not None]
+    return _Rows(
+        rows=[row for part in parts for row in part.rows],
+        cache=joined([part.cache for part in parts], lengths, width),
+        mask=torch.cat(masks),
+        ids=torch.cat([part.ids for part in parts]),
+        positions=torch.cat([part.positions for part in parts]),
+        seen=torch.cat(seen) if seen else None,
+    )

@@ -1,0 +1,42 @@
+"""The next token of each row, from the logits of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from bonsai.recipes.inference.generation.decoder import Decoder
+
+
+def next_tokens(
+    logits: torch.Tensor, seen: torch.Tensor | None, decoder: Decoder, draws: Sequence[np.random.Generator]
+) -> torch.Tensor:
+    """The chosen token ids, shape (B,).
+
+    Args:
+        logits: shape (B, V), float32.
+        seen: shape (B, V), True where a token stands in the row's prompt or answer, padding not counted; only asked
+            for where there is a repetition penalty.
+        draws: one random stream a row, used where the decoder samples.
+    """
+    if seen is not None:
+        penalised = torch.where(logits < 0, logits * decoder.repetition_penalty, logits / decoder.repetition_penalty)
+        logits = torch.where(seen, penalised, logits)
+    if decoder.temperature == 0:
+        return logits.argmax(-1)
+    ordered, tokens = (logits / decoder.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
+    heaped = ordered.double().cumsum(-1)
+    # nucleus sampling (arXiv:1904.09751): a token stays while those before it weigh less than top_p
+    inside = (heaped - ordered) < decoder.top_p
+    mass = (ordered.double() * inside).sum(-1, keepdim=True)
+    uniform = torch.tensor([[draw.random()] for draw in draws], dtype=torch.float64, device=logits.device)
+    place = torch.searchsorted(heaped, uniform * mass, right=True)
+    chosen: torch.Tensor = tokens.gather(-1, place.clamp(max=tokens.shape[-1] - 1))
+    return chosen.squeeze(-1)
+
+
+def stream_of(prompt: str, seed: int) -> np.random.Generator:
+    """The random numbers of one prompt, whatever else is asked beside it."""
+    return np.random.default_rng([seed, *prompt.encode()])

@@ -1,0 +1,199 @@
+"""A model of transformers on this machine, with any number of PEFT adapters over one base."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from bonsai.recipes.inference.generation.batch import Batch
+from bonsai.recipes.inference.generation.decoder import Decoder
+from bonsai.recipes.inference.generation.engine import Generation, GenerationError, OnAnswer, Watch
+from bonsai.recipes.inference.generation.row import Asked
+
+BATCH_SIZE = 32
+"""prompts answered together; halved by itself where memory ends"""
+
+
+class TransformersEngine:
+    """Answers many prompts at a time; the base alone answers until an adapter is put to `using`."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str, batch_size: int = BATCH_SIZE) -> None:
+        self._base = model.eval()
+        self._adapted: Any = None
+        self._active: str | None = None
+        self._tokenizer = tokenizer
+        self._name = name
+        self.batch_size = batch_size
+        """as large as memory has allowed so far"""
+
+    @classmethod
+    def load(
+        cls,
+        base: str | Path,
+        *,
+        revision: str | None = None,
+        dtype: torch.dtype | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> TransformersEngine:
+        """Load a base model from a folder or the Hub.
+
+        Args:
+            revision: a commit id or tag, where ``base`` is on the Hub.
+            dtype: by default float32 on a CPU, and float16 over NF4 on a GPU (a T4 has no bfloat16 worth the name).
+
+        Raises:
+            GenerationError: there is no such model.
+        """
+        gpu = torch.cuda.is_available()
+        settings: dict[str, Any] = {"dtype": dtype or (torch.float16 if gpu else torch.float32)}
+        if gpu and dtype is None:
+            settings |= {
+                "device_map": {"": 0},
+                "quantization_config": BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+                    load_in_4bit=True,
+                    bnb_4bit_quant_type="nf4",
+                    bnb_4bit_use_double_quant=True,
+                    bnb_4bit_compute_dtype=torch.float16,
+                ),
+            }
+        with _told(base, revision):
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                base, revision=revision, attn_implementation="sdpa", **settings
+            )
+            tokenizer = AutoTokenizer.from_pretrained(base, revision=revision)
+        if gpu and dtype is not None:
+            model = model.to("cuda")
+        return cls(model, tokenizer, name=str(base), batch_size=batch_size)
+
+    @property
+    def name(self) -> str:
+        """The base, and the adapter in use behind a plus sign."""
+        return self._name if self._active is None else f"{self._name} + {self._active}"
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in: float32, float16."""
+        return str(self._base.dtype).removeprefix("torch.")
+
+    @property
+    def device(self) -> str:
+        """The name of what it runs on, as a reader knows it."""
+        return torch.cuda.get_device_name() if self._base.device.type == "cuda" else "CPU"
+
+    def add_adapter(self, name: str, source: str | Path, *, revision: str | None = None) -> None:
+        """Put an adapter, from a folder or the Hub, over the base; the base is not loaded again.
+
+        Raises:
+            GenerationError: there is no such adapter, or it does not fit the base.
+        """
+        with _told(source, revision):
+            if self._adapted is None:
+                self._adapted = PeftModel.from_pretrained(
+                    self._base, source, adapter_name=name, revision=revision, is_trainable=False
+                ).eval()
+            else:
+                self._adapted.load_adapter(source, adapter_name=name, revision=revision, is_trainable=False)
+
+    @contextlib.contextmanager
+    def using(self, adapter: str) -> Iterator[None]:
+        """Answer with this adapter for as long as the block lasts."""
+        if self._adapted is None or adapter not in self._adapted.peft_config:
+            raise GenerationError(f"no adapter {adapter!r} is loaded over {self._name}; call add_adapter first")
+        before, self._active = self._active, adapter
+        try:
+            yield
+        finally:
+            self._active = before
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        decoder: Decoder,
+        *,
+        on_answer: OnAnswer | None = None,
+        watch: Watch | None = None,
+    ) -> list[Generation]:
+        """The answers, in the order of the prompts; the longest are answered first, so memory ends early or never.
+
+        Raises:
+            GenerationError: a prompt is longer than the model reads, or memory ends with a single prompt.
+        """
+        waiting = sorted(self._asked(prompts, decoder), key=lambda one: -len(one.token_ids))
+        done: dict[int, Generation] = {}
+        with self._answering() as model:
+            batch = Batch(model, self._tokenizer, decoder, self._ends(), watch)
+            while waiting:
+                try:
+                    for place, generation in batch.answers(waiting, self.batch_size):
+                        done[place] = generation
+                        if on_answer is not None:
+                            on_answer(place, generation)
+                except (MemoryError, RuntimeError) as error:
+                    if not _memory_ended(error):
+                        raise
+                    self._shrink(min(self.batch_size, len(waiting)), error)
+                waiting = [one for one in waiting if one.place not in done]
+        return [done[place] for place in range(len(prompts))]
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[Any]:
+        if self._adapted is None:
+            yield self._base
+        elif self._active is None:
+            with self._adapted.disable_adapter():
+                yield self._adapted
+        else:
+            self._adapted.set_adapter(self._active)
+            yield self._adapted
+
+    def _asked(self, prompts: Sequence[str], decoder: Decoder) -> list[Asked]:
+        room = self._base.config.max_position_embeddings - decoder.max_new_tokens
+        asked = []
+        for place, prompt in enumerate(prompts):
+            token_ids = self._tokenizer(prompt).input_ids
+            if not 1 <= len(token_ids) <= room:
+                raise GenerationError(
+                    f"prompt {place + 1} of {len(prompts)} has {len(token_ids):,} tokens; {self._name} reads 1 to "
+                    f"{room:,} before an answer of up to {decoder.max_new_tokens:,}: shorten it"
+                )
+            asked.append(Asked(place, prompt, token_ids))
+        return asked
+
+    def _ends(self) -> frozenset[int]:
+        """Tokens that end an answer, by the tokenizer and by the model's own settings."""
+        configured = self._base.generation_config.eos_token_id
+        ends = configured if isinstance(configured, list) else [configured]
+        return frozenset(end for end in (*ends, self._tokenizer.eos_token_id) if end is not None)
+
+    def _shrink(self, size: int, error: BaseException) -> None:
+        if size == 1:
+            raise GenerationError(
+                f"{self._name}: memory does not last for a single prompt; give fewer tokens, or a smaller model"
+            ) from error
+        self.batch_size = size // 2
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _memory_ended(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@contextlib.contextmanager
+def _told(source: str | Path, revision: str | None) -> Iterator[None]:
+    at = f" at {revision}" if revision else ""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise GenerationError(
+            f"{source}{at} cannot be loaded ({reason}); give a folder, or a repo id and revision that are on the Hub"
+        ) from error

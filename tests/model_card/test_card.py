@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+
+import pytest
+from huggingface_hub import ModelCard
+
+from bonsai.hub.card_check import check_card
+from bonsai.hub.names import RepoKind
+from bonsai.model_card import snippets
+from bonsai.model_card.card import render, thinned
+from bonsai.model_card.facts import AdapterFacts, LossRow
+from bonsai.model_card.footprint import footprint
+from bonsai.model_card.linter import lint_card
+from bonsai.model_card.sections import sections
+from tests.model_card.facts import BARE, FULL
+
+BOTH = pytest.mark.parametrize("facts", [BARE, FULL], ids=["bare", "full"])
+
+
+@BOTH
+def test_a_rendered_card_is_clean_and_the_hub_takes_it(facts: AdapterFacts) -> None:
+    card = render(facts)
+    assert lint_card(card, facts) == []
+    verdict = check_card(card, RepoKind.MODEL)
+    assert (verdict.errors, verdict.warnings) == ([], [])
+
+
+def test_the_metadata_says_what_the_hub_filters_by() -> None:
+    data = ModelCard(render(FULL)).data
+    assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "peft", "text-generation")
+    assert (data.base_model, data.get("base_model_relation")) == ("me/base", "adapter")
+    assert data.datasets == ["me/bonsai"]
+    assert data.language == ["ja", "en"]
+    assert data.metrics == ["loss", "f1"]
+    assert "base_model:adapter:me/base" in (data.tags or [])
+    loss, score = data.eval_results or []
+    assert (loss.metric_value, loss.dataset_split, loss.dataset_revision) == (2.25, "validation", "d" * 40)
+    assert (score.metric_value, score.dataset_split, score.dataset_revision) == (0.5, "test", "d" * 40)
+    emitted = data.get("co2_eq_emissions")
+    assert emitted["emissions"] == round(70 * 100 / 3_600_000 * 473, 2)
+    assert "70 W (the T4's rating)" in emitted["source"]
+
+
+def test_a_card_without_data_leaves_the_sections_out_and_the_facts_say_which() -> None:
+    titles = {section.title for section in sections(render(FULL))}
+    fewer = {section.title for section in sections(render(BARE))}
+    assert titles - fewer == {"The loss judged", "Before and after", "Probes"}
+    assert fewer <= titles
+    assert BARE.missing[:2] == ["the loss judged in words", "scores and probe answers before and after"]
+    assert FULL.missing == []
+    for word in ("None", "energy", "USD", "validation loss |", "SHA-256 `e"):
+        assert word not in render(BARE), word
+
+
+def test_the_numbers_of_the_run_are_on_the_card() -> None:
+    card = render(FULL)
+    for told in (
+        "1,234,567",
+        "120 tokens/s",
+        "b" * 40,
+        "d" * 40,
+        "| 100, 40, 12,000 |",
+        "| energy, estimated | 0.0019 kWh |",
+        "| cost | 0.01 USD |",
+        "0.40 USD an hour (a price list)",
+        "| 20 | 3.000 | 1.0e-03 | 6,000 | 2.500 |",
+        "| classification | 20 | 20 |",
+        "| `open_qa-0067-en` | `open_qa.jsonl:67` | 2.75 | contradiction: Nickel \\| Chromium |",
+        "| open_qa | ja | F1 | 12 | 0.25 | 0.50 | +0.05 to +0.45 |",
+        "| classification | en | label right | 9 | 0.60 | 0.50 |  |",
+        "Of the 1 probes that have a right answer, the base model got 0, the adapter\n1.",
+        "| 日本で一番高い山は？ | 富士山 | ✗ エベレスト \\| None | ✓ 富士山です。 |",
+        "step 40, whose validation loss was the lowest",
+    ):
+        assert told in card, told
+
+
+def test_a_long_answer_is_cut_in_the_table() -> None:
+    row = next(line for line in render(FULL).splitlines() if line.startswith("| Tell a story"))
+    assert row.endswith("… |")
+    assert len(row) < 250
+
+
+def test_a_record_with_a_code_fence_stays_in_its_block() -> None:
+    assert f"````text\n{FULL.sample}\n````" in render(FULL)
+
+
+def test_the_loss_table_keeps_the_first_and_the_last_step_and_every_evaluation() -> None:
+    rows = [LossRow(n, 1.0, 1e-3, n) for n in range(1, 61)]
+    shown = thinned(rows)
+    assert (shown[0].step, shown[-1].step, len(shown)) == (1, 60, 12)
+    assert 37 in {row.step for row in thinned(rows, {37: 2.0})}
+    assert thinned(rows[:5]) == rows[:5]
+
+
+@pytest.mark.parametrize(
+    ("device", "watts"),
+    [("Tesla T4", 70), ("NVIDIA H100 80GB HBM3", 700), ("NVIDIA A100-SXM4-80GB", 400), ("CPU", 65)],
+)
+def test_energy_is_stated_power_times_time(device: str, watts: float) -> None:
+    told = footprint(device, 3600)
+    assert told is not None
+    assert (told.watts, told.kwh) == (watts, watts / 1000)
+    assert str(watts) in told.method
+
+
+def test_no_energy_is_claimed_for_an_unknown_device() -> None:
+    assert footprint("NVIDIA L40S", 3600) is None
+
+
+def test_the_python_snippets_are_peft_then_pipeline_and_parse() -> None:
+    found = snippets.python_snippets(render(FULL))
+    assert [text.strip() for text in found] == [snippets.peft(FULL), snippets.pipeline(FULL)]
+    for text in found:
+        ast.parse(text)
+
+
+def test_llama_cpp_is_given_the_gguf_adapter_or_told_how_to_make_it() -> None:
+    assert "--lora bonsai-seedling-f16.gguf" in snippets.llama_cpp(FULL)
+    assert "convert_lora_to_gguf.py" not in snippets.llama_cpp(FULL)
+    assert "convert_lora_to_gguf.py --base base --outfile bonsai-seedling.gguf" in snippets.llama_cpp(BARE)
+
+
+def test_vllm_is_given_the_base_its_revision_and_the_adapters_template() -> None:
+    text = snippets.vllm(FULL)
+    assert "vllm serve me/base --revision v1.0" in text
+    assert "--enable-lora --lora-modules bonsai=me/bonsai-seedling" in text
+    assert "--chat-template bonsai-seedling/chat_template.jinja" in text
+
+
+@BOTH
+def test_the_shell_snippets_parse(facts: AdapterFacts) -> None:
+    import subprocess
+
+    for block in re.findall(r"^```bash\n(.*?)^```$", render(facts), re.MULTILINE | re.DOTALL):
+        subprocess.run(["bash", "-n", "-c", block], check=True)
+
+
+def test_the_command_survives_another_namespace() -> None:
+    named = dataclasses.replace(BARE, command="export BONSAI_NAMESPACE=me && nox -s train -- seedling")
+    assert named.command in render(named)
