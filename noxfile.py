@@ -80,7 +80,7 @@ def build(session: nox.Session) -> None:
 
 @nox.session(default=False, requires=["full"], venv_backend="none")
 def train(session: nox.Session) -> None:
-    """out/dataset/ -> out/adapters/RECIPE/, trained and evaluated.  nox -s train -- RECIPE… [--max-steps N] [--resume]"""
+    """out/dataset/ -> out/adapters/RECIPE/, evaluated.  nox -s train -- RECIPE… [--max-steps N] [--resume]"""
     _bonsai(session, "full", "train", *(session.posargs if _asks_for(session, "train") else []))
 
 
