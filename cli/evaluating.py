@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bonsai.hub.client.destination import in_namespace, local_hub
+from bonsai.hub.client.destination import in_namespace
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
 
@@ -37,7 +37,7 @@ def evaluate(
     limit: int | None = None,
     against: str | None = None,
 ) -> bool:
-    """Evaluate one recipe's adapter, or its bare base model; print and write what came of it.
+    """Evaluate one recipe's adapter, or its bare base model, inside `hub_for`; print and write what came of it.
 
     Args:
         limit: questions of each category and language at most; 0: all; None: as the machine allows.
@@ -53,11 +53,7 @@ def evaluate(
     missing = [package for package in ("torch", "peft", "sacrebleu") if importlib.util.find_spec(package) is None]
     if missing:
         raise RecipeError(f"{', '.join(missing)} not installed; pip install 'qeu-bonsai[train]'")
-    with contextlib.ExitStack() as stack:
-        if recipe.base_model_package is not None:
-            home = stack.enter_context(local_hub(out / "hub"))
-            os.environ.update({**home.environment, "HF_HOME": str((out / "cache").resolve())})
-        return _evaluate(name, recipe, out, console, base, decoder, limit, against)
+    return _evaluate(name, recipe, out, console, base, decoder, limit, against)
 
 
 def _evaluate(

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from bonsai.builder.schema import BonsaiError, RecordError
 from bonsai.cli import building, evaluating, publishing, releasing, training
+from bonsai.cli.serving import hub_for
 from bonsai.hub.errors import HubError
 from bonsai.recipes.training.process import is_main
 
@@ -27,7 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(releasing.app, name="releases")
-console = Console(stderr=False, highlight=False)
+LOG_WIDTH = 120
+"""columns of a log; Rich would take 80, too few for the tables"""
+console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else LOG_WIDTH)
 
 Out = Annotated[Path, typer.Option("--out", help="Where everything is made. 出力先。")]
 OUT = Path("out")
@@ -117,6 +120,9 @@ def train(
     evaluate: Annotated[
         bool | None, typer.Option(help="Ask before and after; by default unless --max-steps. 学習後の評価。")
     ] = None,
+    gguf: Annotated[
+        bool | None, typer.Option(help="The adapter for llama.cpp too; by default unless --max-steps. GGUF版も作る。")
+    ] = None,
     out: Out = OUT,
 ) -> None:
     """Train recipes into out/adapters/ and ask what changed. レシピを学習し、何が変わったかを調べる。"""
@@ -125,12 +131,20 @@ def train(
 
         show_job(recipes or ["seedling"], on, REPOSITORY, console)
         return
-    for name in recipes or ["seedling"]:
-        training.train(
-            name, out=out, max_steps=max_steps, resume=resume, report_to=tuple(report_to or ()), console=console
-        )
-        if is_main() and (max_steps is None if evaluate is None else evaluate):
-            evaluating.evaluate(name, out=out, console=console)
+    names, whole = recipes or ["seedling"], max_steps is None
+    with hub_for(names, out):
+        for name in names:
+            training.train(
+                name,
+                out=out,
+                max_steps=max_steps,
+                resume=resume,
+                gguf=whole if gguf is None else gguf,
+                report_to=tuple(report_to or ()),
+                console=console,
+            )
+            if is_main() and (whole if evaluate is None else evaluate):
+                evaluating.evaluate(name, out=out, console=console)
 
 
 @app.command("evaluate")
@@ -147,9 +161,11 @@ def evaluate_(
     out: Out = OUT,
 ) -> None:
     """Ask the test questions and probes before and after training. 学習の前後で質問して比べる。"""
-    if not evaluating.evaluate(
-        recipe, out=out, console=console, base=base, decoder=decoder, limit=limit, against=against
-    ):
+    with hub_for([recipe], out):
+        stands = evaluating.evaluate(
+            recipe, out=out, console=console, base=base, decoder=decoder, limit=limit, against=against
+        )
+    if not stands:
         raise typer.Exit(1)
 
 

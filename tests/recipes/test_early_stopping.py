@@ -91,7 +91,7 @@ def test_a_run_that_gets_worse_keeps_the_better_adapter_and_says_so(
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
     worse = TINY_RECIPE.replace("learning_rate=1e-2", "learning_rate=30, eval_steps=2, early_stopping_patience=1")
     (recipes_folder / "worse.py").write_text(worse.replace("max_steps=12", "max_steps=40"))
-    told = bonsai("train", "worse", "--no-evaluate", cwd=tmp_path, **far_hub.environment()).stdout
+    told = bonsai("train", "worse", "--no-evaluate", "--no-gguf", cwd=tmp_path, **far_hub.environment()).stdout
     assert "stopped early at step" in told
     record = json.loads((tmp_path / "out/adapters/worse/training/run.json").read_text())
     losses = {point["step"]: point["loss"] for point in record["evaluations"]}

@@ -20,7 +20,7 @@ def workplace(
     """A working directory with the dataset built and the recipe `tiny` trained."""
     place = tmp_path_factory.mktemp("place")
     shutil.copytree(dataset, place / "out" / "dataset")
-    bonsai("train", "tiny", cwd=place, **far_hub.environment())
+    bonsai("train", "tiny", "--no-gguf", cwd=place, **far_hub.environment())
     return place
 
 
@@ -45,7 +45,7 @@ def test_training_twice_with_one_seed_gives_the_same_bytes(
     workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
 ) -> None:
     shutil.copytree(workplace / "out" / "dataset", tmp_path / "out" / "dataset")
-    bonsai("train", "tiny", cwd=tmp_path, **far_hub.environment())
+    bonsai("train", "tiny", "--no-gguf", cwd=tmp_path, **far_hub.environment())
     name = "out/adapters/tiny/adapter_model.safetensors"
     assert (workplace / name).read_bytes() == (tmp_path / name).read_bytes()
 
@@ -149,7 +149,7 @@ def test_a_recipe_that_needs_a_gpu_says_so(workplace: Path, bonsai: Run) -> None
 def test_training_without_a_build_says_what_to_run(
     bonsai: Run, far_hub: HubAddress, tiny_base: str, tmp_path: Path
 ) -> None:
-    done = bonsai("train", "tiny", cwd=tmp_path, check=False, **far_hub.environment())
+    done = bonsai("train", "tiny", "--no-gguf", cwd=tmp_path, check=False, **far_hub.environment())
     assert done.returncode == 1
     assert "no dataset is built here; run `nox -s build` first" in done.stderr
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.safetensors"))

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bonsai.recipes.training.like_for_like import like_for_like
 from bonsai.recipes.training.record import LossPoint
 
 NEIGHBOURS = 5
@@ -25,7 +26,7 @@ class Spike:
     loss: float
     """in nats a token; may be infinite or not a number"""
     expected: float
-    """the median of its neighbours"""
+    """the median of its neighbours, for its own mix of records"""
     z: float
     """robust z-score; infinite where the loss is no number"""
     records: tuple[str, ...]
@@ -54,11 +55,12 @@ def spikes(losses: Sequence[LossPoint]) -> list[Spike]:
 
 
 def surprises(losses: Sequence[LossPoint]) -> list[float]:
-    """By step, how far its loss lies above the median of its neighbours; not finite where the loss is not."""
-    return [point.loss - _around(losses, here) for here, point in enumerate(losses)]
+    """By step, how far its loss lies above the median of its neighbours, like for like; not finite where it is not."""
+    alike = like_for_like(losses)
+    return [loss - _around(alike, here) for here, loss in enumerate(alike)]
 
 
-def _around(losses: Sequence[LossPoint], here: int) -> float:
+def _around(losses: Sequence[float], here: int) -> float:
     near = [*losses[max(0, here - NEIGHBOURS) : here], *losses[here + 1 : here + 1 + NEIGHBOURS]]
-    finite = [point.loss for point in near if math.isfinite(point.loss)]
+    finite = [loss for loss in near if math.isfinite(loss)]
     return statistics.median(finite) if finite else math.nan

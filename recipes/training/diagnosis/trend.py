@@ -1,8 +1,8 @@
 """Whether the loss falls, and whether it falls monotonically.
 
 The post of 2024-04-10 saw a loss that no longer fell monotonically and suspected contradictions in the records. Single
-steps say little, as each sees other records; so the fall is tested (Mann-Kendall, which asks for no shape of the curve)
-and the rise is looked for in the smoothed curve.
+steps say little, as each sees other records; so the mix of records is taken out, the fall is tested (Mann-Kendall asks
+for no shape of the curve) and the rise is looked for in the smoothed curve.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from scipy.stats import kendalltau
 
+from bonsai.recipes.training.like_for_like import like_for_like
 from bonsai.recipes.training.losses import SMOOTHING, smoothed
 from bonsai.recipes.training.record import LossPoint
 
@@ -73,8 +74,8 @@ def trend(losses: Sequence[LossPoint]) -> Trend | None:
     finite = [point for point in losses if math.isfinite(point.loss)]
     if len(finite) < FEWEST:
         return None
-    values = [point.loss for point in finite]
-    curve = smoothed(finite)
+    values = like_for_like(finite)
+    curve = smoothed(values)
     noise = step_noise(values)
     test = mann_kendall(values)
     end = mann_kendall(values[-max(FEWEST, len(values) // LAST_PART) :])

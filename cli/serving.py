@@ -1,0 +1,32 @@
+"""The Hub that a command's recipes meet while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bonsai.hub.client.destination import local_hub
+from bonsai.recipes.training.recipe import RecipeError
+from bonsai.recipes.training.registry import load_recipe
+
+
+@contextlib.contextmanager
+def hub_for(recipes: Sequence[str], out: Path) -> Iterator[None]:
+    """Serve the Hub on this machine for as long as the block lasts if the recipes' bases come in packages.
+
+    One Hub for all that happens inside: the clients read its address once, when they are imported.
+
+    Raises:
+        RecipeError: some bases come in packages and some from the real Hub, and one process can't ask two Hubs.
+    """
+    packaged = {load_recipe(name).base_model_package is not None for name in recipes}
+    if len(packaged) > 1:
+        raise RecipeError(f"{', '.join(recipes)}: their base models lie on two Hubs; give each recipe its own command")
+    if packaged != {True}:
+        yield
+        return
+    with local_hub(out / "hub") as home:
+        os.environ.update({**home.environment, "HF_HOME": str((out / "cache").resolve())})
+        yield
