@@ -2,6 +2,7 @@
 
     nox -s build train publish     the whole project, on a fresh machine
     nox                            lint, types, tests
+    nox -s thorough                the slow tests too
 
 Two environments, made once and shared: `light` (no torch) builds and publishes, `full` trains and tests.
 """
@@ -51,6 +52,12 @@ def _install(session: nox.Session, extras: str, *more: str, base_model: bool = F
 
 def _python(environment: str) -> str:
     return str(HERE / ".nox" / environment / "bin" / "python")
+
+
+def _pytest(session: nox.Session, *selection: str) -> None:
+    # a process a core and a thread a process: torch's threads on every core at once cost five times the time
+    arguments = ["-n", "auto", "--maxprocesses", "4", "--dist", "worksteal", *selection, *session.posargs]
+    session.run(_python("full"), "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"}, external=True)
 
 
 def _bonsai(session: nox.Session, environment: str, *arguments: str, **env: str) -> None:
@@ -122,8 +129,14 @@ def types(session: nox.Session) -> None:
 
 @nox.session(requires=["full"], venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """pytest.  nox -s tests [-- PYTEST ARGUMENTS]"""
-    session.run(_python("full"), "-m", "pytest", *session.posargs, external=True)
+    """pytest, all but the slow ones.  nox -s tests [-- PYTEST ARGUMENTS]"""
+    _pytest(session, "-m", "not slow")
+
+
+@nox.session(default=False, requires=["full"], venv_backend="none")
+def thorough(session: nox.Session) -> None:
+    """pytest, the slow ones: whole trainings, the notebook, kills and resumes.  Some ten minutes."""
+    _pytest(session, "-m", "slow")
 
 
 def _asks_for(session: nox.Session, name: str) -> bool:
