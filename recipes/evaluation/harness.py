@@ -21,7 +21,7 @@ FOLDER = "lm_eval"
 TAG = "bonsai"
 _NAMES = {"test": "bonsai_test", "probe": "bonsai_probes"}
 ANSWER = rf"(?s)(?:\A|\n){RESPONSE_MARKER.strip()}[ \t]*\n?(.*)|\A(?!(?:.*\n)?{RESPONSE_MARKER.strip()})(.*)"
-"""what `bonsai.recipes.evaluation.answer_parts` calls the answer: behind the marker, or all where there is none"""
+"""what `bonsai.recipes.inference.answer_parts` calls the answer: behind the marker, or all where there is none"""
 _README = """# BONSAI for the lm-evaluation-harness
 
 Run inside this folder; the paths in the task files are relative to it. このフォルダーの中で実行してください。

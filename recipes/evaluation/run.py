@@ -17,13 +17,13 @@ from huggingface_hub import HfApi
 from bonsai.builder.build import content_hash
 from bonsai.hub.client.destination import in_namespace
 from bonsai.recipes.evaluation import intervals
-from bonsai.recipes.evaluation.answer_parts import parts
 from bonsai.recipes.evaluation.errors import EvaluationError
 from bonsai.recipes.evaluation.items import Item, read_items
 from bonsai.recipes.evaluation.journal import Journal, collect
 from bonsai.recipes.evaluation.record import PACKAGES, Answer, AnsweredItem, Evaluation, Settings
 from bonsai.recipes.evaluation.score import scores
 from bonsai.recipes.evaluation.summary import corpus_lines, lines
+from bonsai.recipes.inference.answer_parts import parts
 from bonsai.recipes.inference.generation.decoder import DECODERS, Decoder
 from bonsai.recipes.inference.generation.engine import Generation, OnAnswer
 from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine

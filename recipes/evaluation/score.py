@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bonsai.recipes.evaluation.answer_parts import parts
 from bonsai.recipes.evaluation.form import foreign_share, is_garbled, loops, repeated_ngrams, right_language
 from bonsai.recipes.evaluation.items import Item
 from bonsai.recipes.evaluation.single_answer import accepted, exact_match, f1
 from bonsai.recipes.evaluation.tasks import deepens, distinct_ideas, is_tautology, keeps_constraints, label_match
 from bonsai.recipes.evaluation.translation import chrf
+from bonsai.recipes.inference.answer_parts import parts
 from bonsai.recipes.inference.generation.engine import Generation
 
 Scores = dict[str, float]

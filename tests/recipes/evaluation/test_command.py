@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM
 
 from bonsai.builder.messages import RESPONSE_MARKER
 from bonsai.hub.running import HubAddress
-from bonsai.recipes.evaluation.answer_parts import parts
 from bonsai.recipes.evaluation.harness import ANSWER, write_tasks
 from bonsai.recipes.evaluation.items import read_items
 from bonsai.recipes.evaluation.record import read_evaluation
+from bonsai.recipes.inference.answer_parts import parts
 from bonsai.recipes.seedling import RECIPE
 from tests.recipes.tiny import write_tiny_llama
 

@@ -8,7 +8,6 @@ import pytest
 import sacrebleu
 
 from bonsai.builder.messages import RESPONSE_MARKER
-from bonsai.recipes.evaluation.answer_parts import parts
 from bonsai.recipes.evaluation.form import foreign_share, is_garbled, loops, repeated_ngrams, right_language
 from bonsai.recipes.evaluation.items import Item, read_items
 from bonsai.recipes.evaluation.score import scores
@@ -21,6 +20,7 @@ from bonsai.recipes.evaluation.tasks import (
     new_question,
 )
 from bonsai.recipes.evaluation.translation import TOKENIZERS, chrf, corpus_scores, paired_p_values
+from bonsai.recipes.inference.answer_parts import parts
 from bonsai.recipes.inference.generation.engine import Generation
 from bonsai.recipes.phi2_qtq import RECIPE
 from tests.recipes.evaluation.made import said
