@@ -161,8 +161,16 @@ class AdapterFacts:
     constraints_sha256: str | None
     prompt: str
     """a whole prompt, as the adapter was trained on it"""
-    sample: str | None
-    """a whole training record, prompt and completion"""
+    samples: Sequence[str]
+    """whole training records, prompt and completion"""
+    lengths_by_category: Mapping[str, tuple[int, float, int]] | None
+    """tokens of the training rows: shortest, mean, longest"""
+    machine: str | None
+    """processor, cores and memory"""
+    passes: float | None
+    """how often the average record was seen"""
+    arguments: bool
+    """whether training/arguments.json lies in the repo"""
     tag: str
     gguf: str | None
     """the name of the adapter's GGUF file in the repo"""
@@ -173,6 +181,11 @@ class AdapterFacts:
     def name(self) -> str:
         """The repo's name without its owner."""
         return self.repo_id.rpartition("/")[2]
+
+    @property
+    def owner(self) -> str:
+        """The user or organisation the repo belongs to."""
+        return self.repo_id.rpartition("/")[0]
 
     @property
     def steps(self) -> int:
@@ -191,7 +204,8 @@ class AdapterFacts:
             "the loss judged in words": self.diagnosis,
             "scores and probe answers before and after": self.evaluation,
             "rows by category and language": self.rows_by_category,
-            "a training record": self.sample,
+            "training records": self.samples or None,
+            "the length of the records": self.lengths_by_category,
             "the GGUF adapter": self.gguf,
             "the hash of the constraints": self.constraints_sha256,
             "the cost, as no price of the device is known": self.price,

@@ -4,8 +4,10 @@ import dataclasses
 import hashlib
 import json
 import re
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -17,8 +19,11 @@ from bonsai.model_card.linter import lint_card
 from bonsai.recipes.seedling import RECIPE
 from bonsai.recipes.training.card_facts import card_facts, price
 from bonsai.recipes.training.recipe import Recipe
-from bonsai.recipes.training.record import LossPoint, RunRecord, counted
+from bonsai.recipes.training.record import LossPoint, RunRecord
 from bonsai.recipes.training.release import of_this_adapter, refuse_complaints
+from bonsai.recipes.training.row_statistics import Lengths, counted, lengths, samples
+from bonsai.recipes.training.surroundings import machine, source_commit
+from tests.conftest import ROOT
 from tests.model_card.facts import FULL
 
 
@@ -144,3 +149,22 @@ def test_sizes_are_named_as_the_hub_names_them(rows: int, name: str) -> None:
 
 def test_a_record_with_a_code_fence_cannot_break_out_of_its_block() -> None:
     assert fenced("```\nx").startswith("````text\n")
+
+
+def test_rows_are_measured_and_shown_by_category() -> None:
+    def words(text: str) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=text.split())
+
+    rows = [
+        {"id": "open_qa-0001-en", "prompt": "why ", "completion": "because"},
+        {"id": "open_qa-0002-ja", "prompt": "how ", "completion": "so and so"},
+        {"id": "closed_qa-0001-en", "prompt": "which ", "completion": "this"},
+    ]
+    assert lengths(rows, words) == {"open_qa": Lengths(3, 4.0, 5), "closed_qa": Lengths(3, 3.0, 3)}
+    assert samples(rows) == ["why because", "which this"]
+
+
+def test_the_commit_of_the_source_is_the_one_git_names() -> None:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert source_commit() == done.stdout.strip()
+    assert re.search(r"\d+ cores, \d+ GiB of memory$", machine())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bonsai.model_card.facts import AdapterFacts, LossRow, Price, Setting
+from bonsai.recipes.training.arguments import ARGUMENTS
 from bonsai.recipes.training.diagnosis.kept import read_facts
 from bonsai.recipes.training.plan.gpus import GPUS, PRICES_FROM, PRICES_READ
 from bonsai.recipes.training.prompt import example
@@ -31,6 +32,7 @@ ELSEWHERE = frozenset(
 )
 """fields of a recipe that the card tells in another place than the table of settings"""
 DATASET_LICENCE = "mit"
+PROJECT = "https://github.com/qeu/bonsai"
 
 
 def card_facts(recipe: Recipe, record: RunRecord, dataset_commit: str, adapter: Path) -> AdapterFacts:
@@ -73,7 +75,11 @@ def card_facts(recipe: Recipe, record: RunRecord, dataset_commit: str, adapter: 
         python=record.python,
         constraints_sha256=record.constraints_sha256,
         prompt=shown.prompt.rstrip("\n"),
-        sample=record.sample,
+        samples=record.samples,
+        lengths_by_category=record.lengths_by_category,
+        machine=record.machine,
+        passes=record.passes,
+        arguments=(adapter / ARGUMENTS).is_file(),
         tag=recipe.tag,
         gguf=gguf[0].name if gguf else None,
         diagnosis=read_facts(adapter),
@@ -92,7 +98,11 @@ def command(record: RunRecord) -> str:
     owner, own = record.adapter_repo.partition("/")[0], str(record.recipe["repo_id"]).partition("/")[0]
     name = record.recipe_name if record.max_steps is None else f"{record.recipe_name} --max-steps {record.max_steps}"
     variable = "" if owner == own else f"export BONSAI_NAMESPACE={owner} && "
-    return f"{variable}pip install nox && nox -s build && nox -s train -- {name}"
+    checkout = "" if record.source_commit is None else f" && git checkout -q {record.source_commit}"
+    return (
+        f"git clone -q {PROJECT} && cd bonsai{checkout}\n"
+        f"{variable}pip install nox && nox -s build && nox -s train -- {name}"
+    )
 
 
 def price(device: str) -> Price | None:

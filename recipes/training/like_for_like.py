@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from bonsai.recipes.training.record import LossPoint, kind
+from bonsai.recipes.training.record import LossPoint
+from bonsai.recipes.training.row_statistics import kind
 
 COURSE = 3
 """coefficients of the smooth course: level, slope, curvature"""

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import json
 import platform
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bonsai.recipes.training.recipe import RecipeError
+from bonsai.recipes.training.row_statistics import Lengths
 
 FOLDER = "training"
 """where a run's own files lie in the adapter's folder"""
 NAME = "run.json"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "peft",
-    "trl",
-    "bitsandbytes",
-    "accelerate",
-    "datasets",
-    "tokenizers",
-    "huggingface_hub",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +75,15 @@ class RunRecord:
     packed: bool | None = None
     """several records to a row, without seeing one another; None: the run did not write it down"""
     rows_by_category: dict[str, dict[str, int]] | None = None
-    """training rows by category, then language of the answer; see `counted`"""
-    sample: str | None = None
-    """a whole training record, prompt and completion"""
+    """training rows by category, then language of the answer"""
+    lengths_by_category: dict[str, Lengths] | None = None
+    """how many tokens the training rows have"""
+    samples: list[str] = field(default_factory=list)
+    """whole training records, prompt and completion"""
+    machine: str | None = None
+    """processor, cores and memory"""
+    source_commit: str | None = None
+    """the commit of this project that was checked out"""
     max_steps: int | None = None
     """what was asked for on the command line, in place of the recipe's"""
 
@@ -99,6 +92,12 @@ class RunRecord:
         on_the_way = {point.step: point.loss for point in self.evaluations}
         kept = self.best_step or self.losses[-1].step
         return {0: self.validation_loss_before, **on_the_way, kept: self.validation_loss_after}
+
+    @property
+    def passes(self) -> float | None:
+        """How often the run has seen the average record; None: it did not write its batches down."""
+        seen = sum(len(point.records or ()) for point in self.losses)
+        return seen / self.train_rows if seen else None
 
     def write(self, adapter: Path) -> None:
         """Write ``training/run.json`` below the adapter's folder."""
@@ -120,34 +119,7 @@ def read_record(adapter: Path) -> RunRecord:
         data = json.loads(path.read_text(encoding="utf-8"))
         losses = [LossPoint(**point) for point in data["losses"]]
         evaluations = [ValidationPoint(**point) for point in data.get("evaluations", [])]
-        return RunRecord(**{**data, "losses": losses, "evaluations": evaluations})
+        known = {name: Lengths(*numbers) for name, numbers in (data.get("lengths_by_category") or {}).items()}
+        return RunRecord(**{**data, "losses": losses, "evaluations": evaluations, "lengths_by_category": known or None})
     except (ValueError, TypeError, KeyError) as error:
         raise RecipeError(f"{path}: not a record this version can read ({error}); train the adapter again") from error
-
-
-def counted(row_ids: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Rows by category, then language of the answer."""
-    counts: dict[str, dict[str, int]] = {}
-    for row_id in row_ids:
-        category, language = kind(row_id)
-        here = counts.setdefault(category, {})
-        here[language] = here.get(language, 0) + 1
-    return counts
-
-
-def kind(row_id: str) -> tuple[str, str]:
-    """A row's category and the language of its answer; ids end with ``-ja``, or ``-ja2en`` for a translation."""
-    category, _, languages = row_id.split("-", 2)
-    source, _, language = languages.rpartition("2")
-    return "translation" if source else category, language
-
-
-def package_versions() -> dict[str, str]:
-    """The installed versions of what decides a training run."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def constraints_sha256() -> str | None:
-    """Hash of the checkout's constraints.txt; None where the package was installed without a checkout."""
-    path = Path(__file__).resolve().parents[2] / "constraints.txt"
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 
 from bonsai.builder.folder import replaced_folder
 from bonsai.hub.client.destination import in_namespace
+from bonsai.recipes.training.arguments import write_arguments
 from bonsai.recipes.training.checkpoint import (
     Found,
     Progress,
@@ -36,7 +37,9 @@ from bonsai.recipes.training.memory import peak_memory_gib
 from bonsai.recipes.training.process import is_main, world_size
 from bonsai.recipes.training.progress import ProgressBar, loss_points, validation_points
 from bonsai.recipes.training.recipe import Recipe, RecipeError
-from bonsai.recipes.training.record import RunRecord, constraints_sha256, counted, package_versions
+from bonsai.recipes.training.record import RunRecord
+from bonsai.recipes.training.row_statistics import counted, lengths, samples
+from bonsai.recipes.training.surroundings import constraints_sha256, machine, package_versions, source_commit
 from bonsai.recipes.training.trainer import Prepared, compute_dtype, prepare
 
 CHECKPOINT_SECONDS = 600.0
@@ -106,6 +109,7 @@ def train(
         record = replace(record, max_steps=max_steps)
         _save(prepared, base_model, recipe, fresh)
         record.write(fresh)
+        write_arguments(prepared.trainer.args, fresh)
         if llama_cpp is not None and is_main():
             _add_gguf(fresh, base_model, prepared.base_model_commit, llama_cpp, record, console)
         with console.status("the loss of each record"):
@@ -213,7 +217,10 @@ def _run(
         engine=None if trainer.engine is None else trainer.engine.told(),
         packed=recipe.packing,
         rows_by_category=counted(rows.train["id"]),
-        sample=rows.train[0]["prompt"] + rows.train[0]["completion"],
+        lengths_by_category=lengths(list(rows.train), prepared.tokenizer),
+        samples=samples(list(rows.train)),
+        machine=machine(),
+        source_commit=source_commit(),
     )
 
 

@@ -85,7 +85,7 @@ def test_a_long_answer_is_cut_in_the_table() -> None:
 
 
 def test_a_record_with_a_code_fence_stays_in_its_block() -> None:
-    assert f"````text\n{FULL.sample}\n````" in render(FULL)
+    assert f"````text\n{FULL.samples[0]}\n````" in render(FULL)
 
 
 def test_the_loss_table_keeps_the_first_and_the_last_step_and_every_evaluation() -> None:

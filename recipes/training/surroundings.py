@@ -1,0 +1,61 @@
+"""What a run was made with: packages, source and machine."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+from dulwich.errors import NotGitRepository
+from dulwich.repo import Repo
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "huggingface_hub",
+)
+
+
+def package_versions() -> dict[str, str]:
+    """The installed versions of what decides a training run."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def constraints_sha256() -> str | None:
+    """Hash of the checkout's constraints.txt; None where the package was installed without a checkout."""
+    path = CHECKOUT / "constraints.txt"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def source_commit() -> str | None:
+    """The commit that is checked out; None without a checkout, or without its history."""
+    try:
+        with Repo(str(CHECKOUT)) as repo:
+            return repo.head().decode()
+    except (NotGitRepository, KeyError):
+        return None
+
+
+def machine() -> str:
+    """Processor, cores and memory, as a reader knows them."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB of memory"
+
+
+def _processor() -> str:
+    told = Path("/proc/cpuinfo")
+    if told.is_file():
+        for line in told.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine()
