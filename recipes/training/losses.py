@@ -60,7 +60,7 @@ def draw(losses: Sequence[LossPoint], validation: Mapping[int, float], title: st
     axes.plot(steps, alike, color="#2f6b3a", linewidth=2, label="smoothed, like for like")
     axes.plot(list(validation), list(validation.values()), "D--", color="#b5532a", linewidth=1, label="validation")
     for x, y in validation.items():
-        axes.annotate(f"{y:.2f}", (x, y), xytext=(0, 8), textcoords="offset points", ha="center", color="#b5532a")
+        axes.annotate(f"{y:.2f}", (x, y), xytext=(0, -17), textcoords="offset points", ha="center", color="#b5532a")
     axes.set(xlabel="optimizer step", ylabel="loss on the completion (nats a token)", title=title)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
