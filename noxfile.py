@@ -56,7 +56,7 @@ def _python(environment: str) -> str:
 
 def _pytest(session: nox.Session, *selection: str) -> None:
     # a process a core and a thread a process: torch's threads on every core at once cost five times the time
-    arguments = ["-n", "auto", "--maxprocesses", "4", "--dist", "worksteal", *selection, *session.posargs]
+    arguments = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", *selection, *session.posargs]
     session.run(_python("full"), "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"}, external=True)
 
 

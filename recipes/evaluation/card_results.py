@@ -29,7 +29,7 @@ def eval_results(evaluation: Evaluation, *, dataset_commit: str | None = None) -
             dataset_split="test",
             dataset_revision=dataset_commit or settings.dataset_revision,
             metric_type=METRICS[line.metric].hub_type or line.metric,
-            metric_name=f"{METRICS[line.metric].english} ({line.category}, {line.spoken}, {line.answers} questions)",
+            metric_name=f"{METRICS[line.metric].english} ({line.category}, {line.spoken}, n={line.answers})",
             metric_value=round(_last(line), 4),
         )
         for line in headlines(evaluation)

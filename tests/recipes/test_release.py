@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, hf_hub_download
 
 from bonsai.hub.running import HubAddress
+from bonsai.model_card.snippets import python_snippets
 from tests.conftest import Run
 
 
@@ -45,7 +49,7 @@ def test_training_twice_with_one_seed_gives_the_same_bytes(
     workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
 ) -> None:
     shutil.copytree(workplace / "out" / "dataset", tmp_path / "out" / "dataset")
-    bonsai("train", "tiny", "--no-gguf", cwd=tmp_path, **far_hub.environment())
+    bonsai("train", "tiny", "--no-gguf", "--no-evaluate", cwd=tmp_path, **far_hub.environment())
     name = "out/adapters/tiny/adapter_model.safetensors"
     assert (workplace / name).read_bytes() == (tmp_path / name).read_bytes()
 
@@ -85,6 +89,24 @@ def test_the_card_names_the_dataset_commit_and_has_no_placeholder(
     assert "More Information Needed" not in card
     assert "{{" not in card
     assert far_hub.token not in card
+
+
+def test_the_cards_snippet_for_transformers_runs_from_the_published_repo(
+    published: str, far_hub: HubAddress, tmp_path: Path
+) -> None:
+    home = {"HF_HOME": str(tmp_path / "hf-home"), "OMP_NUM_THREADS": "1"}
+    card = Path(hf_hub_download("qeu/bonsai-tiny", "README.md", endpoint=far_hub.endpoint, cache_dir=tmp_path))
+    _, pipeline = python_snippets(card.read_text(encoding="utf-8"))
+    assert "pipeline(" in pipeline
+    done = subprocess.run(
+        [sys.executable, "-c", pipeline],
+        env={**os.environ, **far_hub.environment(), **home},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
 
 
 def test_a_published_version_is_not_overwritten(
