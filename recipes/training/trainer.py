@@ -49,6 +49,7 @@ def prepare(
     *,
     max_steps: int | None,
     report_to: Sequence[str] = (),
+    with_engine: bool = True,
 ) -> Prepared:
     """Load the base in NF4, attach the adapter, hand both to TRL.
 
@@ -57,6 +58,7 @@ def prepare(
         work: a folder for TRL's own files.
         max_steps: fewer steps than the recipe's, for a smoke run.
         report_to: experiment trackers beside our own table, by Transformers' names.
+        with_engine: False leaves TRL, PEFT and bitsandbytes as they are, to compare with.
 
     Raises:
         RecipeError: a record is longer than the recipe's max_length.
@@ -99,7 +101,7 @@ def prepare(
     adapted = cast(torch.nn.Module, trainer.model)
     kept_differentiable(adapted)
     trained_in_float32(adapted)
-    if recipe.lora_dropout == 0.0:  # the engine's linear has no dropout inside; peft's has, and is slower
+    if with_engine and recipe.lora_dropout == 0.0:  # the engine's linear has no dropout inside; peft's has, and is slower
         trainer.use_engine(Pieces(recompute=not recipe.gradient_checkpointing))
     tokenizer.chat_template = CHAT_TEMPLATE
     return Prepared(trainer=trainer, model=adapted, tokenizer=tokenizer, base_model_commit=commit)

@@ -18,7 +18,7 @@ import torch
 from bonsai.recipes.inference.generation.cache import empty_cache, joined
 from bonsai.recipes.inference.generation.decoder import Decoder
 from bonsai.recipes.inference.generation.engine import Watch
-from bonsai.recipes.inference.generation.next_token import next_tokens
+from bonsai.recipes.inference.generation.next_token import next_tokens, said_after
 from bonsai.recipes.inference.generation.row import Answered, Asked, Row, Speech
 
 ALIKE = 0.8
@@ -108,7 +108,9 @@ class Batch:
     @torch.inference_mode()
     def _take(self, running: _Rows, logits: torch.Tensor) -> list[Answered]:
         """Choose a token for each row; rows that end with it leave."""
-        chosen = next_tokens(logits, running.seen, self._decoder, [row.draw for row in running.rows])
+        size = self._decoder.no_repeat_ngram_size
+        banned = [list(said_after([*row.asked.token_ids, *row.tokens], size)) for row in running.rows] if size else ()
+        chosen = next_tokens(logits, running.seen, self._decoder, [row.draw for row in running.rows], banned)
         going: list[int] = []
         done: list[Answered] = []
         for number, (row, token) in enumerate(zip(running.rows, chosen.tolist(), strict=True)):

@@ -18,6 +18,8 @@ class Decoder:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     """of Keskar et al. 2019 (arXiv:1909.05858), over the prompt and what was said so far"""
+    no_repeat_ngram_size: int = 0
+    """no run of so many tokens comes twice in prompt and answer; 0: any may. A kana or kanji is one to three tokens"""
     stop_strings: tuple[str, ...] = (INSTRUCTION_MARKER.strip(),)
     """an answer ends before the first of them; by default where the model begins to ask itself the next question"""
     seed: int = 42
@@ -29,6 +31,7 @@ class Decoder:
             ("temperature", self.temperature >= 0, "0 (greedy) or more"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("repetition_penalty", self.repetition_penalty > 0, "above 0; 1 changes nothing"),
+            ("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, "at least 1, or 0 for none"),
             ("stop_strings", all(self.stop_strings), "strings that are not empty"),
         ):
             if not is_right:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,11 @@ from bonsai.recipes.inference.generation.decoder import Decoder
 
 
 def next_tokens(
-    logits: torch.Tensor, seen: torch.Tensor | None, decoder: Decoder, draws: Sequence[np.random.Generator]
+    logits: torch.Tensor,
+    seen: torch.Tensor | None,
+    decoder: Decoder,
+    draws: Sequence[np.random.Generator],
+    banned: Sequence[Sequence[int]] = (),
 ) -> torch.Tensor:
     """The chosen token ids, shape (B,).
 
@@ -20,10 +24,15 @@ def next_tokens(
         seen: shape (B, V), True where a token stands in the row's prompt or answer, padding not counted; only asked
             for where there is a repetition penalty.
         draws: one random stream a row, used where the decoder samples.
+        banned: tokens of each row that may not be chosen; empty: all may.
     """
     if seen is not None:
         penalised = torch.where(logits < 0, logits * decoder.repetition_penalty, logits / decoder.repetition_penalty)
         logits = torch.where(seen, penalised, logits)
+    if any(banned):
+        rows, ids = zip(*((row, token) for row, each in enumerate(banned) for token in each), strict=True)
+        logits = logits.clone()
+        logits[list(rows), list(ids)] = -torch.inf
     if decoder.temperature == 0:
         return logits.argmax(-1)
     ordered, tokens = (logits / decoder.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
@@ -35,6 +44,15 @@ def next_tokens(
     place = torch.searchsorted(heaped, uniform * mass, right=True)
     chosen: torch.Tensor = tokens.gather(-1, place.clamp(max=tokens.shape[-1] - 1))
     return chosen.squeeze(-1)
+
+
+def said_after(tokens: Sequence[int], size: int) -> Iterator[int]:
+    """What followed the last ``size - 1`` tokens wherever they stood: with it a run of ``size`` would come again."""
+    known = size - 1
+    end = list(tokens[len(tokens) - known :])
+    for at in range(len(tokens) - known):
+        if tokens[at : at + known] == end:
+            yield tokens[at + known]
 
 
 def stream_of(prompt: str, seed: int) -> np.random.Generator:
