@@ -36,10 +36,15 @@ print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1]:], skip_special_to
 
 
 def pipeline(facts: AdapterFacts) -> str:
-    """The same by transformers' pipeline, which finds the base model through the adapter."""
+    """The same by transformers' pipeline.
+
+    It finds the base model through the adapter, but takes the base's tokenizer, which has no template of ours, unless
+    told; and it asks the base model too for the revision it is given, so it is given none.
+    """
     return f'''from transformers import pipeline
 
-generator = pipeline("text-generation", model="{facts.repo_id}")
+adapter = "{facts.repo_id}"
+generator = pipeline("text-generation", model=adapter, tokenizer=adapter)
 question = [{{"role": "user", "content": "{QUESTION}"}}]
 settings = {{"max_new_tokens": 120, "do_sample": False, "repetition_penalty": {REPETITION_PENALTY}}}
 answer = generator(question, return_full_text=False, **settings)

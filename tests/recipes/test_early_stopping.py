@@ -81,7 +81,7 @@ def test_a_resumed_run_knows_the_best_adapter_and_how_long_it_has_waited(tmp_pat
 
 def test_patience_without_evaluations_is_refused() -> None:
     with pytest.raises(RecipeError, match="early_stopping_patience is 3 but eval_steps is 0"):
-        dataclasses.replace(RECIPE, early_stopping_patience=3)
+        dataclasses.replace(RECIPE, eval_steps=0, early_stopping_patience=3)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from bonsai.recipes.training.recipe import RecipeError
 from bonsai.recipes.training.trainer import kept_differentiable, refuse_overlong, sft_settings, trained_in_float32
 from tests.recipes.tiny import tiny_tokenizer, write_tiny_llama
 
-TINY = dataclasses.replace(RECIPE, max_length=600, max_steps=2, packing=False)
+TINY = dataclasses.replace(RECIPE, max_length=600, max_steps=2, packing=False, eval_steps=0)
 
 
 def rows(*pairs: tuple[str, str]) -> datasets.Dataset:
