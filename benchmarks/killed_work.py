@@ -1,6 +1,6 @@
 """Builds and trainings killed (kill -9) at random moments, and whether a rerun ends in the same bytes.
 
-OMP_NUM_THREADS=1 python -m benchmarks.killed_work [MOMENTS]
+OMP_NUM_THREADS=1 python -m benchmarks.killed_work [MOMENTS [--trainings]]
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def main() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as root, running_hub(Path(root) / "hub", users={"qeu": "t"}) as address:
         os.environ.update({**address.environment(), "HF_HOME": f"{root}/hf-home", "TQDM_DISABLE": "1"})
-        console.print(f"{moments} builds killed:", builds(Path(root), moments))
+        if "--trainings" not in sys.argv:
+            console.print(f"{moments} builds killed:", builds(Path(root), moments))
         console.print(f"{moments} trainings killed:", trainings(Path(root), moments))
     console.print("every one completed by the next run, to the same bytes")
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi, hf_hub_download
+from peft import set_peft_model_state_dict
 from rich.console import Console
-from transformers import TrainerCallback
+from safetensors.torch import load_file
+from transformers import TrainerCallback, TrainerState
 
 from bonsai.builder.folder import replaced_folder
 from bonsai.hub.client.destination import in_namespace
@@ -30,6 +32,7 @@ from bonsai.recipes.training.checkpoint import (
 from bonsai.recipes.training.data import TrainingRows, training_rows
 from bonsai.recipes.training.diagnosis.run import diagnose_run, told
 from bonsai.recipes.training.early_stopping import BestAdapter
+from bonsai.recipes.training.engine.trainer import EngineTrainer
 from bonsai.recipes.training.gguf_adapter import GgufError, convert
 from bonsai.recipes.training.hub_checkpoint import HubCheckpoints, checkpoints_repo, fetch_newest
 from bonsai.recipes.training.losses import draw, write_table
@@ -171,7 +174,8 @@ def _run(
     for callback in (bar, best, keeper, *beside):  # the keeper seals a checkpoint, the others send it off
         trainer.add_callback(callback)
     try:
-        trainer.train(resume_from_checkpoint=str(found.path) if found else None)
+        if found is None or not _at_its_end(trainer, found.path):
+            trainer.train(resume_from_checkpoint=str(found.path) if found else None)
     finally:
         bar.close()
     seconds = keeper.seconds()
@@ -222,6 +226,19 @@ def _run(
         machine=machine(),
         source_commit=source_commit(),
     )
+
+
+def _at_its_end(trainer: EngineTrainer, checkpoint: Path) -> bool:
+    """Whether no step is left after this checkpoint; its weights and losses are put back then.
+
+    Transformers checks how many steps there are after each step, and so would take one too many.
+    """
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    if state.global_step < state.max_steps:
+        return False
+    set_peft_model_state_dict(trainer.model, load_file(checkpoint / "adapter_model.safetensors"))
+    trainer.state = state
+    return True
 
 
 def _add_gguf(

@@ -101,7 +101,7 @@ def prepare(
     adapted = cast(torch.nn.Module, trainer.model)
     kept_differentiable(adapted)
     trained_in_float32(adapted)
-    if with_engine and recipe.lora_dropout == 0.0:  # the engine's linear has no dropout inside; peft's has, and is slower
+    if with_engine and recipe.lora_dropout == 0.0:  # the engine's linear has no dropout; peft's has, and is slower
         trainer.use_engine(Pieces(recompute=not recipe.gradient_checkpointing))
     tokenizer.chat_template = CHAT_TEMPLATE
     return Prepared(trainer=trainer, model=adapted, tokenizer=tokenizer, base_model_commit=commit)

@@ -8,12 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from bonsai.hub.running import HubAddress
-from bonsai.recipes.training.checkpoint import Progress, newest_whole, write_manifest
+from bonsai.recipes.training.checkpoint import MANIFEST, Progress, newest_whole, write_manifest
 from tests.conftest import COMMAND, Run
 
 ADAPTER = "out/adapters/tiny/adapter_model.safetensors"
@@ -55,6 +56,33 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_bytes(
     ]
     assert losses[0] == losses[1]
     assert not (cut / "out" / "checkpoints" / "tiny").exists()
+
+
+@pytest.mark.slow
+def test_a_run_killed_after_its_last_step_takes_no_further_one(
+    dataset: Path, far_hub: HubAddress, tiny_base: str, recipes_folder: Path, bonsai: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(dataset, tmp_path / "out" / "dataset")
+    arguments = ["train", "tiny", "--max-steps", "3"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(recipes_folder), *arguments],
+        cwd=tmp_path,
+        env={**os.environ, **far_hub.environment(), "HF_HOME": str(tmp_path / "hf-home")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    sealed = tmp_path / "out/checkpoints/tiny/checkpoint-3" / MANIFEST
+    while not sealed.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / ADAPTER).exists()
+
+    told = bonsai(*arguments, "--resume", cwd=tmp_path, **far_hub.environment()).stdout
+    assert "going on from step 3" in told
+    record = json.loads((tmp_path / "out/adapters/tiny/training/run.json").read_text())
+    assert [point["step"] for point in record["losses"]] == [1, 2, 3]
 
 
 def checkpoint(folder: Path, step: int) -> Path:
