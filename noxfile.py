@@ -50,6 +50,17 @@ def _install(session: nox.Session, extras: str, *more: str, base_model: bool = F
     stamp.write_text(wanted)
 
 
+def _add(session: nox.Session, extras: str) -> None:
+    """Install more extras into the full environment, unless just that is installed already."""
+    stamp = HERE / ".nox" / "full" / f"bonsai-installed{extras}"
+    wanted = _fingerprint((extras,))
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    project = ["-e", f".{extras}", "--config-settings", "editable_mode=strict"]
+    session.run(_python("full"), "-m", "pip", "install", "-q", "-c", str(CONSTRAINTS), *project, external=True)
+    stamp.write_text(wanted)
+
+
 def _python(environment: str) -> str:
     return str(HERE / ".nox" / environment / "bin" / "python")
 
@@ -72,8 +83,14 @@ def light(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def full(session: nox.Session) -> None:
-    """The environment that trains and tests."""
-    _install(session, "[train,test]", base_model=True)
+    """The environment that trains and answers."""
+    _install(session, "[train]", base_model=True)
+
+
+@nox.session(default=False, requires=["full"], venv_backend="none")
+def testing(session: nox.Session) -> None:
+    """What the tests need beside it."""
+    _add(session, "[train,test,demo,gguf]")
 
 
 @nox.session(default=False, requires=["light"], venv_backend="none")
@@ -112,6 +129,13 @@ def hub(session: nox.Session) -> None:
     _bonsai(session, "light", "hub", *session.posargs)
 
 
+@nox.session(default=False, requires=["full"], venv_backend="none")
+def demo(session: nox.Session) -> None:
+    """A page to ask, to be led deeper, to compare and to browse.  nox -s demo [-- MODEL… --port N]"""
+    _add(session, "[train,demo]")
+    _bonsai(session, "full", "demo", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """ruff."""
@@ -120,20 +144,20 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
 
 
-@nox.session(requires=["full"])
+@nox.session(requires=["testing"])
 def types(session: nox.Session) -> None:
     """mypy, strict."""
     session.install("-q", "-c", str(CONSTRAINTS), "mypy")
     session.run("mypy", "--python-executable", _python("full"))
 
 
-@nox.session(requires=["full"], venv_backend="none")
+@nox.session(requires=["testing"], venv_backend="none")
 def tests(session: nox.Session) -> None:
     """pytest, all but the slow ones.  nox -s tests [-- PYTEST ARGUMENTS]"""
     _pytest(session, "-m", "not slow")
 
 
-@nox.session(default=False, requires=["full"], venv_backend="none")
+@nox.session(default=False, requires=["testing"], venv_backend="none")
 def thorough(session: nox.Session) -> None:
     """pytest, the slow ones: whole trainings, the notebook, kills and resumes.  Some ten minutes."""
     _pytest(session, "-m", "slow")

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from bonsai.builder.schema import BonsaiError, RecordError
-from bonsai.cli import building, evaluating, publishing, releasing, training
+from bonsai.cli import building, conversing, evaluating, publishing, releasing, training
+from bonsai.cli.console import OUT, Out, console
 from bonsai.cli.serving import hub_for
 from bonsai.hub.errors import HubError
 from bonsai.recipes.training.process import is_main
@@ -28,12 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(releasing.app, name="releases")
-LOG_WIDTH = 120
-"""columns of a log; Rich would take 80, too few for the tables"""
-console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else LOG_WIDTH)
+app.add_typer(conversing.app)
 
-Out = Annotated[Path, typer.Option("--out", help="Where everything is made. 出力先。")]
-OUT = Path("out")
 REPOSITORY = "https://github.com/qeu/bonsai"
 """where a job clones this project from"""
 INTERRUPTED = 130
@@ -185,7 +181,7 @@ def plan(
 @app.command()
 def publish(
     what: Annotated[
-        list[str] | None, typer.Argument(help="'dataset' or recipe names; none: all that is made. 公開するもの。")
+        list[str] | None, typer.Argument(help="dataset, space, or recipe names; none: all that is made. 公開するもの。")
     ] = None,
     records: Annotated[Path | None, typer.Option(help="What the dataset was built from. 元のレコード。")] = None,
     dry_run: Annotated[

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bonsai.hub.client.gate import Check
     from bonsai.hub.client.push import Pushed
 
-DATASET = "dataset"
+DATASET, SPACE = "dataset", "space"
 MODEL_PYTHON = "BONSAI_MODEL_PYTHON"
 """environment variable: the interpreter that has torch, for loading the adapters back"""
 
@@ -47,7 +47,7 @@ def publish(
     wanted = list(what) or _made(out)
     if not wanted:
         raise BonsaiError(f"{out}: nothing is made yet; run `nox -s build train` first")
-    recipes = {name: load_recipe(name) for name in wanted if name != DATASET}
+    recipes = {name: load_recipe(name) for name in wanted if name not in (DATASET, SPACE)}
     with chosen_hub(out / "hub") as destination:
         api = connect(destination, out)
         if dry_run:
@@ -67,6 +67,10 @@ def publish(
             _dataset(api, destination, out, console)
         for name, recipe in recipes.items():
             _adapter(api, destination, name, recipe, out, console)
+        if SPACE in wanted:
+            from bonsai.cli.space import publish_space
+
+            tell(publish_space(api, may_move_tag=destination.is_local), console)
         _what_next(destination, wanted, recipes, console)
 
 

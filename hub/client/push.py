@@ -113,7 +113,8 @@ class _Landing:
 
     def land(self) -> _Landed:
         """Read, compare, and commit what differs."""
-        self._api.create_repo(self._repo_id, repo_type=self._repo_type, exist_ok=True)
+        sdk = "gradio" if self._repo_type == "space" else None
+        self._api.create_repo(self._repo_id, repo_type=self._repo_type, exist_ok=True, space_sdk=sdk)
         head = self._api.repo_info(self._repo_id, repo_type=self._repo_type).sha
         if head is None:
             raise TryAgainError(f"{self._repo_id}: the Hub named no commit of main")

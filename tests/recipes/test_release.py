@@ -109,6 +109,18 @@ def test_the_cards_snippet_for_transformers_runs_from_the_published_repo(
     assert len(done.stdout) > 1  # a random model may well answer with spaces
 
 
+def test_the_demo_is_published_as_a_space_over_the_adapters_that_are_there(
+    published: str, workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
+) -> None:
+    told = bonsai("publish", "space", cwd=workplace, **far_hub.environment()).stdout
+    assert "qeu/bonsai v0.1.0 at" in told
+    api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)
+    there = set(api.list_repo_files("qeu/bonsai", repo_type="space"))
+    assert {"README.md", "app.py", "requirements.txt"} <= there
+    app = hf_hub_download("qeu/bonsai", "app.py", repo_type="space", endpoint=far_hub.endpoint, cache_dir=tmp_path)
+    assert "serve(['qeu/bonsai-tiny@v0.1.0']" in Path(app).read_text(encoding="utf-8")
+
+
 def test_a_published_version_is_not_overwritten(
     published: str, workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
 ) -> None:

@@ -43,7 +43,7 @@ OnAnswer = Callable[[int, Generation], None]
 Watch = Callable[[int, str], bool]
 """Called after each token with the place of the prompt and the text so far; True ends that answer there.
 
-For streaming, and for guards that stop a loop.
+For streaming, and for guards that stop a loop. Never called twice at once, but perhaps from another thread.
 """
 
 

@@ -1,0 +1,249 @@
+"""Question chains over the seedling: how often they go in circles, how deep they get, how much batching saves.
+
+    python -m benchmarks.qtq circles BASE [--adapter FOLDER] [--depth 5] [--tokens 128] [--threads 2]
+    python -m benchmarks.qtq speed BASE [--adapter FOLDER] [--depth 2] [--tokens 64] [--threads 2]
+
+``circles`` leads the nine prepared questions, in English, twice with the same model and decoder: by perspectives and
+judge, and by plainly asking for the next question and taking what comes. What is the same again is told by the judge
+that chose the questions, and by measures that had no part in it: words in common (Dice), the records' own rule, and,
+where ``benchmarks/results/qtq_read.json`` has them, the verdicts of a reader. All questions are printed into
+``benchmarks/results/qtq_chains.md``.
+
+``again`` measures the kept chains once more, after verdicts came.
+
+``speed`` leads the same nine chains together, and then one after the other with a single prompt at a time; model and
+decoder are the same, greedy, and so should the chains be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+
+from bonsai.builder.checks.embedding import vectors
+from bonsai.builder.checks.reasoning import overlap
+from bonsai.builder.checks.rewording import rewording
+from bonsai.builder.checks.tautology import SAME_FROM as REWORDING_FROM
+from bonsai.builder.schema import Language
+from bonsai.cli.deepening import prepared
+from bonsai.recipes.inference.chains.deepening import Deepening, deepen
+from bonsai.recipes.inference.chains.judging import new_question
+from bonsai.recipes.inference.chains.keeping import Keeping, begun
+from bonsai.recipes.inference.chains.sameness import SAME_FROM, sameness
+from bonsai.recipes.inference.conversation import Chain
+from bonsai.recipes.inference.generation.decoder import Decoder
+from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
+
+RESULTS = Path(__file__).parent / "results"
+READ = RESULTS / "qtq_read.json"
+SAME_WORDS = 0.6
+"""Dice's share of word stems in common from which two questions count as the same"""
+
+
+@contextlib.contextmanager
+def opened(options: argparse.Namespace, batch_size: int) -> Iterator[TransformersEngine]:
+    engine = TransformersEngine.load(options.base, dtype=getattr(torch, options.dtype), batch_size=batch_size)
+    if options.adapter is None:
+        yield engine
+        return
+    engine.add_adapter("seedling", options.adapter)
+    with engine.using("seedling"):
+        yield engine
+
+
+def openings(settings: Deepening, depth: int) -> list[Chain]:
+    return [begun(one, model="seedling", depth=depth, settings=settings) for one in prepared(Language.EN)]
+
+
+def judge(earlier: str, question: str) -> bool:
+    return sameness(earlier, question) >= SAME_FROM
+
+
+def same_words(earlier: str, question: str) -> bool:
+    return overlap(earlier, question) >= SAME_WORDS
+
+
+def records_rule(earlier: str, question: str) -> bool:
+    one, other = vectors([earlier, question])
+    return rewording(earlier, question, float(one @ other)) >= REWORDING_FROM
+
+
+MEASURES: dict[str, Callable[[str, str], bool]] = {
+    "judge": judge,
+    "same_words": same_words,
+    "records_rule": records_rule,
+}
+
+
+def circles(chain: Chain, same: Callable[[str, str], bool]) -> list[int]:
+    """The steps whose question asks again what an earlier step asked."""
+    questions = [step.question for step in chain.steps]
+    return [at + 1 for at in range(1, len(questions)) if any(same(one, questions[at]) for one in questions[:at])]
+
+
+def verdicts() -> dict[str, str]:
+    """By theme and question, what a reader found: tautology, astray, nonsense, sideways or deeper."""
+    return json.loads(READ.read_text(encoding="utf-8")) if READ.is_file() else {}
+
+
+def measured(chains: Sequence[Chain]) -> dict[str, object]:
+    asked = sum(len(chain.steps) - 1 for chain in chains)
+    found: dict[str, object] = {
+        "chains": len(chains),
+        "next_questions": asked,
+        "steps_reached": round(fmean(len(chain.steps) for chain in chains), 2),
+        "chains_at_full_depth": sum(len(chain.steps) >= chain.depth for chain in chains),
+        "asks_nothing": sum(not new_question(step.question) for chain in chains for step in chain.steps[1:]),
+        "candidates": sum(len(step.candidates) for chain in chains for step in chain.steps),
+    }
+    for name, same in MEASURES.items():
+        again = sum(len(circles(chain, same)) for chain in chains)
+        found[f"tautologies_{name}"] = {"count": again, "rate": round(again / max(1, asked), 3)}
+    read = verdicts()
+    told = [
+        read[f"{chain.theme} | {step.question}"]
+        for chain in chains
+        for step in chain.steps[1:]
+        if f"{chain.theme} | {step.question}" in read
+    ]
+    if told:
+        found["reader"] = {name: told.count(name) for name in sorted(set(told))}
+    return found
+
+
+def transcript(named: dict[str, list[Chain]]) -> str:
+    """All questions and the beginnings of all answers, with what each measure says."""
+    read = verdicts()
+    lines = ["# Question chains of the seedling (135M), as they came", ""]
+    lines += ["Written by `python -m benchmarks.qtq circles`; nothing is left out or mended.", ""]
+    for name, chains in named.items():
+        lines += [f"## {name}", ""]
+        for chain in chains:
+            lines += [f"### {chain.theme}", ""]
+            flags = {measure: circles(chain, same) for measure, same in MEASURES.items()}
+            for step in chain.steps:
+                told = [measure for measure, steps in flags.items() if step.number in steps]
+                told += [read[key]] if (key := f"{chain.theme} | {step.question}") in read else []
+                mark = f" — *{', '.join(told)}*" if told else ""
+                answer = " ".join(step.answer.answer.split())
+                lines += [f"{step.number}. ({step.perspective or 'opening'}) **{step.question}**{mark}  "]
+                lines += [f"   {answer[:300]}{'…' if len(answer) > 300 else ''}"]
+            lines += ["", f"Ended: {chain.ended_because or 'at the depth asked for'}", ""]
+    return "\n".join(lines)
+
+
+def run_circles(options: argparse.Namespace) -> None:
+    decoder = Decoder(max_new_tokens=options.tokens)
+    named: dict[str, list[Chain]] = {}
+    result: dict[str, object] = {"settings": about(options)}
+    with opened(options, batch_size=options.batch) as engine:
+        for name, settings in (
+            ("perspectives and judge", Deepening(decoder=decoder)),
+            ("plain", Deepening(decoder=decoder, plain=True)),
+        ):
+            started = time.perf_counter()
+            keeping = Keeping(options.keep)
+            chains = [keeping.taken_up(chain) for chain in openings(settings, options.depth)]
+            named[name] = deepen(engine, chains, settings, on_step=keeping.write)
+            result[name] = measured(named[name]) | {"seconds": round(time.perf_counter() - started, 1)}
+    kept = {name: [chain.model_dump(mode="json") for chain in chains] for name, chains in named.items()}
+    (RESULTS / "qtq_chains.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    tell(named, result)
+
+
+def run_again(options: argparse.Namespace) -> None:
+    """Measure the kept chains once more, after a reader's verdicts came or a measure changed."""
+    kept = json.loads((RESULTS / "qtq_chains.json").read_text(encoding="utf-8"))
+    before = json.loads((RESULTS / "qtq_circles.json").read_text(encoding="utf-8"))
+    named = {name: [Chain.model_validate(chain) for chain in chains] for name, chains in kept.items()}
+    tell(
+        named,
+        before | {name: measured(chains) | {"seconds": before[name]["seconds"]} for name, chains in named.items()},
+    )
+
+
+def tell(named: dict[str, list[Chain]], result: dict[str, object]) -> None:
+    (RESULTS / "qtq_circles.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (RESULTS / "qtq_chains.md").write_text(transcript(named), encoding="utf-8")
+    Console().print_json(json.dumps(result))
+
+
+def run_speed(options: argparse.Namespace) -> None:
+    settings = Deepening(decoder=Decoder(max_new_tokens=options.tokens), rounds=1)
+    with opened(options, batch_size=options.batch) as engine:
+        started, started_cpu = time.perf_counter(), time.process_time()
+        together = deepen(engine, openings(settings, options.depth), settings)
+        batched, batched_cpu = time.perf_counter() - started, time.process_time() - started_cpu
+    with opened(options, batch_size=1) as engine:
+        started, started_cpu = time.perf_counter(), time.process_time()
+        alone = [deepen(engine, [chain], settings)[0] for chain in openings(settings, options.depth)]
+        single, single_cpu = time.perf_counter() - started, time.process_time() - started_cpu
+    same = sum(questions(one) == questions(other) for one, other in zip(together, alone, strict=True))
+    result = {
+        "settings": about(options),
+        "seconds_together": round(batched, 1),
+        "seconds_one_after_the_other": round(single, 1),
+        "ratio": round(single / batched, 2),
+        "cpu_seconds_together": round(batched_cpu, 1),
+        "cpu_seconds_one_after_the_other": round(single_cpu, 1),
+        "cpu_ratio": round(single_cpu / batched_cpu, 2),
+        "same_chains": same,
+        "steps": sum(len(chain.steps) for chain in together),
+    }
+    (RESULTS / "qtq_speed.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    table = Table("nine chains", "seconds", "CPU seconds", "same chains")
+    table.add_row("together", f"{batched:.1f}", f"{batched_cpu:.1f}", f"{same} of {len(together)}")
+    table.add_row("one prompt after the other", f"{single:.1f}", f"{single_cpu:.1f}", "")
+    Console().print(table, f"ratio {result['ratio']}, of CPU time {result['cpu_ratio']}")
+
+
+def questions(chain: Chain) -> list[tuple[str, str, list[str]]]:
+    return [(step.question, step.answer.answer, [one.question for one in step.candidates]) for step in chain.steps]
+
+
+def about(options: argparse.Namespace) -> dict[str, object]:
+    return {
+        "depth": options.depth,
+        "max_new_tokens": options.tokens,
+        "batch_size": options.batch,
+        "threads": torch.get_num_threads(),
+        "dtype": options.dtype,
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def main() -> None:
+    """Measure, print, keep the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("circles", "again", "speed"))
+    parser.add_argument("base", nargs="?", help="folder or repo id; not needed for `again`")
+    parser.add_argument("--adapter")
+    parser.add_argument("--depth", type=int)
+    parser.add_argument("--tokens", type=int)
+    parser.add_argument("--keep", type=Path, default=Path("out") / "qtq-benchmark", help="an interrupted run goes on")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--batch", type=int, default=36)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    speed = options.what == "speed"
+    options.depth = options.depth or (2 if speed else 5)
+    options.tokens = options.tokens or (64 if speed else 128)
+    torch.set_num_threads(options.threads)
+    {"circles": run_circles, "again": run_again, "speed": run_speed}[options.what](options)
+
+
+if __name__ == "__main__":
+    main()

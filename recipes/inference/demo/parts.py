@@ -1,0 +1,72 @@
+"""The pieces of HTML that the demo shows; every text of a model or a visitor is escaped by jinja2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, cast
+
+from jinja2 import Environment, StrictUndefined
+
+from bonsai.builder.schema import TextGroup, TranslationGroup
+from bonsai.recipes.inference.conversation import Answer, Chain
+from bonsai.recipes.inference.demo.words import Words
+from bonsai.recipes.inference.summary.words import words as summary_words
+
+
+def notice(text: str, *, error: bool = False) -> str:
+    """A sentence by itself."""
+    return _part("notice", text, "error" if error else "note")
+
+
+def growing(reasoning: str, answer: str, language: str, said: Words) -> str:
+    """An answer on its way."""
+    return _part("growing", reasoning, answer, language, said)
+
+
+def complete(answer: Answer, said: Words) -> str:
+    """An answer that stands."""
+    return _part("complete", answer, said)
+
+
+def steps(chain: Chain, said: Words, note: str = "") -> str:
+    """The steps of a chain so far, and a sentence below them."""
+    return _part("steps", chain, said, summary_words(chain.language), note)
+
+
+def framed(html: str, title: str) -> str:
+    """A whole page in a frame that may run nothing and knows nothing of the page around it."""
+    return _part("framed", html, title)
+
+
+def groups(found: Sequence[TextGroup | TranslationGroup], languages: Sequence[str], said: Words) -> str:
+    """Records with their languages side by side."""
+    return _part("groups", found, languages, said)
+
+
+def comparison(
+    questions: Sequence[str], names: Sequence[str], answers: Mapping[tuple[int, str], Sequence[Answer]], said: Words
+) -> str:
+    """Each question with the models' answers side by side; ``answers`` by place of the question and name."""
+    return _part("comparison", questions, names, answers, said)
+
+
+def style() -> str:
+    """The style sheet of all pieces."""
+    return files(__package__).joinpath("demo.css").read_text(encoding="utf-8")
+
+
+def _part(name: str, *values: Any) -> str:
+    return str(cast(Any, _macros())[name](*values)).strip()
+
+
+@cache
+def _macros() -> Any:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    source = files(__package__).joinpath("parts.html.j2").read_text(encoding="utf-8")
+    module = environment.from_string(source).module
+    return {
+        name: getattr(module, name)
+        for name in ("notice", "growing", "complete", "steps", "framed", "groups", "comparison")
+    }

@@ -1,0 +1,127 @@
+"""QtQ: a question is led deeper, step by step, and its まとめ grows beside it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from bonsai.recipes.inference.chains.deepening import Deepening, deepen, opened
+from bonsai.recipes.inference.conversation import Chain
+from bonsai.recipes.inference.demo import parts
+from bonsai.recipes.inference.demo.limits import DEEPEST, LONGEST_QUESTION, told
+from bonsai.recipes.inference.demo.running import Snapshots
+from bonsai.recipes.inference.demo.tabs import (
+    DECODER,
+    MODEL_EVENT,
+    House,
+    Labelled,
+    choices,
+    model_field,
+    persona_field,
+    question_of,
+)
+from bonsai.recipes.inference.demo.words import JA, Words, words
+from bonsai.recipes.inference.generation.engine import Engine
+from bonsai.recipes.inference.summary.page import page
+from bonsai.recipes.inference.summary.write import write
+
+
+class _Shown(NamedTuple):
+    """What the tab shows, in the order of its outputs."""
+
+    steps: str
+    summary: str
+    page: Any
+    markdown: Any
+
+
+def qtq_tab(house: House) -> list[Labelled]:
+    """Fill the tab."""
+    with gr.Row():
+        with gr.Column(scale=3, min_width=300):
+            question = gr.Textbox(
+                label=JA.question,
+                placeholder=JA.question_hint,
+                lines=2,
+                max_length=LONGEST_QUESTION,
+                elem_id="qtq-question",
+            )
+            depth = gr.Slider(2, DEEPEST, value=4, step=1, label=JA.depth, elem_id="qtq-depth")
+            with gr.Accordion(JA.more, open=False) as more:
+                model = model_field(house, "qtq-model")
+                language = gr.Radio(choices(JA.languages), value="same", label=JA.language)
+                persona = persona_field()
+            with gr.Row():
+                run = gr.Button(JA.run_qtq, variant="primary", elem_id="qtq-run")
+                stop = gr.Button(JA.stop, elem_id="qtq-stop")
+            steps = gr.HTML(elem_id="qtq-steps")
+        with gr.Column(scale=2, min_width=300):
+            heading = gr.HTML(parts.notice(JA.summary_to_come), elem_id="qtq-summary")
+            with gr.Row():
+                page_file = gr.DownloadButton(f"{JA.download} (HTML)", visible=False, elem_id="qtq-page")
+                text_file = gr.DownloadButton(f"{JA.download} (Markdown)", visible=False)
+
+    def go_deeper(
+        text: str | None, depth: int, language: str, persona: str | None, model: str, tongue: str, request: gr.Request
+    ) -> Iterator[_Shown]:
+        said = words(tongue)
+        hidden = gr.update(visible=False)
+        chain: Chain | None = None
+        try:
+            asked = question_of(text, "", language, persona, said)
+            engine = house.engine(model)
+            start = opened(asked, id="demo", depth=min(max(int(depth), 1), DEEPEST))
+            yield _Shown(parts.notice(said.waiting), parts.notice(said.summary_to_come), hidden, hidden)
+
+            def work(engine: Engine, show: Callable[[Chain], None]) -> None:
+                deepen(engine, [start], Deepening(decoder=DECODER), personas={start.id: asked.system}, on_step=show)
+
+            running = Snapshots(model, engine, work, house.visitors.begins(request.session_hash or ""))
+            for chain in running:
+                yield _Shown(parts.steps(chain, said, _state(chain, said)), _summary(chain, said), hidden, hidden)
+            note = said.stopped if running.was_stopped else ""
+        except Exception as error:  # noqa: BLE001 - the log has it, the visitor a sentence
+            so_far = parts.steps(chain, said) if chain else ""
+            yield _Shown(so_far + parts.notice(told(error, said), error=True), gr.skip(), hidden, hidden)
+            return
+        if chain is not None:
+            with tempfile.TemporaryDirectory() as folder:  # gradio copies the files when they are yielded
+                written = write([chain], Path(folder))
+                yield _Shown(
+                    parts.steps(chain, said, note or chain.ended_because or ""),
+                    gr.skip(),
+                    gr.update(value=str(written.page), visible=True),
+                    gr.update(value=str(written.markdown[0]), visible=True),
+                )
+
+    asks = [question, depth, language, persona, model, house.tongue]
+    gr.on([run.click, question.submit], go_deeper, asks, [steps, heading, page_file, text_file], **MODEL_EVENT)
+    stop.click(house.stop, queue=False, api_visibility="private")
+    return [
+        Labelled(question, lambda said: gr.update(label=said.question, placeholder=said.question_hint)),
+        Labelled(depth, lambda said: gr.update(label=said.depth)),
+        Labelled(more, lambda said: gr.update(label=said.more)),
+        Labelled(model, lambda said: gr.update(label=said.model)),
+        Labelled(language, lambda said: gr.update(label=said.language, choices=choices(said.languages))),
+        Labelled(persona, lambda said: gr.update(label=said.persona, placeholder=said.persona_hint)),
+        Labelled(run, lambda said: gr.update(value=said.run_qtq)),
+        Labelled(stop, lambda said: gr.update(value=said.stop)),
+        Labelled(page_file, lambda said: gr.update(label=f"{said.download} (HTML)")),
+        Labelled(text_file, lambda said: gr.update(label=f"{said.download} (Markdown)")),
+    ]
+
+
+def _state(chain: Chain, said: Words) -> str:
+    """What happens next, below the steps."""
+    if chain.complete:
+        return chain.ended_because or ""
+    last = chain.steps[-1] if chain.steps else None
+    return said.waiting if last is None or last.candidates else said.looking
+
+
+def _summary(chain: Chain, said: Words) -> str:
+    return parts.framed(page([chain]), said.summary) if chain.steps else parts.notice(said.summary_to_come)

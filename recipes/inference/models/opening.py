@@ -1,0 +1,125 @@
+"""From what a person calls a model to an engine that answers; models of one family share one base in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from bonsai.recipes.inference.generation.engine import Engine, GenerationError
+from bonsai.recipes.inference.models.family import Family
+from bonsai.recipes.inference.models.finding import find
+from bonsai.recipes.inference.models.offline import cached, reachable
+from bonsai.recipes.inference.models.source import MODEL, Address, GgufAt, Here, ModelAt, Provided
+
+OUT = Path("out")
+
+
+class Models:
+    """Models that are open at the same time; whoever opens them closes them, as a context or by `close`."""
+
+    def __init__(self, *, out: Path = OUT) -> None:
+        self._out = out
+        self._families: dict[tuple[str, str | None], Family] = {}
+        self._closing = contextlib.ExitStack()
+        self._turn = threading.Lock()
+
+    def __enter__(self) -> Models:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(
+        self,
+        source: str,
+        *,
+        base_url: str | None = None,
+        provider: str | None = None,
+        lora: str | None = None,
+    ) -> Engine:
+        """An engine for this model; a base that is loaded already is not loaded again.
+
+        See `open_model` for the arguments and errors.
+        """
+        found = find(source, out=self._out, base_url=base_url, provider=provider, lora=lora)
+        if isinstance(found, Address | Provided):
+            from bonsai.recipes.inference.models.endpoint_engine import EndpointEngine
+
+            return EndpointEngine.reach(found)
+        with self._turn:
+            return self._loaded(source, found)
+
+    def close(self) -> None:
+        """Let go of everything; no engine of these may be asked any more."""
+        self._families.clear()
+        self._closing.close()
+
+    def _loaded(self, source: str, found: Here) -> Engine:
+        if isinstance(found, GgufAt):
+            from bonsai.recipes.inference.models.gguf_engine import GgufEngine
+
+            gguf = GgufEngine.load(found.path, name=source, lora=found.lora)
+            self._closing.callback(gguf.close)
+            return gguf
+        if isinstance(found, ModelAt):
+            return self._family(found.place, found.revision).bare(source)
+        try:
+            family = self._family(found.base, found.base_revision)
+        except GenerationError as error:
+            raise GenerationError(f"{source} grew on the base model {found.base}, and {error}") from error
+        return family.adapted(source, found.folder)
+
+    def _family(self, base: str, revision: str | None) -> Family:
+        if (base, revision) not in self._families:
+            try:  # here and not above: an address needs neither torch nor transformers
+                from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
+            except ModuleNotFoundError as error:
+                raise GenerationError(
+                    f"{base} would run on this machine, and {error.name} is not installed; run "
+                    "`pip install 'qeu-bonsai[train]'`, or give the address of a server"
+                ) from error
+            if Path(base).is_dir() or reachable():
+                loaded = TransformersEngine.load(base, revision=revision)
+            elif config := cached(base, MODEL, revision):
+                loaded = TransformersEngine.load(config.parent)
+            else:
+                raise GenerationError(f"{base} is neither here nor in the cache, and no Hub can be reached")
+            self._families[base, revision] = Family(loaded)
+        return self._families[base, revision]
+
+
+@contextlib.contextmanager
+def open_model(
+    source: str,
+    *,
+    out: Path = OUT,
+    base_url: str | None = None,
+    provider: str | None = None,
+    lora: str | None = None,
+) -> Iterator[Engine]:
+    """One model, open for as long as the block lasts; for several use `Models`, which shares their bases.
+
+    Args:
+        source: one of
+
+            - a recipe's name: the adapter in ``out/adapters/NAME`` if there is one, else the recipe's repo on the Hub;
+            - a folder with an adapter or a model, or a ``.gguf`` file;
+            - a Hub id of an adapter or a model, with ``@REVISION`` behind it if need be, or ``OWNER/NAME/FILE.gguf``;
+            - ``http(s)://HOST/v1#MODEL``, an OpenAI-compatible server (without ``#MODEL``: the only one it serves);
+            - ``PROVIDER:MODEL``, through Hugging Face Inference Providers (``auto:`` lets the router choose).
+        out: where `nox -s train` puts adapters (``out/adapters``).
+        base_url: address of an OpenAI-compatible server; ``source`` is then the name of a model there.
+        provider: an Inference Provider; ``source`` is then a Hub id. The same as ``PROVIDER:MODEL``.
+        lora: a GGUF adapter, path or ``OWNER/NAME/FILE.gguf``, over a GGUF model.
+
+    Raises:
+        GenerationError: there is no such model (the nearest names are offered), it cannot be loaded, or the server
+            cannot be reached.
+    """
+    with Models(out=out) as models:
+        yield models.open(source, base_url=base_url, provider=provider, lora=lora)

@@ -1,0 +1,184 @@
+"""Chains over a scripted engine: batched, judged, retried, interrupted and taken up again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bonsai.builder.schema import Language
+from bonsai.recipes.inference.asking.errors import AskingError
+from bonsai.recipes.inference.chains.deepening import Deepening, deepen, next_question
+from bonsai.recipes.inference.chains.keeping import Keeping, KeepingError, begun
+from bonsai.recipes.inference.chains.perspectives import PERSPECTIVES
+from bonsai.recipes.inference.conversation import Chain, Question
+from bonsai.recipes.inference.generation.decoder import Decoder
+from tests.recipes.inference.chains.scripted import Say, Scripted, circular, deeper, perspective_in
+
+THEMES = (
+    "Why does bad news reach the managers of a company so late?",
+    "Who should tell the managers that a project has failed?",
+    "How do managers of a factory hear of its accidents?",
+)
+
+
+def chains(depth: int = 4, settings: Deepening | None = None) -> list[Chain]:
+    return [
+        begun(Question(instruction=theme), model="scripted", depth=depth, settings=settings or Deepening())
+        for theme in THEMES
+    ]
+
+
+def test_a_chain_is_led_as_deep_as_asked_and_no_question_comes_twice() -> None:
+    for chain in deepen(Scripted(deeper), chains(), Deepening()):
+        questions = [step.question for step in chain.steps]
+        assert (len(questions), chain.ended_because) == (4, None)
+        assert len(set(questions)) == 4
+        assert [step.number for step in chain.steps] == [1, 2, 3, 4]
+        for step, after in zip(chain.steps, chain.steps[1:], strict=False):
+            assert step.candidates[0].question == after.question
+            assert step.candidates[0].perspective == after.perspective
+            assert step.candidates[0].refused_because is None
+        assert chain.steps[-1].candidates == (), "the last question needs no next one"
+
+
+def test_chains_together_become_what_each_becomes_alone_in_fewer_calls() -> None:
+    together, alone = Scripted(deeper), Scripted(deeper)
+    batched = deepen(together, chains(), Deepening())
+    assert batched == [deepen(alone, [chain], Deepening())[0] for chain in chains()]
+    assert sum(count for count, _ in together.asked) == sum(count for count, _ in alone.asked)
+    assert len(together.asked) * len(THEMES) == len(alone.asked)
+
+
+def test_perspectives_take_turns() -> None:
+    (chain, *_) = deepen(Scripted(deeper), chains(depth=5), Deepening())
+    led = [step.perspective for step in chain.steps[1:]]
+    assert len(set(led)) == len(led)
+
+
+def test_a_chain_that_only_goes_in_circles_ends_and_says_so_in_its_language() -> None:
+    engine = Scripted(circular)
+    (chain, *_) = deepen(engine, chains(), Deepening(candidates=3, rounds=2))
+    assert chain.complete
+    assert len(chain.steps) == 1
+    assert chain.ended_because == "all 6 candidates for the next question were refused: 6 asked again what was asked"
+    assert all(
+        "it asks again what was asked in step 1" in str(one.refused_because) for one in chain.steps[0].candidates
+    )
+    asked = Question(instruction="悪い知らせが経営者に届くのが遅いのはなぜですか。")
+    opening = begun(asked, model="scripted", depth=3, settings=Deepening())
+
+    def again(prompt: str, decoder: Decoder) -> str:
+        return (
+            "経営者に悪い知らせが遅く届く理由は何ですか。" if perspective_in(prompt) else "責められるのが怖いからです。"
+        )
+
+    (ended,) = deepen(Scripted(again), [opening], Deepening(candidates=2, rounds=1))
+    assert ended.ended_because == "次の質問の候補2件を、すべて退けました（堂々めぐり2件）。"
+
+
+def test_retries_are_sampled_hotter_each_time_and_ask_from_other_perspectives() -> None:
+    seen: list[tuple[float, str]] = []
+
+    def say(prompt: str, decoder: Decoder) -> str:
+        if key := perspective_in(prompt):
+            seen.append((decoder.temperature, key))
+        return circular(prompt, decoder)
+
+    deepen(Scripted(say), chains()[:1], Deepening(candidates=4, rounds=3))
+    assert [temperature for temperature, _ in seen] == [0.0] * 4 + [0.7] * 4 + [1.0] * 4
+    assert {key for _, key in seen[:8]} == {one.key for one in PERSPECTIVES}
+
+
+def test_a_chain_whose_first_candidates_fail_goes_on_with_those_of_a_retry() -> None:
+    def say(prompt: str, decoder: Decoder) -> str:
+        return deeper(prompt, decoder) if decoder.temperature or not perspective_in(prompt) else "I do not know."
+
+    (chain, *_) = deepen(Scripted(say), chains(depth=2), Deepening())
+    assert len(chain.steps) == 2
+    assert {one.refused_because for one in chain.steps[0].candidates[-4:]} == {"it asks nothing"}
+
+
+def test_the_plain_baseline_asks_whatever_it_is_given() -> None:
+    settings = Deepening(plain=True)
+    (chain, *_) = deepen(Scripted(circular), chains(3, settings), settings)
+    assert [step.question for step in chain.steps][1:] == ["Why does bad news reach managers so late?"] * 2
+    assert chain.steps[1].perspective == "plain"
+
+
+def stopped_after(answers: int, keeping: Keeping, say: Say = deeper) -> None:
+    """Lead the chains until so many texts were said, then press Ctrl-C."""
+    taken_up = [keeping.taken_up(chain) for chain in chains()]
+    with pytest.raises(KeyboardInterrupt):
+        deepen(Scripted(say, stop_after=answers), taken_up, Deepening(), on_step=keeping.write)
+
+
+@pytest.mark.parametrize("answers", [0, 1, 3, 4, 14, 15, 16, 18, 30, 44])
+def test_interrupted_chains_go_on_where_they_stopped_and_become_the_same(answers: int, tmp_path: Path) -> None:
+    keeping = Keeping(tmp_path)
+    stopped_after(answers, keeping)
+    before = [keeping.taken_up(chain) for chain in chains()]
+    assert sum(len(chain.steps) for chain in before) >= min(answers, 3), "each answer is kept as soon as it stands"
+    engine = Scripted(deeper)
+    whole = Scripted(deeper)
+    assert deepen(engine, before, Deepening(), on_step=keeping.write) == deepen(whole, chains(), Deepening())
+    if answers >= 3:
+        assert sum(count for count, _ in engine.asked) < sum(count for count, _ in whole.asked)
+    assert [keeping.taken_up(chain) for chain in chains()] == deepen(Scripted(deeper), chains(), Deepening())
+
+
+def test_a_finished_chain_is_not_asked_again_and_can_be_led_deeper(tmp_path: Path) -> None:
+    keeping = Keeping(tmp_path)
+    deepen(Scripted(deeper), chains(2), Deepening(), on_step=keeping.write)
+    again = Scripted(deeper)
+    deepen(again, [keeping.taken_up(chain) for chain in chains(2)], Deepening())
+    assert again.asked == []
+    further = deepen(again, [keeping.taken_up(chain) for chain in chains(4)], Deepening())
+    assert further == deepen(Scripted(deeper), chains(4), Deepening())
+
+
+def test_other_settings_models_and_personas_have_chains_of_their_own() -> None:
+    question = Question(instruction="Why?")
+    common = {"model": "one", "depth": 3, "settings": Deepening()}
+    names = {
+        begun(question, **common).id,  # type: ignore[arg-type]
+        begun(question, **{**common, "depth": 5}).id,  # type: ignore[arg-type]
+        begun(question, **{**common, "model": "two"}).id,  # type: ignore[arg-type]
+        begun(question, **{**common, "settings": Deepening(candidates=2)}).id,  # type: ignore[arg-type]
+        begun(question.model_copy(update={"system": "You are a scientist."}), **common).id,  # type: ignore[arg-type]
+    }
+    assert len(names) == 4, "the depth alone makes no other chain"
+
+
+def test_a_damaged_file_is_told_with_what_to_do(tmp_path: Path) -> None:
+    keeping = Keeping(tmp_path)
+    (chain, *_) = chains()
+    keeping.path(chain).write_text('{"id": "half')
+    with pytest.raises(KeepingError, match=rf"{chain.id}\.json: .*; move it away to begin anew"):
+        keeping.taken_up(chain)
+
+
+def test_a_persona_stands_before_every_question() -> None:
+    prompts: list[str] = []
+
+    def say(prompt: str, decoder: Decoder) -> str:
+        prompts.append(prompt)
+        return deeper(prompt, decoder)
+
+    persona = "あなたは良心的な科学者です。"
+    asked = chains(3)
+    deepen(Scripted(say), asked, Deepening(), personas={chain.id: persona for chain in asked})
+    assert all(prompt.startswith(f"{persona}\n\n### Instruction:") for prompt in prompts)
+
+
+def test_an_empty_opening_is_refused_before_anything_is_asked() -> None:
+    engine = Scripted(deeper)
+    with pytest.raises(AskingError, match="is empty"):
+        deepen(engine, [Chain(id="x", theme="  ", language=Language.EN, depth=2)], Deepening())
+    assert engine.asked == []
+
+
+def test_next_question_is_none_where_there_is_nothing_to_answer() -> None:
+    (chain, *_) = deepen(Scripted(deeper), chains(2), Deepening())
+    assert next_question(chain) is None
+    assert next_question(chains()[0]) == THEMES[0]

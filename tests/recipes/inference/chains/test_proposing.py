@@ -1,0 +1,53 @@
+"""A next question is begun for the model, whether it continues a text or begins its sentence anew."""
+
+from __future__ import annotations
+
+import pytest
+
+from bonsai.builder.schema import Language
+from bonsai.recipes.inference.chains.perspectives import PERSPECTIVES
+from bonsai.recipes.inference.chains.proposing import Proposal, begun_for_it, in_its_own_words
+from bonsai.recipes.inference.generation.decoder import GREEDY
+from tests.recipes.inference.chains.scripted import Scripted
+from tests.recipes.inference.chains.test_judging import chain, step
+
+BY_KEY = {one.key: one for one in PERSPECTIVES}
+OPENING = {
+    Language.EN: "Why does bad news come late?",
+    Language.JA: "悪い知らせが遅れるのはなぜですか。",
+    Language.ZH: "坏消息为什么来得晚？",
+}
+
+
+@pytest.mark.parametrize(
+    ("language", "key", "said", "question"),
+    [
+        (Language.EN, "why", " do people fear blame?", "Why do people fear blame?"),
+        (Language.EN, "why", "Why do people fear blame?", "Why do people fear blame?"),
+        (Language.EN, "opposite", ", for once, nobody were blamed?", "What if, for once, nobody were blamed?"),
+        (Language.EN, "exception", "When is blame not feared?", "When is blame not feared?"),
+        (Language.JA, "why", "人は責められるのを恐れるのですか。", "なぜ人は責められるのを恐れるのですか。"),
+        (Language.JA, "why", "人が責められるのを恐れるのはなぜですか。", "人が責められるのを恐れるのはなぜですか。"),
+        (
+            Language.JA,
+            "opposite",
+            "誰も責められなければ、何が変わりますか。",
+            "もし誰も責められなければ、何が変わりますか。",
+        ),
+        (Language.ZH, "why", "人们害怕被责怪？", "为什么人们害怕被责怪？"),
+        (Language.ZH, "why", "人们为什么害怕被责怪？", "人们为什么害怕被责怪？"),
+    ],
+)
+def test_the_opening_and_what_is_said_make_one_question(language: Language, key: str, said: str, question: str) -> None:
+    prompts: list[str] = []
+    engine = Scripted(lambda prompt, decoder: prompts.append(prompt) or said)  # type: ignore[func-returns-value]
+    proposal = Proposal(chain(step(OPENING[language], "Blame.", language=language), language=language), BY_KEY[key])
+    assert begun_for_it(engine, [proposal], GREEDY, {"test": "A persona."}) == [question]
+    assert prompts[0].startswith("A persona.\n\n### Instruction:\n")
+    assert prompts[0].endswith(f"### Response:\n{BY_KEY[key].opening[language]}")
+
+
+def test_in_its_own_words_a_model_reasons_first() -> None:
+    engine = Scripted(lambda prompt, decoder: "Why do people fear blame?")
+    proposal = Proposal(chain(step(OPENING[Language.EN], "Blame.")), BY_KEY["why"])
+    assert in_its_own_words(engine, [proposal], GREEDY, {}) == ["Why do people fear blame?"]

@@ -1,0 +1,184 @@
+"""What stands behind the page, without a browser."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+
+import pytest
+import yaml
+
+from bonsai.builder.schema import BonsaiError
+from bonsai.recipes.inference.asking.errors import AskingError
+from bonsai.recipes.inference.demo import parts
+from bonsai.recipes.inference.demo.errors import DemoError, VisitorError
+from bonsai.recipes.inference.demo.guard import check_listening
+from bonsai.recipes.inference.demo.limits import LONGEST_QUESTION, MOST_QUESTIONS, a_question, questions, told
+from bonsai.recipes.inference.demo.running import Snapshots, Visitors
+from bonsai.recipes.inference.demo.space import PINNED, space_files
+from bonsai.recipes.inference.demo.words import EN, JA, Words
+from bonsai.recipes.inference.generation.decoder import GREEDY, Decoder
+from bonsai.recipes.inference.generation.engine import Engine, Generation, OnAnswer, Watch
+
+
+class Endless:
+    """An engine that writes on until its watcher raises."""
+
+    name = "/home/somebody/model"
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        decoder: Decoder,
+        *,
+        on_answer: OnAnswer | None = None,
+        watch: Watch | None = None,
+    ) -> list[Generation]:
+        assert watch is not None
+        text = ""
+        while not watch(0, text):
+            text += "on and "
+            time.sleep(0.01)
+        return []
+
+
+def test_stopped_work_ends_between_two_tokens_and_is_no_error() -> None:
+    visitors = Visitors()
+    running = Snapshots[str](
+        "endless", Endless(), lambda engine, show: engine.generate([""], GREEDY) and None, visitors.begins("one")
+    )
+    threading.Timer(0.3, visitors.stop, ["one"]).start()
+    assert list(running) == []
+    assert running.was_stopped
+
+
+def test_a_new_run_of_a_visitor_stops_the_one_before_and_nobody_elses() -> None:
+    visitors = Visitors()
+    first, other = visitors.begins("one"), visitors.begins("two")
+    second = visitors.begins("one")
+    assert (first.is_set(), second.is_set(), other.is_set()) == (True, False, False)
+    visitors.stop_all()
+    assert second.is_set()
+    assert other.is_set()
+
+
+def test_the_newest_snapshot_is_shown_last_and_failures_come_out() -> None:
+    def work(engine: Engine, show: Callable[[str], None]) -> None:
+        assert engine.name == "a name for visitors"
+        for number in range(50):
+            show(f"{number}")
+        raise AskingError("a sentence")
+
+    shown: list[str] = []
+    with pytest.raises(AskingError, match="a sentence"):
+        shown.extend(Snapshots("a name for visitors", Endless(), work, threading.Event()))
+    running = Snapshots("a name for visitors", Endless(), lambda engine, show: show("last"), threading.Event())
+    assert list(running) == ["last"]
+
+
+def test_an_error_of_ours_is_told_and_any_other_gets_a_number(caplog: pytest.LogCaptureFixture) -> None:
+    assert told(BonsaiError("the question is empty"), EN) == "the question is empty"
+    try:
+        raise ZeroDivisionError("a secret path")
+    except ZeroDivisionError as error:
+        sentence = told(error, JA)
+    assert "secret" not in sentence
+    number = re.search(r"[0-9a-f]{6}", sentence)
+    assert number is not None
+    assert f"record {number.group()}" in caplog.text
+    assert "a secret path" in caplog.text
+
+
+@pytest.mark.parametrize("text", [None, "", "  \n"])
+def test_an_empty_question_is_none(text: str | None) -> None:
+    with pytest.raises(VisitorError, match="質問を書いてください"):
+        a_question(text, JA)
+    with pytest.raises(VisitorError, match="Write a question"):
+        questions(text, EN)
+
+
+def test_questions_are_limited_in_length_and_number() -> None:
+    assert questions(" one \n\n two", EN) == ["one", "two"]
+    with pytest.raises(VisitorError, match=f"“Question” has 501 characters; {LONGEST_QUESTION} is the most"):
+        questions("x" * 501, EN)
+    with pytest.raises(VisitorError, match=f"質問が6あります。{MOST_QUESTIONS}つまで"):
+        questions("\n".join("abcdef"), JA)
+
+
+def test_both_languages_say_everything_with_the_same_blanks() -> None:
+    for field in fields(Words):
+        ja, en = getattr(JA, field.name), getattr(EN, field.name)
+        assert type(ja) is type(en)
+        assert ja, field.name
+        assert en, field.name
+        if isinstance(ja, dict):
+            assert ja.keys() == en.keys()
+        elif isinstance(ja, str):
+            assert len(re.findall(r"\{\d*\}", ja)) == len(re.findall(r"\{\d*\}", en)), field.name
+
+
+def test_no_text_becomes_html() -> None:
+    evil = "<img src=x onerror=alert(1)>\"'"
+    for html in (
+        parts.notice(evil, error=True),
+        parts.growing(evil, evil, evil, EN),
+        parts.framed(f"<!doctype html>{evil}", evil),
+        parts.comparison([evil], [evil], {}, EN),
+    ):
+        assert "<img" not in html
+        assert 'onerror=alert(1)>"' not in html
+
+
+def test_others_may_come_only_under_a_name() -> None:
+    check_listening("127.0.0.1", [])
+    check_listening("0.0.0.0", ["demo.example"])
+    with pytest.raises(DemoError, match=r"0\.0\.0\.0 is open to other machines; say under which names"):
+        check_listening("0.0.0.0", [])
+
+
+CONSTRAINTS = "# a comment\n" + "".join(f"{name}==1.2.3\n" for name in PINNED) + "pytest==9\n"
+
+
+def space(*models: str, constraints: str = CONSTRAINTS) -> dict[str, bytes]:
+    return space_files(
+        models,
+        repo_id="qeu/bonsai-demo",
+        source="https://github.com/qeu/bonsai",
+        revision="v0.1.0",
+        constraints=constraints,
+        dataset="qeu/bonsai",
+    )
+
+
+def test_a_space_installs_pinned_versions_and_serves_the_models() -> None:
+    files = space("qeu/bonsai-phi2-qtq@v0.1.0", "microsoft/phi-2")
+    assert files.keys() == {"README.md", "app.py", "requirements.txt"}
+    head = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
+    assert head["sdk"] == "gradio"
+    assert head["sdk_version"] == "1.2.3"
+    assert head["models"] == ["qeu/bonsai-phi2-qtq", "microsoft/phi-2"]
+    assert len(head["short_description"]) <= 60
+    requirements = files["requirements.txt"].decode().splitlines()
+    assert requirements[0] == "qeu-bonsai[train,demo] @ git+https://github.com/qeu/bonsai@v0.1.0"
+    assert "torch==1.2.3" in requirements
+    assert "pytest==9" not in requirements
+    app = files["app.py"].decode()
+    compile(app, "app.py", "exec")
+    assert "['qeu/bonsai-phi2-qtq@v0.1.0', 'microsoft/phi-2']" in app
+
+
+@pytest.mark.parametrize(
+    ("models", "constraints", "told"),
+    [
+        ((), CONSTRAINTS, "needs a model"),
+        (("seedling",), CONSTRAINTS, "'seedling' is no repo on the Hub"),
+        (('qeu/x"]);import os',), CONSTRAINTS, "is no repo on the Hub"),
+        (("qeu/x",), "torch==2\n", "the constraints pin no version of accelerate"),
+    ],
+)
+def test_a_space_that_could_not_run_is_not_made(models: tuple[str, ...], constraints: str, told: str) -> None:
+    with pytest.raises(DemoError, match=re.escape(told)):
+        space(*models, constraints=constraints)
