@@ -198,6 +198,7 @@ def main() -> None:
         with engine.using(adapter) if adapter else contextlib.nullcontext():
             result[name] = compared(engine, asked, decoder)
         console.print(name, result[name])
+        _write(result)
     torch.set_num_threads(2)
     with engine.using(ADAPTER):
         seconds = first_word(engine, evenly(english, TIMED), Decoder(max_new_tokens=2))
@@ -208,6 +209,10 @@ def main() -> None:
         "most": max(seconds),
     }
     console.print(result["seconds_to_first_word"])
+    _write(result)
+
+
+def _write(result: dict[str, Any]) -> None:
     RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

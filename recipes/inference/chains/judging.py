@@ -32,6 +32,8 @@ COPIED = 0.6
 LONGEST = 300
 """characters; the longest question of the records has 161"""
 
+ADDED = 0.2
+"""share of its content up to which a question adds nothing to a sentence of an answer"""
 _REPEATS = frozenset({"whether", "role", "supposed"})
 """what a question asks for that only says an answer again: "is it so", "what if it is so"; why and how go on from it"""
 
@@ -136,5 +138,7 @@ def _circular(question: str, asked: Sequence[str], answered: Sequence[str], spok
         return refusal(Kind.CIRCULAR, spoken, found=-number, likely=likely)
     if not aspects(question) <= _REPEATS:
         return None
-    likely, sentence = max(((sameness(said, question), said) for said in answered), default=(0.0, ""))
+    about = content(question)
+    said_all = [said for said in answered if len(about - content(said)) <= ADDED * len(about)]
+    likely, sentence = max(((sameness(said, question), said) for said in said_all), default=(0.0, ""))
     return refusal(Kind.ANSWERED, spoken, found=sentence[:80], likely=likely) if likely >= SAME_FROM else None
