@@ -60,7 +60,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     tiny = write_tiny_llama(folder / "tiny-llama")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     with (
-        serving(OpenAIServer(says=says, fault=fault, template=OURS, models=("scripted",), pause=0.002)) as server,
+        serving(OpenAIServer(says=says, fault=fault, template=OURS, models=("scripted",), pause=0.03)) as server,
         (folder / "log").open("w+") as log,
     ):
         process = subprocess.Popen(
