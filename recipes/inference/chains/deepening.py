@@ -43,7 +43,7 @@ class Deepening:
 
 _BEGUN = 2
 """rounds in which the question is begun for the model; in those after, it uses words of its own"""
-_HOTTER = (0.7, 1.0)
+_HOTTER = (0.5, 0.8)
 """temperatures of the rounds after the first; the last one stays"""
 
 

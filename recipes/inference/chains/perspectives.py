@@ -59,7 +59,10 @@ PERSPECTIVES = (
     _perspective(
         "exception",
         ("この答えが当てはまらない場合を探す質問を一つだけ書いてください。", "どのような場合に"),
-        ("Look for a case this answer might not fit and write just one question about it.", "In which cases"),
+        (
+            "Look for a case this answer might not fit and write just one question about it.",
+            "In which cases would it not be true that",
+        ),
         ("请寻找这个回答可能不适用的情形，只写一个问题。", "在什么情况下"),
     ),
     _perspective(

@@ -86,7 +86,7 @@ def test_retries_are_sampled_hotter_each_time_and_ask_from_other_perspectives() 
         return circular(prompt, decoder)
 
     deepen(Scripted(say), chains()[:1], Deepening(candidates=4, rounds=3))
-    assert [temperature for temperature, _ in seen] == [0.0] * 4 + [0.7] * 4 + [1.0] * 4
+    assert [temperature for temperature, _ in seen] == [0.0] * 4 + [0.5] * 4 + [0.8] * 4
     assert {key for _, key in seen[:8]} == {one.key for one in PERSPECTIVES}
 
 

@@ -133,6 +133,7 @@ def test_most_chains_of_the_records_are_deeper_forwards_than_backwards() -> None
         ("Why ÃƒÂ© does itâ€™s bad news Ã¢â‚¬â„¢ arrive late?", Kind.GARBLED),
         ("Can you write just one question that asks why it is so?", Kind.REQUEST),
         ("Why is it so that the answer has one claim?", Kind.REQUEST),
+        ("How could one measure what the answer says of bad news?", Kind.REQUEST),
         ("Is a company with bad news a company with bad news?", Kind.LOOPING),
         (f"Why does bad news {'from the shop floor and the stores ' * 12}come late?", Kind.LONG),
         ("Why is it so?", Kind.EMPTY),
