@@ -157,11 +157,10 @@ def run_circles(options: argparse.Namespace) -> None:
             ("perspectives and judge", Deepening(decoder=decoder)),
             ("plain", Deepening(decoder=decoder, plain=True)),
         ):
-            started = time.perf_counter()
             keeping = Keeping(options.keep)
             chains = [keeping.taken_up(chain) for chain in openings(settings, options.depth)]
             named[name] = deepen(engine, chains, settings, on_step=keeping.write)
-            result[name] = measured(named[name]) | {"seconds": round(time.perf_counter() - started, 1)}
+            result[name] = measured(named[name])
     kept = {name: [chain.model_dump(mode="json") for chain in chains] for name, chains in named.items()}
     (RESULTS / "qtq_chains.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     tell(named, result)
@@ -174,7 +173,7 @@ def run_again(options: argparse.Namespace) -> None:
     named = {name: [Chain.model_validate(chain) for chain in chains] for name, chains in kept.items()}
     tell(
         named,
-        before | {name: measured(chains) | {"seconds": before[name]["seconds"]} for name, chains in named.items()},
+        before | {name: measured(chains) for name, chains in named.items()},
     )
 
 

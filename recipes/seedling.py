@@ -19,10 +19,10 @@ RECIPE = Recipe(
     lora_alpha=16,
     learning_rate=2e-3,
     warmup_steps=2,
-    max_steps=20,
+    max_steps=32,
     gradient_accumulation_steps=2,
     max_length=640,
-    eval_steps=10,
+    eval_steps=8,
     max_eval_samples=16,
     needs_gpu=False,
 )
