@@ -9,7 +9,7 @@ that chose the questions, and by measures that had no part in it: words in commo
 where ``benchmarks/results/qtq_read.json`` has them, the verdicts of a reader. All questions are printed into
 ``benchmarks/results/qtq_chains.md``.
 
-``again`` measures the kept chains once more, after verdicts came.
+``again`` measures the kept chains once more, after verdicts came or where the run was interrupted.
 
 ``speed`` leads the same nine chains together, and then one after the other with a single prompt at a time, by the same
 engine and by the loop of most tutorials. Model and decoder are the same, greedy, and so should the chains be.
@@ -109,6 +109,8 @@ def measured(chains: Sequence[Chain]) -> dict[str, object]:
         "next_questions": asked,
         "steps_reached": round(fmean(len(chain.steps) for chain in chains), 2),
         "chains_at_full_depth": sum(len(chain.steps) >= chain.depth for chain in chains),
+        "chains_that_ended": sum(chain.ended_because is not None for chain in chains),
+        "chains_interrupted": sum(not chain.complete for chain in chains),
         "asks_nothing": sum(not new_question(step.question) for chain in chains for step in chain.steps[1:]),
         "candidates": sum(len(step.candidates) for chain in chains for step in chain.steps),
     }
@@ -144,37 +146,33 @@ def transcript(named: dict[str, list[Chain]]) -> str:
                 answer = " ".join(step.answer.answer.split())
                 lines += [f"{step.number}. ({step.perspective or 'opening'}) **{step.question}**{mark}  "]
                 lines += [f"   {answer[:300]}{'…' if len(answer) > 300 else ''}"]
-            lines += ["", f"Ended: {chain.ended_because or 'at the depth asked for'}", ""]
+            ended = chain.ended_because or ("at the depth asked for" if chain.complete else "the run was interrupted")
+            lines += ["", f"Ended: {ended}", ""]
     return "\n".join(lines)
 
 
-def run_circles(options: argparse.Namespace) -> None:
+def both_ways(options: argparse.Namespace) -> dict[str, Deepening]:
     decoder = Decoder(max_new_tokens=options.tokens)
-    named: dict[str, list[Chain]] = {}
-    result: dict[str, object] = {"settings": about(options)}
+    return {"perspectives and judge": Deepening(decoder=decoder), "plain": Deepening(decoder=decoder, plain=True)}
+
+
+def run_circles(options: argparse.Namespace) -> None:
+    keeping = Keeping(options.keep)
     with opened(options, batch_size=options.batch) as engine:
-        for name, settings in (
-            ("perspectives and judge", Deepening(decoder=decoder)),
-            ("plain", Deepening(decoder=decoder, plain=True)),
-        ):
-            keeping = Keeping(options.keep)
+        for settings in both_ways(options).values():
             chains = [keeping.taken_up(chain) for chain in openings(settings, options.depth)]
-            named[name] = deepen(engine, chains, settings, on_step=keeping.write)
-            result[name] = measured(named[name])
-    kept = {name: [chain.model_dump(mode="json") for chain in chains] for name, chains in named.items()}
-    (RESULTS / "qtq_chains.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    tell(named, result)
+            deepen(engine, chains, settings, on_step=keeping.write)
+    run_again(options)
 
 
 def run_again(options: argparse.Namespace) -> None:
-    """Measure the kept chains once more, after a reader's verdicts came or a measure changed."""
-    kept = json.loads((RESULTS / "qtq_chains.json").read_text(encoding="utf-8"))
-    before = json.loads((RESULTS / "qtq_circles.json").read_text(encoding="utf-8"))
-    named = {name: [Chain.model_validate(chain) for chain in chains] for name, chains in kept.items()}
-    tell(
-        named,
-        before | {name: measured(chains) for name, chains in named.items()},
-    )
+    """Measure what is kept, finished or not, without a model."""
+    keeping = Keeping(options.keep)
+    named = {
+        name: [keeping.taken_up(chain) for chain in openings(settings, options.depth)]
+        for name, settings in both_ways(options).items()
+    }
+    tell(named, {"settings": about(options)} | {name: measured(chains) for name, chains in named.items()})
 
 
 def tell(named: dict[str, list[Chain]], result: dict[str, object]) -> None:

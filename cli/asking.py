@@ -72,7 +72,7 @@ def ask(
     settings = DECODERS[decoder]
     if max_new_tokens is not None:
         settings = replace(settings, max_new_tokens=max_new_tokens)
-    with _opened(model, base_url, provider, out) as engine:
+    with opened(model, base_url, provider, out) as engine:
         answer_all(engine, questions, decoder=settings, passes=passes, as_json=as_json, console=console)
 
 
@@ -196,7 +196,7 @@ def _read(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _opened(model: str, base_url: str | None, provider: str | None, out: Path) -> Iterator[Engine]:
+def opened(model: str, base_url: str | None, provider: str | None, out: Path) -> Iterator[Engine]:
     """The model, inside the Hub that its recipe's base comes from, without the libraries' own bars and warnings."""
     os.environ["TQDM_DISABLE"] = "1"
     recipe = load_recipe(model) if base_url is None and provider is None and model in recipe_names() else None

@@ -15,7 +15,7 @@ from rich.tree import Tree
 
 from bonsai.builder.probes import default_probes, read_probes
 from bonsai.builder.schema import BonsaiError, Language
-from bonsai.cli.asking import _opened
+from bonsai.cli.asking import opened
 from bonsai.recipes.inference.asking.errors import AskingError
 from bonsai.recipes.inference.asking.limits import check_questions, text_of
 from bonsai.recipes.inference.asking.question_file import questions_in
@@ -72,7 +72,7 @@ def qtq(
     settings = DECODERS[decoder]
     if max_new_tokens is not None:
         settings = replace(settings, max_new_tokens=max_new_tokens)
-    with _opened(model, base_url, provider, out) as engine:
+    with opened(model, base_url, provider, out) as engine:
         deepen_all(
             engine, questions, depth=depth, settings=Deepening(decoder=settings), folder=out / FOLDER, console=console
         )
