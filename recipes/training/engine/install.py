@@ -12,10 +12,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from bonsai.recipes.training.engine import attention
 from bonsai.recipes.training.engine.adapter_store import AdapterStore
+from bonsai.recipes.training.engine.attention_module import patch_attention_modules
 from bonsai.recipes.training.engine.elementwise import patch_elementwise
 from bonsai.recipes.training.engine.gated_mlp import patch_gated_mlps
 from bonsai.recipes.training.engine.linear_patch import patch_linears, unpatch_linears
-from bonsai.recipes.training.engine.loss_head import next_token_loss
+from bonsai.recipes.training.engine.loss_head import learnt, next_token_loss
 from bonsai.recipes.training.engine.rotary import patch_rotary
 from bonsai.recipes.training.engine.step_graph import RowLimits, StepGraph, graph_if_it_pays
 
@@ -82,6 +83,7 @@ def install(model: Any, pieces: Pieces, compute_dtype: torch.dtype) -> Installed
     if pieces.elementwise:
         mark = pieces.recompute
         installed._undo += [patch_elementwise(base, mark=mark), patch_gated_mlps(base, mark=mark), patch_rotary(base)]
+        installed._undo.append(patch_attention_modules(base))
     installed._undo.append(_patch_backbone(base.base_model, installed))
     if pieces.head:
         installed._undo.append(_patch_head(base))
@@ -145,9 +147,10 @@ def _patch_head(base: Any) -> Callable[[], None]:
     def forward(*args: Any, engine_loss: bool = False, labels: Any = None, **kwargs: Any) -> Any:
         if not engine_loss:
             return stock(*args, **kwargs) if labels is None else stock(*args, labels=labels, **kwargs)
+        positions = learnt(labels)
         hidden = base.base_model(*args, **kwargs).last_hidden_state
         with torch.autocast(hidden.device.type, enabled=False):
-            return next_token_loss(hidden, base.get_output_embeddings(), labels)
+            return next_token_loss(hidden, base.get_output_embeddings(), positions)
 
     return _shadowed(base, forward)
 

@@ -57,16 +57,32 @@ class _Head(torch.autograd.Function):
         return (grad * grads[0]).to(grad.dtype), None, None, None
 
 
-def next_token_loss(hidden: Tensor, head: Any, labels: Tensor) -> HeadOutput:
-    """The loss of ``labels`` shifted by one.
+class Learnt(NamedTuple):
+    """The positions that are learnt."""
+
+    places: Tensor
+    """(learnt,), in the rows one behind the other, each without its last position"""
+    tokens: Tensor
+    """(learnt,), what comes next there"""
+
+
+def learnt(labels: Tensor) -> Learnt:
+    """Of (batch, tokens) labels, -100 where nothing is learnt.
+
+    How many there are is known only when the GPU has got so far: asked before the layers run, nothing waits for them.
+    """
+    target = labels[:, 1:].reshape(-1)
+    places = (target != -100).nonzero()[:, 0]
+    return Learnt(places, target.index_select(0, places))
+
+
+def next_token_loss(hidden: Tensor, head: Any, learnt: Learnt) -> HeadOutput:
+    """The loss of the tokens that come next.
 
     Args:
         hidden: (batch, tokens, hidden size), after the last norm.
         head: the model's output linear, not trained.
-        labels: (batch, tokens), -100 where nothing is learnt.
     """
-    target = labels[:, 1:].reshape(-1)
-    places = (target != -100).nonzero()[:, 0]
-    rows = hidden[:, :-1].reshape(-1, hidden.shape[-1])
-    loss, correct = _Head.apply(rows.index_select(0, places), head.weight, head.bias, target.index_select(0, places))
-    return HeadOutput(loss, correct, places.numel())
+    rows = hidden[:, :-1].reshape(-1, hidden.shape[-1]).index_select(0, learnt.places)
+    loss, correct = _Head.apply(rows, head.weight, head.bias, learnt.tokens)
+    return HeadOutput(loss, correct, learnt.places.numel())

@@ -4,7 +4,8 @@ y_i = x W_i^T + b_i + s (x A_i^T) B_i^T   (QLoRA, https://arxiv.org/abs/2305.143
 
 peft computes the same with some twenty casts and copies around it. Here the weights of a group (q, k, v; gate, up; in
 Phi fc1 too) are dequantised at once, everything runs in the compute dtype, and what is summed over many terms is summed
-in float32: the adapter's gradients, and the input's gradient where several linears add to it.
+in float32: the adapter's gradients, and the input's gradient where several linears add to it. The adapter's part comes
+first and the base's product is added to it: the other way round, float16 would round a young adapter's small part away.
 """
 
 from __future__ import annotations
@@ -87,10 +88,11 @@ class _QLoRA(torch.autograd.Function):
         outputs = []
         for index, weight in enumerate(group.weights.dequantised()):
             bias = group.biases[index]
+            mine = low_rank[:, group.columns(index)]
             for part in _slices(weight.shape[0], parts):
-                kept = weight[part].t()
-                out = rows @ kept if bias is None else torch.addmm(bias[part], rows, kept)
-                out.addmm_(low_rank[:, group.columns(index)], group.low_up[index][part].t())
+                up = group.low_up[index][part].t()
+                out = mine @ up if bias is None else torch.addmm(bias[part], mine, up)
+                out.addmm_(rows, weight[part].t())
                 outputs.append(out.view(*x.shape[:-1], -1))
         ctx.group, ctx.parts, ctx.compute, ctx.shape = group, parts, recipe.compute, x.shape
         ctx.save_for_backward(low_rank, *recipe.inputs)

@@ -1,4 +1,7 @@
-"""Rotary position embedding (https://arxiv.org/abs/2104.09864): three kernels instead of six, and as many backward."""
+"""Rotary position embedding (https://arxiv.org/abs/2104.09864): three kernels instead of six, and as many backward.
+
+Where only the first part of each head turns (Phi), one more copies the rest.
+"""
 
 from __future__ import annotations
 
@@ -16,33 +19,31 @@ class _Rotary(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        half = x.shape[-1] // 2
-        out = x * cos
-        out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-        out[..., half:].addcmul_(x[..., :half], sin[..., half:])
-        return out
+        return _turned(x, cos, sin, 1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        (grad,), (cos, sin) = grads, ctx.saved_tensors
-        half = grad.shape[-1] // 2
-        out = grad * cos
-        out[..., :half].addcmul_(grad[..., half:], sin[..., half:])
-        out[..., half:].addcmul_(grad[..., :half], sin[..., :half], value=-1)
-        return out, None, None
+        cos, sin = ctx.saved_tensors
+        return _turned(grads[0], cos, sin, -1), None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
+    """``x`` (..., head size) with its first ``cos.shape[-1]`` numbers turned, forth (1) or back (-1)."""
+    width = cos.shape[-1]
+    half = width // 2
+    out = torch.empty_like(x)
+    torch.mul(x[..., :width], cos, out=out[..., :width])
+    out[..., :half].addcmul_(x[..., half:width], sin[..., :half], value=-direction)
+    out[..., half:width].addcmul_(x[..., :half], sin[..., half:], value=direction)
+    if width < x.shape[-1]:
+        out[..., width:].copy_(x[..., width:])
+    return out
 
 
 def apply_rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
     """As transformers' ``apply_rotary_pos_emb``; where cos is narrower than a head, the rest passes as it is."""
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
-    return _turned(q, cos, sin), _turned(k, cos, sin)
-
-
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    width = cos.shape[-1]
-    if width == x.shape[-1]:
-        return _Rotary.apply(x, cos, sin)  # type: ignore[no-any-return]
-    return torch.cat((_Rotary.apply(x[..., :width], cos, sin), x[..., width:]), dim=-1)
+    return _Rotary.apply(q, cos, sin), _Rotary.apply(k, cos, sin)
 
 
 def patch_rotary(model: nn.Module) -> Callable[[], None]:

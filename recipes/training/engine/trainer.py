@@ -9,6 +9,8 @@ Data, packing, schedule, logging, checkpoints and resuming stay TRL's. Nothing i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,6 +35,8 @@ class EngineTrainer(SFTTrainer):
     """ids of the records since the last log"""
     _base_is_finite = False
     _parameters_once: int | None = None
+    _fetch: Callable[[], Any] | None = None
+    _ahead: tuple[Any, Any] | None = None
 
     def use_engine(self, pieces: Pieces | None = None) -> Installed:
         """Put the pieces under the trainer's model, before `train`.
@@ -48,6 +52,7 @@ class EngineTrainer(SFTTrainer):
         if chosen.recompute:
             self._without_checkpointing()
         dtype = torch.float16 if self.args.device.type == "cuda" else torch.float32
+        self.accelerator.dataloader_config.non_blocking = self.args.dataloader_pin_memory
         self.args.logging_nan_inf_filter = False  # it waits for the GPU each step, and hides what must be seen
         self._correct = torch.zeros((), dtype=torch.int64, device=self.args.device)
         self._learnt = 0
@@ -71,6 +76,20 @@ class EngineTrainer(SFTTrainer):
             longest=max(max(row) for row in rows),
             records=max(len(row) for row in rows),
         )
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """As Trainer's, from what was fetched while the GPU was busy with the step before, if anything was."""
+        fetch = partial(super().get_batch_samples, epoch_iterator, num_batches, device)
+        iterator, found = self._ahead or (None, None)
+        self._ahead, self._fetch = None, lambda: (epoch_iterator, fetch())
+        return found if iterator is epoch_iterator else fetch()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As Trainer's; when the step's last backward pass is on its way, the next step's batches are fetched."""
+        loss: Tensor = super().training_step(*args, **kwargs)
+        if self.engine is not None and self._fetch is not None and self.accelerator.sync_gradients:
+            self._ahead, self._fetch = self._fetch(), None
+        return loss
 
     def compute_loss(
         self,

@@ -10,6 +10,7 @@ import torch
 from bonsai.recipes.training.engine.errors import EngineError
 from bonsai.recipes.training.engine.guards import NoBfloat16
 from bonsai.recipes.training.engine.install import Pieces, install
+from bonsai.recipes.training.engine.linear_patch import patch_linears
 from tests.recipes.engine.models import adapted, gradients, packed_batch, stock_loss
 
 KINDS = ("phi", "phi3", "llama")
@@ -79,13 +80,64 @@ def test_groups_are_found_by_the_input_they_share() -> None:
         "phi3": [["qkv_proj"], ["o_proj"], ["gate_up_proj"], ["down_proj"]],
         "llama": [["q_proj", "k_proj", "v_proj"], ["o_proj"], ["gate_proj", "up_proj"], ["down_proj"]],
     }
-    from bonsai.recipes.training.engine.linear_patch import patch_linears
-
     for kind, groups in expected.items():
         model = adapted(kind)
         names = {id(module): name.split(".")[-1] for name, module in model.named_modules()}
         found = [[names[id(layer)] for layer in group.layers] for group in patch_linears(model, torch.float32).groups]
         assert found == groups * 2
+
+
+def attention_of(model: Any) -> Any:
+    return next(module for name, module in model.named_modules() if name.endswith("self_attn"))
+
+
+@pytest.mark.parametrize("kind", ["phi", "phi3"])
+def test_an_attention_that_slices_is_replaced_and_its_gradient_fills_no_zeros(kind: str) -> None:
+    def fills(pieces: Pieces) -> int:
+        model = adapted(kind)
+        installed = install(model, pieces, torch.float32)
+        assert ("forward" in vars(attention_of(model))) == pieces.elementwise
+        loss = model(**packed_batch(), engine_loss=True).loss
+        with torch.profiler.profile() as seen:
+            loss.backward()
+        installed.remove()
+        assert "forward" not in vars(attention_of(model))
+        return sum(event.name == "aten::slice_backward" for event in seen.events())
+
+    assert fills(Pieces(elementwise=False, recompute=False)) > 2
+    assert fills(Pieces()) == 1  # the head's: all positions but the last
+
+
+@pytest.mark.parametrize("kind", ["phi", "phi3"])
+def test_an_attention_that_computes_something_else_keeps_its_own_forward(kind: str) -> None:
+    model = adapted(kind)
+    attention_of(model).scaling = 1.0
+    stock = type(attention_of(model)).forward
+
+    def doubled(module: Any, *args: Any, **kwargs: Any) -> Any:
+        output, weights = stock(module, *args, **kwargs)
+        return 2 * output, weights
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(attention_of(model)), "forward", doubled)
+        install(model, Pieces(), torch.float32)
+    assert "forward" not in vars(attention_of(model))
+
+
+def test_a_young_adapters_small_part_survives_float16() -> None:
+    """Smaller than half a step of float16 at the base's output, it is not lost but moves the rounding."""
+    model = adapted("phi3", hidden_size=256)
+    group = patch_linears(model, torch.float16).groups[0]
+    weight = group.weights.dequantised()[0].float()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 256, generator=generator).half()
+    group.low_up[0].copy_(torch.randn(group.low_up[0].shape, generator=generator) * 3e-5)
+    part = group.scaling * (x.float() @ group.low_down.float().t()) @ group.low_up[0].float().t()
+    base = x.float() @ weight.t()
+    step = torch.finfo(torch.float16).eps * base.abs()
+    assert (part.abs() < step / 2).float().mean() > 0.5
+    found = group.output(0, x).float() - base
+    assert 0.9 < (found * part).sum() / part.square().sum() < 1.1
 
 
 @pytest.mark.parametrize("kind", KINDS)

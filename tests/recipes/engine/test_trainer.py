@@ -68,9 +68,12 @@ def losses(made: EngineTrainer) -> list[float]:
 
 
 @pytest.mark.filterwarnings("ignore:Padding-free training:UserWarning")
-def test_a_run_with_the_engine_gives_the_losses_of_a_run_without(tmp_path: Path) -> None:
-    stock = losses(trainer(tmp_path, None))
-    fast = trainer(tmp_path, Pieces())
+@pytest.mark.parametrize("changes", [{}, {"max_steps": 9, "gradient_accumulation_steps": 3}], ids=["part", "epochs"])
+def test_a_run_with_the_engine_gives_the_losses_of_a_run_without(tmp_path: Path, changes: dict[str, int]) -> None:
+    stock = losses(trainer(tmp_path, None, **changes))
+    fast = trainer(tmp_path, Pieces(), **changes)
+    rows_a_step = changes.get("gradient_accumulation_steps", 2)
+    assert not changes or (len(fast.train_dataset) % rows_a_step and len(fast.train_dataset) < 9 * rows_a_step)
     dropout = fast.model.get_base_model().model.layers[0].resid_dropout
     before = fast.evaluate()["eval_loss"]
     assert not dropout.training
