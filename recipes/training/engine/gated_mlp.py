@@ -14,19 +14,31 @@ from bonsai.recipes.training.engine.recompute import marked
 
 class _Gated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+    def forward(ctx: Any, gate: Tensor, up: Tensor, again: _Again) -> Tensor:
         ctx.save_for_backward(gate, up)
-        return gated(gate, up)
+        ctx.again = again
+        return functional.silu(gate).mul_(up)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         gate, up = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(grads[0] * up, gate), functional.silu(gate).mul_(grads[0])
+        activated = ctx.again.take(gate)
+        return torch.ops.aten.silu_backward(grads[0] * up, gate), activated.mul_(grads[0]), None
 
 
-def gated(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) · up."""
-    return functional.silu(gate).mul_(up)
+class _Again:
+    """silu(gate) · up computed again; the backward pass, which comes right after, takes silu(gate) from it."""
+
+    def __init__(self) -> None:
+        self._activated: Tensor | None = None
+
+    def __call__(self, gate: Tensor, up: Tensor) -> Tensor:
+        self._activated = functional.silu(gate)
+        return self._activated * up
+
+    def take(self, gate: Tensor) -> Tensor:
+        found, self._activated = self._activated, None
+        return functional.silu(gate) if found is None else found
 
 
 def patch_gated_mlps(model: nn.Module, *, mark: bool) -> Callable[[], None]:
@@ -71,5 +83,6 @@ def _separate(mlp: Any, mark: bool) -> Callable[[Tensor], Tensor]:
 
 
 def _product(gate: Tensor, up: Tensor, mark: bool) -> Tensor:
-    made = _Gated.apply(gate, up)
-    return marked(made, gated, gate, up) if mark else made
+    again = _Again()
+    made = _Gated.apply(gate, up, again)
+    return marked(made, again, gate, up) if mark else made
