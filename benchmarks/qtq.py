@@ -198,7 +198,7 @@ class Choice(LogitsProcessor):
         seen = None
         if self._decoder.repetition_penalty != 1:
             seen = torch.zeros_like(scores, dtype=torch.bool)
-            seen[0, tokens] = True
+            seen[0, tokens[len(self._row.asked.token_ids) :]] = True
         size = self._decoder.no_repeat_ngram_size
         banned = [list(said_after(tokens, size))] if size else ()
         chosen = next_tokens(scores.float(), seen, self._decoder, [self._row.draw], banned)
