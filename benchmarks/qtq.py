@@ -1,7 +1,7 @@
 """Question chains over the seedling: how often they go in circles, how deep they get, how much batching saves.
 
-    python -m benchmarks.qtq circles BASE [--adapter FOLDER] [--depth 5] [--tokens 128] [--threads 2]
-    python -m benchmarks.qtq speed BASE [--adapter FOLDER] [--depth 2] [--tokens 64] [--threads 2]
+    python -m benchmarks.qtq circles BASE [--adapter FOLDER] [--depth 5] [--tokens 128] [--device cuda|cpu]
+    python -m benchmarks.qtq speed BASE [--adapter FOLDER] [--depth 2] [--tokens 64] [--repeats 3] [--threads 2]
 
 ``circles`` leads the nine prepared questions, in English, twice with the same model and decoder: by perspectives and
 judge, and by plainly asking for the next question and taking what comes. What is the same again is told by the judge
@@ -12,7 +12,8 @@ where ``benchmarks/results/qtq_read.json`` has them, the verdicts of a reader. A
 ``again`` measures the kept chains once more, after verdicts came or where the run was interrupted.
 
 ``speed`` leads the same nine chains together, and then one after the other with a single prompt at a time, by the same
-engine and by the loop of most tutorials. Model and decoder are the same, greedy, and so should the chains be.
+engine and by the loop of most tutorials. Model, decoder and random numbers are the same, so the chains should be. The
+ways take turns, ``--repeats`` times, after an unmeasured run; told are medians, and the ratios within a turn.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from statistics import fmean, median
+from typing import Any, NamedTuple
 
 import torch
 import transformers
 from peft import PeftModel
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor
 
 from bonsai.builder.checks.embedding import vectors
 from bonsai.builder.checks.reasoning import overlap
@@ -47,6 +48,7 @@ from bonsai.recipes.inference.chains.sameness import SAME_FROM, sameness
 from bonsai.recipes.inference.conversation import Chain
 from bonsai.recipes.inference.generation.decoder import Decoder
 from bonsai.recipes.inference.generation.engine import Generation, OnAnswer, Watch
+from bonsai.recipes.inference.generation.next_token import next_tokens, said_after
 from bonsai.recipes.inference.generation.row import Asked, Row, Speech
 from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
 
@@ -58,7 +60,8 @@ SAME_WORDS = 0.6
 
 @contextlib.contextmanager
 def opened(options: argparse.Namespace, batch_size: int) -> Iterator[TransformersEngine]:
-    engine = TransformersEngine.load(options.base, dtype=getattr(torch, options.dtype), batch_size=batch_size)
+    dtype = getattr(torch, options.dtype)
+    engine = TransformersEngine.load(options.base, dtype=dtype, device=options.device, batch_size=batch_size)
     if options.adapter is None:
         yield engine
         return
@@ -67,8 +70,10 @@ def opened(options: argparse.Namespace, batch_size: int) -> Iterator[Transformer
         yield engine
 
 
-def openings(settings: Deepening, depth: int) -> list[Chain]:
-    return [begun(one, model="seedling", depth=depth, settings=settings) for one in prepared(Language.EN)]
+def openings(settings: Deepening, options: argparse.Namespace) -> list[Chain]:
+    model = f"{'seedling' if options.adapter else 'bare base'}, {options.dtype} on {options.device}"
+    questions = prepared(Language.EN)[: options.chains]
+    return [begun(one, model=model, depth=options.depth, settings=settings) for one in questions]
 
 
 def judge(earlier: str, question: str) -> bool:
@@ -160,7 +165,7 @@ def run_circles(options: argparse.Namespace) -> None:
     keeping = Keeping(options.keep)
     with opened(options, batch_size=options.batch) as engine:
         for settings in both_ways(options).values():
-            chains = [keeping.taken_up(chain) for chain in openings(settings, options.depth)]
+            chains = [keeping.taken_up(chain) for chain in openings(settings, options)]
             deepen(engine, chains, settings, on_step=keeping.write)
     run_again(options)
 
@@ -169,7 +174,7 @@ def run_again(options: argparse.Namespace) -> None:
     """Measure what is kept, finished or not, without a model."""
     keeping = Keeping(options.keep)
     named = {
-        name: [keeping.taken_up(chain) for chain in openings(settings, options.depth)]
+        name: [keeping.taken_up(chain) for chain in openings(settings, options)]
         for name, settings in both_ways(options).items()
     }
     tell(named, {"settings": about(options)} | {name: measured(chains) for name, chains in named.items()})
@@ -179,6 +184,25 @@ def tell(named: dict[str, list[Chain]], result: dict[str, object]) -> None:
     (RESULTS / "qtq_circles.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (RESULTS / "qtq_chains.md").write_text(transcript(named), encoding="utf-8")
     Console().print_json(json.dumps(result))
+
+
+class Choice(LogitsProcessor):
+    """Leaves `generate` the one token that the engine would choose, by the same random numbers where it samples."""
+
+    def __init__(self, decoder: Decoder, row: Row) -> None:
+        self._decoder = decoder
+        self._row = row
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        tokens = input_ids[0].tolist()
+        seen = None
+        if self._decoder.repetition_penalty != 1:
+            seen = torch.zeros_like(scores, dtype=torch.bool)
+            seen[0, tokens[len(self._row.asked.token_ids) :]] = True
+        size = self._decoder.no_repeat_ngram_size
+        banned = [list(said_after(tokens, size))] if size else ()
+        chosen = next_tokens(scores.float(), seen, self._decoder, [self._row.draw], banned)
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
 
 
 class Loop:
@@ -192,7 +216,8 @@ class Loop:
     def __init__(self, options: argparse.Namespace) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(options.base)
         model: Any = AutoModelForCausalLM.from_pretrained(options.base, dtype=getattr(torch, options.dtype))
-        self._model = PeftModel.from_pretrained(model, options.adapter).eval() if options.adapter else model.eval()
+        model = PeftModel.from_pretrained(model, options.adapter) if options.adapter else model
+        self._model = model.eval().to(options.device)
 
     def generate(
         self,
@@ -208,61 +233,99 @@ class Loop:
         return said
 
     def _one(self, place: int, prompt: str, decoder: Decoder, watch: Watch | None) -> Generation:
-        inputs = self._tokenizer(prompt, return_tensors="pt")
-        started = time.perf_counter()
+        inputs = self._tokenizer(prompt, return_tensors="pt").to(self._model.device)
+        length = inputs["input_ids"].shape[1]
+        row = Row(Asked(place, prompt, inputs["input_ids"][0].tolist()), decoder.seed, time.perf_counter())
         with torch.inference_mode():
             out = self._model.generate(
                 **inputs,
                 max_new_tokens=decoder.max_new_tokens,
-                **(
-                    {"do_sample": True, "temperature": decoder.temperature, "top_p": decoder.top_p}
-                    if decoder.temperature
-                    else {"do_sample": False}
-                ),
-                repetition_penalty=decoder.repetition_penalty,
-                no_repeat_ngram_size=decoder.no_repeat_ngram_size,
+                do_sample=False,
+                logits_processor=[Choice(decoder, row)],
                 pad_token_id=self._tokenizer.eos_token_id,
             )
-        row = Row(Asked(place, prompt, ()), decoder.seed, started)
         speech = Speech(
             tokenizer=self._tokenizer, decoder=decoder, ends=frozenset([self._tokenizer.eos_token_id]), watch=watch
         )
-        for token in out[0, inputs["input_ids"].shape[1] :].tolist():
+        for token in out[0, length:].tolist():
             row.tokens.append(token)
             if (ending := speech.ending(row)) is not None:
                 return speech.generation(row, ending)
         return speech.generation(row, "length")
 
 
+class Turn(NamedTuple):
+    """One way, once."""
+
+    seconds: float
+    cpu_seconds: float
+    led: list[Chain]
+
+
 def run_speed(options: argparse.Namespace) -> None:
+    """Everything is loaded before the first turn; no way is measured cold, for the chains are led once beforehand."""
     settings = Deepening(decoder=Decoder(max_new_tokens=options.tokens), rounds=1)
-    fresh = openings(settings, options.depth)
-    table = Table("nine chains", "seconds", "CPU seconds", "chains as together")
-    result: dict[str, object] = {"settings": about(options)}
-    together: list[Chain] = []
-    first = (0.0, 0.0)
-    for name, engine_of, at_a_time in (
-        ("together", lambda: opened(options, batch_size=options.batch), len(fresh)),
-        ("one prompt after the other, same engine", lambda: opened(options, batch_size=1), 1),
-        ("one prompt after the other, transformers.generate", lambda: contextlib.nullcontext(Loop(options)), 1),
-    ):
-        with engine_of() as engine:
-            started, started_cpu = time.perf_counter(), time.process_time()
-            groups = [fresh[at : at + at_a_time] for at in range(0, len(fresh), at_a_time)]
-            led = [chain for group in groups for chain in deepen(engine, group, settings)]
-            wall, cpu = time.perf_counter() - started, time.process_time() - started_cpu
-        together, first = together or led, first if together else (wall, cpu)
-        same = sum(questions(one) == questions(other) for one, other in zip(together, led, strict=True))
-        table.add_row(name, f"{wall:.1f}", f"{cpu:.1f}", f"{same} of {len(led)}")
-        result[name] = {
-            "seconds": round(wall, 1),
-            "cpu_seconds": round(cpu, 1),
-            "ratio": round(wall / first[0], 2),
-            "cpu_ratio": round(cpu / first[1], 2),
-            "same_chains": same,
+    fresh = openings(settings, options)
+    taken: dict[str, list[Turn]] = {}
+    with opened(options, batch_size=options.batch) as engine:
+
+        def together() -> list[Chain]:
+            engine.batch_size = options.batch
+            return deepen(engine, fresh, settings)
+
+        def one_by_one() -> list[Chain]:
+            engine.batch_size = 1
+            return [chain for one in fresh for chain in deepen(engine, [one], settings)]
+
+        loop = Loop(options)
+        ways = {
+            "together": together,
+            "one prompt after the other, same engine": one_by_one,
+            "one prompt after the other, transformers.generate": lambda: [
+                chain for one in fresh for chain in deepen(loop, [one], settings)
+            ],
         }
-        (RESULTS / "qtq_speed.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        for way in (together, lambda: deepen(loop, fresh[:1], settings)):
+            way()
+        for _ in range(options.repeats):
+            for name, way in ways.items():
+                started, started_cpu = time.perf_counter(), time.process_time()
+                led = way()
+                turn = Turn(time.perf_counter() - started, time.process_time() - started_cpu, led)
+                taken.setdefault(name, []).append(turn)
+                told = speeds(taken, about(options))
+                (RESULTS / "qtq_speed.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+                Console().print(f"{name}: {turn.seconds:.1f} s, {turn.cpu_seconds:.1f} CPU seconds")
+    table = Table(f"{len(fresh)} chains", "seconds", "times as long", "CPU seconds", "chains as together")
+    for name, one in told["ways"].items():
+        ratios = "{median} ({least} to {most})".format(**one["times_as_long"])
+        table.add_row(name, str(one["median_seconds"]), ratios, str(one["median_cpu_seconds"]), one["same_chains"])
     Console().print(table)
+
+
+def speeds(taken: dict[str, list[Turn]], settings: dict[str, object]) -> dict[str, Any]:
+    """What is known so far; turns are compared with the one together of the same round."""
+    first = next(iter(taken.values()))
+    ways = {}
+    for name, turns in taken.items():
+        pairs = list(zip(first, turns, strict=False))
+        ratios = [turn.seconds / one.seconds for one, turn in pairs]
+        same = min(
+            sum(questions(a) == questions(b) for a, b in zip(one.led, turn.led, strict=True)) for one, turn in pairs
+        )
+        ways[name] = {
+            "seconds": [round(turn.seconds, 1) for turn in turns],
+            "median_seconds": round(median(turn.seconds for turn in turns), 1),
+            "median_cpu_seconds": round(median(turn.cpu_seconds for turn in turns), 1),
+            "times_as_long": {
+                "median": round(median(ratios), 2),
+                "least": round(min(ratios), 2),
+                "most": round(max(ratios), 2),
+            },
+            "times_the_cpu_time": round(median(turn.cpu_seconds / one.cpu_seconds for one, turn in pairs), 2),
+            "same_chains": f"{same} of {len(first[0].led)}",
+        }
+    return {"settings": settings, "ways": ways}
 
 
 def questions(chain: Chain) -> list[tuple[str, str, list[str]]]:
@@ -274,6 +337,7 @@ def about(options: argparse.Namespace) -> dict[str, object]:
         "depth": options.depth,
         "max_new_tokens": options.tokens,
         "batch_size": options.batch,
+        "device": torch.cuda.get_device_name() if options.device == "cuda" else "CPU",
         "threads": torch.get_num_threads(),
         "dtype": options.dtype,
         "machine": platform.machine(),
@@ -291,7 +355,10 @@ def main() -> None:
     parser.add_argument("--depth", type=int)
     parser.add_argument("--tokens", type=int)
     parser.add_argument("--keep", type=Path, default=Path("out") / "qtq-benchmark", help="an interrupted run goes on")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument("--chains", type=int, default=9, help="the first of the nine prepared questions")
+    parser.add_argument("--repeats", type=int, default=3, help="of `speed`")
     parser.add_argument("--batch", type=int, default=36)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

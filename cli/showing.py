@@ -52,11 +52,13 @@ def demo(
         wanted.append(f"{in_namespace(recipe.base_model)}@{recipe.base_model_revision}")
     with hub_for(recipes, out):
         # gradio takes seconds to import, and the Hub's clients read their settings when they are imported
+        from bonsai.recipes.evaluation.comparing.figures import figures
         from bonsai.recipes.inference.demo.serve import serve
 
         console.print(f"opening {escape(', '.join(wanted))} … モデルを開いています")
         serve(
             wanted,
+            figures=figures,
             out=out,
             records=records,
             host=host,

@@ -144,21 +144,31 @@ def _side(results: Results, place: int, model: str, name: str, listed: Listed) -
 
 
 def _rendered(template: str, **facts: Any) -> str:
-    style = files("bonsai.recipes.evaluation").joinpath("page.css").read_text(encoding="utf-8") + _asset("compare.css")
-    environment = Environment(
-        loader=FunctionLoader(_asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    style = files("bonsai.recipes.evaluation").joinpath("page.css").read_text(encoding="utf-8") + asset("compare.css")
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            **facts,
+            style=Markup(style),
+            style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        )
     )
-    environment.filters |= {
+
+
+def environment() -> Environment:
+    """Where the templates of this folder are found; what they are given is escaped."""
+    found = Environment(
+        loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    found.filters |= {
         "shown": shown,
         "cosine": lambda value: "–" if value is None else f"{value:.2f}",
         "percent": lambda share: f"{100 * share:.0f} %",
     }
-    return environment.get_template(template).render(
-        **facts,
-        style=Markup(style),
-        style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-    )
+    return found
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file that lies beside this one."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")

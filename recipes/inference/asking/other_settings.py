@@ -1,8 +1,8 @@
 """How a question is asked again.
 
-Chosen on answers of the seedling that had run in a loop: from a penalty of 1.15 on, the texts drifted off into words
-that nothing had asked for; at 1.05 half of them still looped. The barred runs are long because a token of Japanese may
-be a third of a character: shorter ones would forbid common words.
+Chosen on answers of the seedling that had run in a loop, when the penalty still counted the prompt too: from a penalty
+of 1.15 on, the texts drifted off into words that nothing had asked for; at 1.05 half of them still looped. The barred
+runs are long because a token of Japanese may be a third of a character: shorter ones would forbid common words.
 """
 
 from __future__ import annotations

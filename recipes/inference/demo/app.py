@@ -12,6 +12,7 @@ from bonsai.recipes.inference.demo import parts
 from bonsai.recipes.inference.demo.ask_tab import ask_tab
 from bonsai.recipes.inference.demo.browse_tab import browse_tab
 from bonsai.recipes.inference.demo.compare_tab import compare_tab
+from bonsai.recipes.inference.demo.compared import Figures
 from bonsai.recipes.inference.demo.limits import WAITING
 from bonsai.recipes.inference.demo.qtq_tab import qtq_tab
 from bonsai.recipes.inference.demo.running import Visitors
@@ -24,7 +25,10 @@ KEPT = 3600
 
 
 def blocks(
-    engines: Mapping[str, Engine], groups: Sequence[TextGroup | TranslationGroup], visitors: Visitors
+    engines: Mapping[str, Engine],
+    groups: Sequence[TextGroup | TranslationGroup],
+    visitors: Visitors,
+    figures: Figures,
 ) -> gr.Blocks:
     """The page.
 
@@ -32,6 +36,7 @@ def blocks(
         engines: by the name a visitor reads, at least one; the first is asked unless another is chosen.
         groups: the records to browse.
         visitors: who has something running.
+        figures: measures what a visitor had compared.
     """
     page = gr.Blocks(title="BONSAI 盆栽", analytics_enabled=False, delete_cache=(KEPT, KEPT), fill_width=True)
     with page:
@@ -41,7 +46,7 @@ def blocks(
                 [("日本語", "ja"), ("English", "en")], value="ja", show_label=False, container=False, elem_id="tongue"
             )
         welcome = gr.HTML(parts.notice(JA.welcome))
-        house = House(engines=engines, visitors=visitors, page=page, tongue=tongue)
+        house = House(engines=engines, visitors=visitors, page=page, tongue=tongue, figures=figures)
         labelled = [Labelled(welcome, lambda said: gr.update(value=parts.notice(said.welcome)))]
         with gr.Tabs():
             with gr.Tab(JA.ask, id="ask") as tab:

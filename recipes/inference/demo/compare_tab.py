@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import gradio as gr
 from bonsai.recipes.inference.asking.ask import ask
 from bonsai.recipes.inference.conversation import Answer, Question
 from bonsai.recipes.inference.demo import parts
+from bonsai.recipes.inference.demo.compared import Answers, Compared, Took
 from bonsai.recipes.inference.demo.errors import VisitorError
 from bonsai.recipes.inference.demo.limits import (
     LONGEST_PERSONA,
@@ -26,9 +28,6 @@ from bonsai.recipes.inference.demo.words import JA, words
 from bonsai.recipes.inference.generation.decoder import DECODERS
 from bonsai.recipes.inference.generation.engine import Engine
 
-Answers = dict[tuple[int, str], list[Answer]]
-"""by the place of the question and the name of the model, a sample each"""
-
 
 def compare_tab(house: House) -> list[Labelled]:
     """Fill the tab."""
@@ -44,7 +43,9 @@ def compare_tab(house: House) -> list[Labelled]:
             )
         with gr.Column(scale=2, min_width=300):
             models = gr.CheckboxGroup(names, value=names[:2], label=JA.models, elem_id="compare-models")
-            samples = gr.Slider(1, MOST_SAMPLES, value=1, step=1, label=JA.samples, info=JA.samples_hint)
+            samples = gr.Slider(
+                1, MOST_SAMPLES, value=1, step=1, label=JA.samples, info=JA.samples_hint, elem_id="compare-samples"
+            )
             with gr.Accordion(JA.more, open=False) as more:
                 settings = gr.Radio(choices(JA.settings_choices), value="greedy", label=JA.settings)
                 persona = persona_field()
@@ -63,6 +64,9 @@ def compare_tab(house: House) -> list[Labelled]:
         request: gr.Request,
     ) -> Iterator[str]:
         said = words(tongue)
+        wanted: list[str] = []
+        answers: dict[tuple[int, str], list[Answer]] = {}
+        took: dict[str, list[Took]] = {}
         try:
             wanted = questions(text, said)
             system = within(said.persona, persona, LONGEST_PERSONA, said)
@@ -72,7 +76,7 @@ def compare_tab(house: House) -> list[Labelled]:
             decoder = replace(DECODERS[settings], max_new_tokens=ANSWER_TOKENS)
             times = min(max(int(samples), 1), MOST_SAMPLES)
             stopping = house.visitors.begins(request.session_hash or "")
-            answers: Answers = {}
+            asks = [Question(instruction=one, system=system) for one in wanted]
             yield parts.comparison(wanted, chosen, answers, said)
 
             for name, engine in engines.items():
@@ -84,24 +88,29 @@ def compare_tab(house: House) -> list[Labelled]:
                             answers.setdefault((place, name), []).append(answer)
                             show({key: list(kept) for key, kept in answers.items()})
 
-                        ask(
-                            engine,
-                            [Question(instruction=one, system=system) for one in wanted],
-                            decoder=replace(decoder, seed=decoder.seed + sample),
-                            on_answer=stands,
+                        started = time.perf_counter()
+                        given = ask(
+                            engine, asks, decoder=replace(decoder, seed=decoder.seed + sample), on_answer=stands
                         )
+                        tokens = sum(answer.tokens for answer in given)
+                        took.setdefault(name, []).append(Took(tokens, time.perf_counter() - started))
 
                 running = Snapshots(name, engine, work, stopping)
                 for so_far in running:
                     yield parts.comparison(wanted, chosen, so_far, said)
                 if running.was_stopped:
-                    yield parts.notice(said.stopped) + parts.comparison(wanted, chosen, answers, said)
+                    yield parts.notice(said.stopped) + parts.comparison(wanted, chosen, answers, said, over=True)
                     return
+            compared = Compared(
+                questions=asks, names=chosen, answers=answers, took=took, decoder_name=settings, decoder=decoder
+            )
+            yield parts.comparison(wanted, chosen, answers, said, over=True) + house.figures(compared, said.html)
         except Exception as error:  # noqa: BLE001 - the log has it, the visitor a sentence
-            yield parts.notice(told(error, said), error=True)
+            failure = parts.notice(told(error, said), error=True)
+            yield failure + (parts.comparison(wanted, chosen, answers, said, over=True) if answers else "")
 
-    asks = [asked, models, samples, settings, persona, house.tongue]
-    run.click(compare, asks, shown, **MODEL_EVENT)
+    fields = [asked, models, samples, settings, persona, house.tongue]
+    run.click(compare, fields, shown, **MODEL_EVENT)
     stop.click(house.stop, queue=False, api_visibility="private")
     return [
         Labelled(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, cast
@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 
 from bonsai.builder.schema import TextGroup, TranslationGroup
 from bonsai.recipes.inference.conversation import Answer, Chain
+from bonsai.recipes.inference.demo.compared import Answers
 from bonsai.recipes.inference.demo.words import Words
 from bonsai.recipes.inference.summary.words import words as summary_words
 
@@ -46,10 +47,14 @@ def groups(found: Sequence[TextGroup | TranslationGroup], languages: Sequence[st
 
 
 def comparison(
-    questions: Sequence[str], names: Sequence[str], answers: Mapping[tuple[int, str], Sequence[Answer]], said: Words
+    questions: Sequence[str], names: Sequence[str], answers: Answers, said: Words, *, over: bool = False
 ) -> str:
-    """Each question with the models' answers side by side; ``answers`` by place of the question and name."""
-    return _part("comparison", questions, names, answers, said)
+    """Each question with the models' answers side by side.
+
+    Args:
+        over: whether no more answers come.
+    """
+    return _part("comparison", questions, names, answers, said, over)
 
 
 def style() -> str:

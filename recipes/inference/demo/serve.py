@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from bonsai.builder.reader import default_records, read_groups
 from bonsai.builder.schema import TextGroup, TranslationGroup
 from bonsai.recipes.inference.demo.app import blocks, theme
+from bonsai.recipes.inference.demo.compared import Figures
 from bonsai.recipes.inference.demo.errors import DemoError
 from bonsai.recipes.inference.demo.guard import LOOPBACK, OwnPageOnly, check_listening
 from bonsai.recipes.inference.demo.parts import style
@@ -28,6 +29,7 @@ def application(
     engines: Mapping[str, Engine],
     groups: Sequence[TextGroup | TranslationGroup],
     visitors: Visitors,
+    figures: Figures,
     *,
     names: Collection[str] = (),
     behind_proxy: bool = False,
@@ -38,13 +40,14 @@ def application(
         engines: by the name a visitor reads.
         groups: the records to browse.
         visitors: who has something running.
+        figures: measures what a visitor had compared.
         names: host names under which others reach it, without port; loopback's own always do.
         behind_proxy: whether a proxy hands on the requests and has looked at the name they were sent to.
     """
     page = fastapi.FastAPI(openapi_url=None)
     gr.mount_gradio_app(
         page,
-        blocks(engines, groups, visitors),
+        blocks(engines, groups, visitors, figures),
         path="/",
         theme=theme(),
         css=style(),
@@ -62,6 +65,7 @@ def application(
 def serve(
     sources: Sequence[str],
     *,
+    figures: Figures,
     out: Path = OUT,
     records: Path | None = None,
     host: str = "127.0.0.1",
@@ -74,6 +78,7 @@ def serve(
 
     Args:
         sources: models as `bonsai.recipes.inference.models.opening.open_model` takes them.
+        figures: as in `application`.
         out: where adapters grown here lie.
         records: folder of the records to browse; None: those that came with this installation.
         host: address to listen on; another than loopback needs ``names``.
@@ -95,7 +100,7 @@ def serve(
     with Models(out=out) as models:
         engines = {shown_name(source): models.open(source) for source in sources}
         config = uvicorn.Config(
-            application(engines, groups, visitors, names=names, behind_proxy=behind_proxy),
+            application(engines, groups, visitors, figures, names=names, behind_proxy=behind_proxy),
             host=host,
             port=port,
             log_level="warning",

@@ -12,6 +12,7 @@ import yaml
 
 from bonsai.recipes.inference.demo.errors import DemoError
 
+HOST = "0.0.0.0"
 PORT = 7860
 """where a Space is expected to listen"""
 PYTHON = "3.11"
@@ -88,6 +89,8 @@ def _app(models: Sequence[str]) -> str:
     return (
         '"""The BONSAI demo; the page itself comes with the package."""\n\n'
         "import os\n\n"
+        "from bonsai.recipes.evaluation.comparing.figures import figures\n"
         "from bonsai.recipes.inference.demo.serve import serve\n\n"
-        f'serve({list(models)!r}, host="0.0.0.0", port={PORT}, names=[os.environ["SPACE_HOST"]], behind_proxy=True)\n'
+        f"serve({list(models)!r}, figures=figures, host={HOST!r}, port={PORT}, "
+        'names=[os.environ["SPACE_HOST"]], behind_proxy=True)\n'
     )

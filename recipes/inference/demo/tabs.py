@@ -10,6 +10,7 @@ import gradio as gr
 
 from bonsai.builder.schema import Language
 from bonsai.recipes.inference.conversation import Question
+from bonsai.recipes.inference.demo.compared import Figures
 from bonsai.recipes.inference.demo.errors import VisitorError
 from bonsai.recipes.inference.demo.limits import (
     LONGEST_MATERIAL,
@@ -53,6 +54,8 @@ class House:
     page: gr.Blocks
     tongue: gr.Radio
     """the language of the page"""
+    figures: Figures
+    """measures what a visitor had compared"""
 
     def engine(self, name: str) -> Engine:
         """The engine of this name.

@@ -1,8 +1,8 @@
 """Many prompts answered together, token by token, over one key-value cache.
 
 `transformers.generate` pads every prompt to the longest, keeps a row until the last one is done, and its repetition
-penalty counts padding as something said. Here prompts are read beside others of their length, a row that is done makes
-room for the next prompt, and each row is decoded as if it were alone.
+penalty counts prompt and padding as something said. Here prompts are read beside others of their length, a row that is
+done makes room for the next prompt, and each row is decoded as if it were alone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Rows:
     positions: torch.Tensor
     """(B, 1): its position"""
     seen: torch.Tensor | None
-    """(B, vocabulary): tokens of prompt and answer, where the decoder penalises them"""
+    """(B, vocabulary): tokens of the answer, where the decoder penalises them"""
 
 
 class Batch:
@@ -86,10 +86,7 @@ class Batch:
             mask[number, width - len(one.token_ids) :] = 1
         seen = None
         if self._decoder.repetition_penalty != 1:
-            seen = torch.zeros(len(group), self._model.config.vocab_size, dtype=torch.bool)
-            for number, one in enumerate(group):
-                seen[number, list(one.token_ids)] = True
-            seen = seen.to(self._model.device)
+            seen = torch.zeros(len(group), self._model.config.vocab_size, dtype=torch.bool, device=self._model.device)
         ids, mask = ids.to(self._model.device), mask.to(self._model.device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         out = self._forward(ids, mask, positions, empty_cache())

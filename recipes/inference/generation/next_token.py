@@ -21,8 +21,8 @@ def next_tokens(
 
     Args:
         logits: shape (B, V), float32.
-        seen: shape (B, V), True where a token stands in the row's prompt or answer, padding not counted; only asked
-            for where there is a repetition penalty.
+        seen: shape (B, V), True where a token stands in the row's answer so far; only asked for where there is a
+            repetition penalty.
         draws: one random stream a row, used where the decoder samples.
         banned: tokens of each row that may not be chosen; empty: all may.
     """

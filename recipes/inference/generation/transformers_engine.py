@@ -6,7 +6,7 @@ import contextlib
 import gc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from peft import PeftModel
@@ -40,6 +40,7 @@ class TransformersEngine:
         *,
         revision: str | None = None,
         dtype: torch.dtype | None = None,
+        device: Literal["cuda", "cpu"] | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> TransformersEngine:
         """Load a base model from a folder or the Hub.
@@ -47,11 +48,12 @@ class TransformersEngine:
         Args:
             revision: a commit id or tag, where ``base`` is on the Hub.
             dtype: by default float32 on a CPU, and float16 over NF4 on a GPU (a T4 has no bfloat16 worth the name).
+            device: by default a GPU where there is one.
 
         Raises:
             GenerationError: there is no such model.
         """
-        gpu = torch.cuda.is_available()
+        gpu = device == "cuda" or (device is None and torch.cuda.is_available())
         settings: dict[str, Any] = {"dtype": dtype or (torch.float16 if gpu else torch.float32)}
         if gpu and dtype is None:
             settings |= {

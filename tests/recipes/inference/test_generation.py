@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+)
 
 from bonsai.recipes.inference.generation.decoder import DECODERS, GREEDY, POST, Decoder
 from bonsai.recipes.inference.generation.engine import Generation, GenerationError
@@ -49,14 +57,22 @@ def engine_over(base: Path, batch_size: int = 4) -> TransformersEngine:
     return TransformersEngine.load(base, batch_size=batch_size)
 
 
-def one_at_a_time(folder: Path, prompts: list[str], tokens: int) -> list[str]:
-    """transformers' own loop, in float32."""
+def one_at_a_time(
+    folder: Path, prompts: list[str], tokens: int, processors: Callable[[int], LogitsProcessorList] | None = None
+) -> list[str]:
+    """transformers' own loop, in float32; the processors are told how many tokens the prompt has."""
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     texts = []
     for prompt in prompts:
         inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
-        out = model.generate(**inputs, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+        out = model.generate(
+            **inputs,
+            max_new_tokens=tokens,
+            do_sample=False,
+            pad_token_id=tokenizer.eos_token_id,
+            logits_processor=processors(inputs["input_ids"].shape[1]) if processors else None,
+        )
         said = tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         texts.append(said.rstrip("\ufffd"))
     return texts
@@ -115,11 +131,13 @@ class Counting(LlamaForCausalLM):
     def forward(self, input_ids: torch.Tensor, **settings: Any) -> Any:  # type: ignore[override]
         out = super().forward(input_ids=input_ids, **settings)
         out.logits = torch.nn.functional.one_hot(self.follows[input_ids[:, -1:]], out.logits.shape[-1]).float()
+        if self.runner_up is not None:
+            out.logits[..., self.runner_up] = 0.9
         return out
 
 
-def scripted(pairs: dict[str, str]) -> TransformersEngine:
-    """Each character is followed by its partner, ``.`` by the end."""
+def scripted(pairs: dict[str, str], *, runner_up: str | None = None) -> TransformersEngine:
+    """Each character is followed by its partner, ``.`` by the end; ``runner_up`` is nearly as likely everywhere."""
     tokenizer = tiny_tokenizer()
     config = LlamaConfig(
         hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=len(tokenizer)
@@ -128,6 +146,7 @@ def scripted(pairs: dict[str, str]) -> TransformersEngine:
     model = Counting(config)
     model.follows = torch.zeros(len(tokenizer), dtype=torch.long)
     ids = {character: tokenizer(character).input_ids[0] for character in {*pairs, *pairs.values()} - {"."}}
+    model.runner_up = None if runner_up is None else tokenizer(runner_up).input_ids[0]
     for before, after in pairs.items():
         model.follows[ids[before]] = tokenizer.eos_token_id if after == "." else ids[after]
     return TransformersEngine(model, tokenizer, name="scripted")
@@ -154,7 +173,27 @@ def test_who_watches_sees_each_token_and_may_end_an_answer() -> None:
     assert (answer.text, answer.stopped_by) == ("bab", "watch")
 
 
-def test_the_repetition_penalty_counts_what_was_said_and_not_the_padding() -> None:
+def test_the_repetition_penalty_counts_what_was_said_and_neither_prompt_nor_padding(base: Path) -> None:
+    decoder = Decoder(max_new_tokens=24, repetition_penalty=1.4)
+    together = texts(engine_over(base, 5).generate(PROMPTS, decoder))
+
+    def prompt_ignored(length: int) -> LogitsProcessorList:
+        return LogitsProcessorList([RepetitionPenaltyLogitsProcessor(1.4, prompt_ignore_length=length)])
+
+    assert together == one_at_a_time(base, PROMPTS, 24, prompt_ignored)
+    assert together != one_at_a_time(base, PROMPTS, 24), "the penalty changes something"
+
+
+def test_a_marker_of_the_prompt_is_not_punished_in_the_answer() -> None:
+    """Between two tokens that are nearly alike the penalty decides: it must not know the prompt's."""
+    engine = scripted({"#": "#", "x": "#"}, runner_up="y")
+    said = engine.generate(["##x", "x"], Decoder(max_new_tokens=1, repetition_penalty=1.15))
+    assert texts(said) == ["#", "#"]
+    again = engine.generate(["x"], Decoder(max_new_tokens=2, repetition_penalty=1.15))
+    assert texts(again) == ["#y"], "what the answer itself said is punished"
+
+
+def test_the_penalty_weakens_a_token_that_was_said() -> None:
     logits = torch.tensor([[3.0, 2.9, -1.0]])
     seen = torch.tensor([[True, False, False]])
     chosen = next_tokens(logits, seen, Decoder(repetition_penalty=1.15), [stream_of("", 0)])

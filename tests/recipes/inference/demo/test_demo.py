@@ -205,6 +205,40 @@ def test_two_models_stand_side_by_side(tab: Tab) -> None:
     assert shown.count("scripted · ") == shown.count("tiny-llama · ") == 2
 
 
+@pytest.mark.parametrize(
+    ("language", "width", "told"), [("English", 1280, "right language"), ("日本語", 390, "言語が正しい")]
+)
+def test_below_the_answers_stands_what_was_measured_of_them(
+    tab: Tab, address: str, language: str, width: int, told: str
+) -> None:
+    visit(tab, address, width=width)
+    go(tab, "Compare")
+    tab.click(f"[...document.querySelectorAll('#tongue label')].find(e => e.innerText.includes('{language}'))")
+    write(tab, "compare-questions", f"{QUESTION}\nWho tells the managers?")
+    samples = "document.querySelector('#compare-samples input[type=number]')"
+    tab.click(samples)
+    tab.value(f"{samples}.value = '2'; {samples}.dispatchEvent(new Event('input', {{bubbles: true}}))")
+    press(tab, "compare-run")
+    assert told in tab.wait("document.querySelector('#compare-shown .bonsai-figures')?.innerText")
+    figure = "[...document.querySelectorAll('#compare-shown [data-measure={}] td')].map(e => parseFloat(e.innerText))"
+    assert tab.value(figure.format("stability"))[0] == 1, "the scripted model says the same each time"
+    assert tab.value(figure.format("reasoning"))[0] == 100
+    assert min(tab.value(figure.format("speed"))) > 0
+    assert tab.value("document.querySelectorAll('#compare-shown svg rect.warm').length") == 4
+    assert tab.value("document.documentElement.scrollWidth") <= width
+
+
+def test_what_was_answered_stays_when_the_next_model_fails(tab: Tab) -> None:
+    go(tab, "Compare")
+    tab.click("[...document.querySelectorAll('#compare-models label')].find(e => e.innerText.includes('tiny-llama'))")
+    write(tab, "compare-questions", f"{QUESTION}\nBreak down?")
+    press(tab, "compare-run")
+    assert "secret trouble" in tab.wait("document.querySelector('#compare-shown [role=alert]')?.innerText")
+    shown = text(tab, "compare-shown")
+    assert "Blame falls on whoever speaks first." in shown
+    assert "No answer." in shown
+
+
 def test_a_reader_browses_parallel_texts(tab: Tab) -> None:
     go(tab, "Browse")
     until(tab, "browse-shown", "open_qa-0001")
