@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -63,23 +64,31 @@ SHAPES: dict[str, Any] = {
         max_position_embeddings=2048, partial_rotary_factor=0.5, resid_pdrop=0.1,
     ),
 }  # fmt: skip
-NONE = Pieces(
-    share_inputs=False, elementwise=False, recompute=False, attention=False, head=False, optimizer=False, graph=False
-)
+PIECES = tuple(piece.name for piece in fields(Pieces))
 STOCK: dict[str, dict[str, Any]] = {
     "trl default, batch 4": {"packing": False, "per_device_train_batch_size": 4, "optim": "paged_adamw_8bit"},
     "trl packed": {},
     "trl packed, other kernel": {},
     "trl packed, selective": {"gradient_checkpointing_kwargs": {"selective": True}},
 }
-STEPS_ON = ("linear", "share_inputs", "elementwise", "recompute", "attention", "head", "optimizer", "graph")
+PIECES = (
+    "linear",
+    "share_inputs",
+    "elementwise",
+    "recompute",
+    "attention",
+    "head",
+    "optimizer",
+    "graph",
+    "spare_memory",
+)
 
 
 def variants() -> dict[str, Pieces | None]:
     """Stock ones (None), then ours with one piece more each time."""
     made: dict[str, Pieces | None] = dict.fromkeys(STOCK)
-    on: dict[str, bool] = {name: getattr(NONE, name) for name in STEPS_ON}
-    for piece in STEPS_ON:
+    on = dict.fromkeys(PIECES, False)
+    for piece in PIECES:
         on[piece] = True
         made[f"+ {piece}"] = Pieces(**on)
     return made

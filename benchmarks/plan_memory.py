@@ -85,7 +85,7 @@ def measured(base: Any, tried: Tried, data: Any, work: Path) -> dict[str, Any]:
         ),
     )  # fmt: skip
     model: Any = trainer.model
-    installed = trainer.use_engine(Pieces(graph=tried.graph, recompute=not tried.checkpointing))
+    installed = trainer.use_engine(Pieces(graph=tried.graph, recompute=not tried.checkpointing, spare_memory=False))
     freed()
     if GPU:
         torch.cuda.reset_peak_memory_stats()

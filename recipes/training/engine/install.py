@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,9 +17,16 @@ from bonsai.recipes.training.engine.attention_module import patch_attention_modu
 from bonsai.recipes.training.engine.elementwise import patch_elementwise
 from bonsai.recipes.training.engine.gated_mlp import patch_gated_mlps
 from bonsai.recipes.training.engine.linear_patch import patch_linears, unpatch_linears
-from bonsai.recipes.training.engine.loss_head import learnt, next_token_loss
+from bonsai.recipes.training.engine.loss_head import CHUNK, learnt, next_token_loss
 from bonsai.recipes.training.engine.rotary import patch_rotary
+from bonsai.recipes.training.engine.spare_memory import SpareMemory, room_on_gpu
 from bonsai.recipes.training.engine.step_graph import RowLimits, StepGraph, graph_if_it_pays
+
+_LOG = logging.getLogger(__name__)
+_ADAMW_BYTES = 12
+"""for each adapter weight: two moments and a gathered gradient, in float32"""
+_HEAD_BYTES = 14
+"""for each logit of a chunk: in half precision once, in float32 three times at most"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +45,8 @@ class Pieces:
     optimizer: bool = True
     graph: bool = True
     """on one GPU, if it pays there; needs attention, recompute and optimizer"""
+    spare_memory: bool = True
+    """weights kept dequantised where memory is left over; known only where a graph is tried"""
 
 
 @dataclass
@@ -46,20 +56,25 @@ class Installed:
     pieces: Pieces
     store: AdapterStore
     left_alone: list[str]
+    spare: SpareMemory
     limits: RowLimits | None = None
     """what packed rows never exceed; set, it allows a graph"""
     graph: StepGraph | None = None
+    beside_the_layers: int = 0
+    """bytes that a step takes for the head and the optimizer"""
     _graph_tried: bool = False
     _undo: list[Callable[[], None]] = field(default_factory=list)
 
     def told(self) -> str:
         """In a few words, for the run's record."""
-        on = [name for name, used in asdict(self.pieces).items() if used and name != "graph"]
-        return ", ".join([*on, *(["graph"] if self.graph else [])])
+        on = [name for name, used in asdict(self.pieces).items() if used and name not in ("graph", "spare_memory")]
+        found = [*(["graph"] if self.graph else []), *([self.spare.told()] if self.spare.kept_bytes else [])]
+        return ", ".join([*on, *found])
 
     def remove(self) -> None:
         """Give the model its own functions back; the trained weights stay."""
         self.graph = self.limits = None
+        self.spare.let_go()
         while self._undo:
             self._undo.pop()()
 
@@ -79,7 +94,8 @@ def install(model: Any, pieces: Pieces, compute_dtype: torch.dtype) -> Installed
             parameter.data = parameter.data.float()  # TRL makes them bfloat16
     base = model.get_base_model()
     patched = patch_linears(model, compute_dtype, share_inputs=pieces.share_inputs)
-    installed = Installed(pieces, patched.store, patched.left_alone, _undo=[lambda: unpatch_linears(patched)])
+    spare = SpareMemory([group.weights for group in patched.groups])
+    installed = Installed(pieces, patched.store, patched.left_alone, spare, _undo=[lambda: unpatch_linears(patched)])
     if pieces.elementwise:
         mark = pieces.recompute
         installed._undo += [patch_elementwise(base, mark=mark), patch_gated_mlps(base, mark=mark), patch_rotary(base)]
@@ -87,6 +103,9 @@ def install(model: Any, pieces: Pieces, compute_dtype: torch.dtype) -> Installed
     installed._undo.append(_patch_backbone(base.base_model, installed))
     if pieces.head:
         installed._undo.append(_patch_head(base))
+    installed.beside_the_layers = (
+        _ADAMW_BYTES * patched.store.flat.numel() + _HEAD_BYTES * CHUNK * base.config.vocab_size
+    )
     installed._undo.append(_patch_walks(model, patched.store))
     return installed
 
@@ -136,8 +155,27 @@ def _graph_for(installed: Installed, eager: Callable[..., Any], row: dict[str, A
         return None
     if not installed._graph_tried:
         installed._graph_tried = True
-        installed.graph = graph_if_it_pays(eager, installed.store, limits)
+        installed.graph = _graph_and_spare_memory(installed, eager, limits)
     return installed.graph
+
+
+def _graph_and_spare_memory(installed: Installed, layers: Callable[..., Any], limits: RowLimits) -> StepGraph | None:
+    store, spare = installed.store, installed.spare
+    graph, in_use = graph_if_it_pays(layers, store, limits)
+    if in_use is None or not installed.pieces.spare_memory:
+        return graph
+    if not spare.fill(room_on_gpu(in_use, installed.beside_the_layers)):
+        return graph
+    _LOG.info(spare.told())
+    if graph is None:
+        return None
+    graph = None  # its memory is free for the next one
+    torch.cuda.empty_cache()
+    graph, in_use = graph_if_it_pays(layers, store, limits)
+    if in_use is None:
+        spare.let_go()
+        graph, _ = graph_if_it_pays(layers, store, limits)
+    return graph
 
 
 def _patch_head(base: Any) -> Callable[[], None]:

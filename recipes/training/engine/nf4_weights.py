@@ -23,6 +23,7 @@ class Nf4Weights:
         self._shape = [sum(self._rows), int(states[0].shape[1])]
         self._blocksize, self._kind, self._dtype = int(states[0].blocksize), str(states[0].quant_type), dtype
         self._scales = torch.cat([float32_scales(state) for state in states])
+        self._kept: Tensor | None = None
         if len(linears) == 1:
             self._packed = linears[0].weight.data
             return
@@ -33,13 +34,30 @@ class Nf4Weights:
             linear.weight.data = self._packed[start : start + size].view(linear.weight.data.shape)
             start += size
 
+    @property
+    def bytes_dequantised(self) -> int:
+        """What they take when they are kept."""
+        return self._shape[0] * self._shape[1] * self._dtype.itemsize
+
+    def keep(self) -> None:
+        """Hold the matrices dequantised from now on."""
+        self._kept = self._dequantised()
+
+    def let_go(self) -> None:
+        """Dequantise them at each call again."""
+        self._kept = None
+
     def dequantised(self) -> tuple[Tensor, ...]:
         """One (out_features, in_features) matrix for each linear."""
-        whole = torch.ops.bitsandbytes.dequantize_4bit.default(
-            self._packed, self._scales, self._blocksize, self._kind, self._shape, self._dtype
-        )
+        whole = self._dequantised() if self._kept is None else self._kept
         parts: tuple[Tensor, ...] = whole.split(self._rows)
         return parts
+
+    def _dequantised(self) -> Tensor:
+        whole: Tensor = torch.ops.bitsandbytes.dequantize_4bit.default(
+            self._packed, self._scales, self._blocksize, self._kind, self._shape, self._dtype
+        )
+        return whole
 
 
 def float32_scales(state: Any) -> Tensor:

@@ -3,7 +3,7 @@
 A graph replays fixed shapes, so a packed row is filled up to the full length with one more record that nothing learns
 from, and the records' bounds up to the most any row has with empty records. Whether it pays is measured when it is
 made: on an H100 it halves the step, on a slower GPU, where the kernels take longer than their launches, it is
-dropped.
+dropped. Making it runs whole steps, so the memory that is left over is known then too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from bonsai.recipes.training.engine.adapter_store import AdapterStore
 _LOG = logging.getLogger(__name__)
 _WORTH = 0.9
 """a graph is kept if a step takes less than this part of the time it takes without"""
+_FRAGMENTS = 1.15
+"""what PyTorch takes from the GPU, for what its tensors take at most"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,7 @@ class StepGraph:
         self._layers, self._store = layers, store
         self._anchor = store.flat
         gradients = store.accumulated()
+        torch.cuda.reset_peak_memory_stats()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -63,6 +66,7 @@ class StepGraph:
             self.eager_seconds = _seconds(lambda: self._backward(self._forward(), gradients))
             del hidden
         torch.cuda.current_stream().wait_stream(stream)
+        self.eager_peak = torch.cuda.max_memory_allocated()
         self._graphs = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graphs[0]):
             self._hidden = self._forward()
@@ -140,18 +144,28 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def graph_if_it_pays(layers: Callable[..., Any], store: AdapterStore, limits: RowLimits) -> StepGraph | None:
-    """The graphs, or None where they do not pay or memory does not suffice for them."""
+class Tried(NamedTuple):
+    """What came of trying a graph."""
+
+    graph: StepGraph | None
+    """None where it does not pay or memory did not suffice"""
+    in_use: int | None
+    """bytes that a step takes on the GPU, with the graph or without; None where memory did not suffice"""
+
+
+def graph_if_it_pays(layers: Callable[..., Any], store: AdapterStore, limits: RowLimits) -> Tried:
+    """Make the graphs and time them against steps without."""
     try:
         with torch.autocast("cuda", enabled=False):  # the trainer's is on; the backward pass must be made without
             graph = StepGraph(layers, store, limits)
     except torch.OutOfMemoryError:
         _LOG.warning("no CUDA graph: not enough memory for its own pool of activations")
         store.clear_accumulated()
-        return None
+        return Tried(None, None)
     times = f"{graph.graph_seconds * 1e3:.0f} ms with, {graph.eager_seconds * 1e3:.0f} ms without"
-    if graph.pays:
-        _LOG.info("CUDA graph for the layers: %s", times)
-        return graph
-    _LOG.info("no CUDA graph, it would not pay: %s", times)
-    return None
+    if not graph.pays:
+        _LOG.info("no CUDA graph, it would not pay: %s", times)
+        return Tried(None, int(_FRAGMENTS * graph.eager_peak))
+    _LOG.info("CUDA graph for the layers: %s", times)
+    torch.cuda.empty_cache()
+    return Tried(graph, torch.cuda.memory_reserved())

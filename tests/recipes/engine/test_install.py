@@ -124,6 +124,27 @@ def test_an_attention_that_computes_something_else_keeps_its_own_forward(kind: s
     assert "forward" not in vars(attention_of(model))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_kept_dequantised_change_no_bit_and_take_no_more_than_the_room(kind: str) -> None:
+    model, batch = adapted(kind), packed_batch()
+    installed = install(model, Pieces(), torch.float32)
+    weights = installed.spare.weights
+    expected = model(**batch, engine_loss=True).loss
+    expected.backward()
+    stock = gradients(model)
+    room = sum(one.bytes_dequantised for one in weights) - weights[-1].bytes_dequantised
+    assert installed.spare.fill(room)
+    assert installed.spare.kept_bytes == room
+    assert installed.told().endswith(f"{len(weights) - 1} of {len(weights)} weights kept dequantised, 0.0 GiB")
+    loss = model(**batch, engine_loss=True).loss
+    loss.backward()
+    assert torch.equal(loss, expected)
+    assert all(torch.equal(found, stock[name]) for name, found in gradients(model).items())
+    installed.remove()
+    assert installed.spare.kept_bytes == 0
+    assert not installed.spare.fill(10)
+
+
 def test_a_young_adapters_small_part_survives_float16() -> None:
     """Smaller than half a step of float16 at the base's output, it is not lost but moves the rounding."""
     model = adapted("phi3", hidden_size=256)

@@ -65,7 +65,7 @@ def test_what_is_counted_as_kept_is_what_autograd_keeps(kind: str) -> None:
     counted = kept(shape, 4)
     # a CPU's attention is the kernel's twin: a mask, sums for each token, and what its own layout costs
     twin = TOKENS + shape.num_attention_heads
-    twin += {"phi": shape.query_width, "phi3": 0, "llama": 2 * (shape.query_width - shape.key_width)}[kind]
+    twin += 2 * (shape.query_width - shape.key_width)
     once = (
         2 * int(shape.head_dim * shape.partial_rotary_factor) + shape.hidden_size
     )  # cos and sin; the last norm's input
