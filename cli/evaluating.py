@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import logging
 import os
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bonsai.cli.bars import Bars
 from bonsai.hub.client.destination import in_namespace
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
@@ -90,7 +89,7 @@ def _evaluate(
         ensure_on_hub(recipe, HfApi())
     adapter = None if base else out / "adapters" / name
     started = time.perf_counter()
-    with _Bars(console) as bars:
+    with Bars(console) as bars:
         evaluation = evaluate_recipe(
             name,
             recipe,
@@ -98,7 +97,7 @@ def _evaluate(
             dataset=out / "dataset",
             answers=out / ANSWERS,
             scope=scope(decoder, limit),
-            told=bars.tell,
+            told=lambda when, done, total: bars.tell(f"answers {when} training", done, total),
         )
     suffix = "" if decoder == "greedy" else f"-{decoder}"
     folder = (adapter or out / "base" / name) / f"{FOLDER}{suffix}"
@@ -183,35 +182,3 @@ def changes_table(changes: Sequence[Change], against: str) -> Table:
             f"[{colours[change.verdict]}]{change.verdict}[/]",
         )
     return table
-
-
-class _Bars(contextlib.AbstractContextManager["_Bars"]):
-    """A bar on a terminal; in a log file a line every quarter of the way."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._tasks: dict[str, TaskID] = {}
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._progress.stop()
-
-    def tell(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(f"answers {what} training", total=total)
-            if done and not self._console.is_terminal:
-                self._console.print(f"answers {what} training: {done} of {total} are kept from an earlier run")
-        self._progress.update(self._tasks[what], completed=done)
-        if not self._console.is_terminal and done and (done % max(1, total // 4) == 0 or done == total):
-            self._console.print(f"answers {what} training {done}/{total}")
