@@ -9,7 +9,6 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,14 +63,10 @@ def ask(
         AskingError, GenerationError: with the reason.
     """
     questions = _questions(instruction, input_file, questions_file, language, persona)
-    from bonsai.recipes.inference.generation.decoder import DECODERS
+    from bonsai.recipes.inference.generation.decoder import decoder_called
 
     check_questions(questions)
-    if decoder not in DECODERS:
-        raise AskingError(f"no decoder is called {decoder!r}; there are {', '.join(DECODERS)}")
-    settings = DECODERS[decoder]
-    if max_new_tokens is not None:
-        settings = replace(settings, max_new_tokens=max_new_tokens)
+    settings = decoder_called(decoder, AskingError, max_new_tokens=max_new_tokens)
     with opened(model, base_url, provider, out) as engine:
         answer_all(engine, questions, decoder=settings, passes=passes, as_json=as_json, console=console)
 

@@ -7,7 +7,6 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,15 +113,11 @@ def _planned(
     from bonsai.recipes.evaluation.comparing.run import Plan
     from bonsai.recipes.evaluation.errors import EvaluationError
     from bonsai.recipes.inference.asking.limits import check_questions
-    from bonsai.recipes.inference.generation.decoder import DECODERS
+    from bonsai.recipes.inference.generation.decoder import decoder_called
 
-    if decoder not in DECODERS:
-        raise EvaluationError(f"no decoder is called {decoder!r}; there are {', '.join(DECODERS)}")
+    settings = decoder_called(decoder, EvaluationError, max_new_tokens=max_new_tokens)
     if blind and against is not None:
         raise EvaluationError("--blind hides the figures that --against compares; give one of the two")
-    settings = DECODERS[decoder]
-    if max_new_tokens is not None:
-        settings = replace(settings, max_new_tokens=max_new_tokens)
     listed = with_persona(read_questions(questions), "" if persona is None and decoder != "post" else persona)
     check_questions([one.question for one in listed])
     plan = Plan(
