@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bonsai.builder.schema import BonsaiError, Language
+from bonsai.cli.quieting import quiet_libraries
 from bonsai.cli.serving import hub_for
 from bonsai.recipes.inference.asking.course import Passes
 from bonsai.recipes.inference.asking.errors import AskingError
@@ -193,21 +191,14 @@ def _read(name: str) -> str:
 @contextlib.contextmanager
 def opened(model: str, base_url: str | None, provider: str | None, out: Path) -> Iterator[Engine]:
     """The model, inside the Hub that its recipe's base comes from, without the libraries' own bars and warnings."""
-    os.environ["TQDM_DISABLE"] = "1"
+    quiet_libraries()
     recipe = load_recipe(model) if base_url is None and provider is None and model in recipe_names() else None
     with hub_for([model] if recipe else [], out):
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-        # peft 0.21 on transformers 5.23
-        warnings.filterwarnings("ignore", ".*gradient_checkpointing. is deprecated", FutureWarning)
-
-        import transformers
         from huggingface_hub import HfApi
 
         from bonsai.recipes.inference.models.opening import open_model
         from bonsai.recipes.training.base_model import ensure_on_hub
 
-        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         if recipe is not None and recipe.base_model_package is not None:
             ensure_on_hub(recipe, HfApi())
         with open_model(model, out=out, base_url=base_url, provider=provider) as engine:

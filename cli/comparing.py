@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from rich.markup import escape
 
 from bonsai.cli.bars import Bars
 from bonsai.cli.compared_tables import changes_table, likeness_table, measures_table, ranking_table
+from bonsai.cli.quieting import quiet_libraries
 from bonsai.cli.serving import hub_for
 from bonsai.recipes.training.recipe import RecipeError
 from bonsai.recipes.training.registry import load_recipe, recipe_names
@@ -63,7 +62,7 @@ def compare(
     missing = [package for package in ("sacrebleu", "scipy") if importlib.util.find_spec(package) is None]
     if missing:
         raise RecipeError(f"{', '.join(missing)} not installed; pip install 'qeu-bonsai[train]'")
-    _quiet()
+    quiet_libraries()
     names = [name for name in models if name in recipe_names()]
     with hub_for(names, out):
         if packaged := [recipe for recipe in map(load_recipe, names) if recipe.base_model_package is not None]:
@@ -165,13 +164,6 @@ def _told(
     for side in failed:
         console.print(f"[red]{escape(side.name)}: answers are missing: {escape(side.failed_because or '')}[/]")
     return not failed and not (found and found.worse)
-
-
-def _quiet() -> None:
-    os.environ["TQDM_DISABLE"] = "1"
-    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def _show(comparison: Comparison, folder: Path, console: Console, changed: Changes | None) -> None:

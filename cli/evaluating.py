@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bonsai.cli.bars import Bars
+from bonsai.cli.quieting import quiet_libraries
 from bonsai.hub.client.destination import in_namespace
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
@@ -65,11 +64,7 @@ def _evaluate(
     limit: int | None,
     against: str | None,
 ) -> bool:
-    os.environ["TQDM_DISABLE"] = "1"
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-
-    import datasets
-    import transformers
+    quiet_libraries()
     from huggingface_hub import HfApi
 
     from bonsai.recipes.evaluation.against import compare, find_evaluation
@@ -81,9 +76,6 @@ def _evaluate(
     from bonsai.recipes.evaluation.run import scope
     from bonsai.recipes.training.base_model import ensure_on_hub
 
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     earlier = find_evaluation(against, in_namespace(recipe.repo_id)) if against else None
     if recipe.base_model_package is not None:
         ensure_on_hub(recipe, HfApi())

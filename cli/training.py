@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from bonsai.cli.quieting import quiet_libraries
 from bonsai.recipes.training.process import is_main
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
@@ -42,6 +41,7 @@ def train(
     if missing:
         raise RecipeError(f"{', '.join(missing)} not installed; use `nox -s train`, or pip install 'qeu-bonsai[train]'")
     _refuse_unknown_trackers(report_to)
+    quiet_libraries()
     _refuse_without_gpu(name, recipe, out, console)
     _train(name, recipe, out, max_steps, resume, gguf, report_to, console)
 
@@ -97,24 +97,12 @@ def _train(
     report_to: tuple[str, ...],
     console: Console,
 ) -> None:
-    # tqdm's bars would run into ours, and bitsandbytes asks for a package that helps inference only
-    os.environ["TQDM_DISABLE"] = "1"
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    warnings.filterwarnings(
-        "ignore", ".*gradient_checkpointing. is deprecated", FutureWarning
-    )  # trl's and peft's to mend
-
-    import datasets
-    import transformers
     from huggingface_hub import HfApi
 
     from bonsai.recipes.training.base_model import ensure_on_hub
     from bonsai.recipes.training.checkpoint import Stopping
     from bonsai.recipes.training.run import train as train_adapter
 
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if recipe.base_model_package is not None:
         with console.status(f"dequantising the base model of {recipe.base_model_package}, about half a minute, once"):
             pushed = ensure_on_hub(recipe, HfApi())
