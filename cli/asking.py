@@ -13,13 +13,13 @@ from rich.console import Console
 
 from bonsai.builder.schema import BonsaiError, Language
 from bonsai.cli.quieting import quiet_libraries
-from bonsai.cli.serving import hub_for
+from bonsai.cli.serving import ensure_bases, hub_for
 from bonsai.recipes.inference.asking.course import Passes
 from bonsai.recipes.inference.asking.errors import AskingError
 from bonsai.recipes.inference.asking.limits import check_questions, text_of
 from bonsai.recipes.inference.asking.question_file import questions_in
 from bonsai.recipes.inference.conversation import Question
-from bonsai.recipes.training.registry import load_recipe, recipe_names
+from bonsai.recipes.training.registry import recipe_names
 
 if TYPE_CHECKING:
     from bonsai.recipes.inference.asking.said import Part
@@ -192,14 +192,10 @@ def _read(name: str) -> str:
 def opened(model: str, base_url: str | None, provider: str | None, out: Path) -> Iterator[Engine]:
     """The model, inside the Hub that its recipe's base comes from, without the libraries' own bars and warnings."""
     quiet_libraries()
-    recipe = load_recipe(model) if base_url is None and provider is None and model in recipe_names() else None
-    with hub_for([model] if recipe else [], out):
-        from huggingface_hub import HfApi
-
+    recipes = [model] if base_url is None and provider is None and model in recipe_names() else []
+    with hub_for(recipes, out):
+        ensure_bases(recipes)
         from bonsai.recipes.inference.models.opening import open_model
-        from bonsai.recipes.training.base_model import ensure_on_hub
 
-        if recipe is not None and recipe.base_model_package is not None:
-            ensure_on_hub(recipe, HfApi())
         with open_model(model, out=out, base_url=base_url, provider=provider) as engine:
             yield engine

@@ -14,9 +14,9 @@ from rich.markup import escape
 from bonsai.cli.bars import Bars
 from bonsai.cli.compared_tables import changes_table, likeness_table, measures_table, ranking_table
 from bonsai.cli.quieting import quiet_libraries
-from bonsai.cli.serving import hub_for
+from bonsai.cli.serving import ensure_bases, hub_for
 from bonsai.recipes.training.recipe import RecipeError
-from bonsai.recipes.training.registry import load_recipe, recipe_names
+from bonsai.recipes.training.registry import recipe_names
 
 if TYPE_CHECKING:
     from bonsai.recipes.evaluation.comparing.changes import Changes
@@ -65,13 +65,7 @@ def compare(
     quiet_libraries()
     names = [name for name in models if name in recipe_names()]
     with hub_for(names, out):
-        if packaged := [recipe for recipe in map(load_recipe, names) if recipe.base_model_package is not None]:
-            from huggingface_hub import HfApi
-
-            from bonsai.recipes.training.base_model import ensure_on_hub
-
-            for recipe in packaged:
-                ensure_on_hub(recipe, HfApi())
+        ensure_bases(names)
         plan, earlier = _planned(questions, samples, decoder, max_new_tokens, persona, against, blind)
         comparison = _asked(models, plan, folder, out, console)
         comparison.write(folder)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from bonsai.cli.bars import Bars
 from bonsai.cli.quieting import quiet_libraries
+from bonsai.cli.serving import ensure_bases
 from bonsai.hub.client.destination import in_namespace
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
@@ -65,8 +66,6 @@ def _evaluate(
     against: str | None,
 ) -> bool:
     quiet_libraries()
-    from huggingface_hub import HfApi
-
     from bonsai.recipes.evaluation.against import compare, find_evaluation
     from bonsai.recipes.evaluation.harness import FOLDER as HARNESS
     from bonsai.recipes.evaluation.harness import write_tasks
@@ -74,11 +73,9 @@ def _evaluate(
     from bonsai.recipes.evaluation.record import FOLDER, write_whole
     from bonsai.recipes.evaluation.run import evaluate as evaluate_recipe
     from bonsai.recipes.evaluation.run import scope
-    from bonsai.recipes.training.base_model import ensure_on_hub
 
     earlier = find_evaluation(against, in_namespace(recipe.repo_id)) if against else None
-    if recipe.base_model_package is not None:
-        ensure_on_hub(recipe, HfApi())
+    ensure_bases([name])
     adapter = None if base else out / "adapters" / name
     started = time.perf_counter()
     with Bars(console) as bars:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bonsai.cli.quieting import quiet_libraries
+from bonsai.cli.serving import ensure_bases
 from bonsai.recipes.training.process import is_main
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
@@ -97,16 +98,13 @@ def _train(
     report_to: tuple[str, ...],
     console: Console,
 ) -> None:
-    from huggingface_hub import HfApi
-
-    from bonsai.recipes.training.base_model import ensure_on_hub
     from bonsai.recipes.training.checkpoint import Stopping
     from bonsai.recipes.training.run import train as train_adapter
 
     if recipe.base_model_package is not None:
         with console.status(f"dequantising the base model of {recipe.base_model_package}, about half a minute, once"):
-            pushed = ensure_on_hub(recipe, HfApi())
-        if pushed:
+            new = ensure_bases([name])
+        for pushed in new:
             console.print(f"base model {pushed.repo_id} {pushed.tag} is on the Hub of this machine")
     folder = out / "adapters" / name
     stopping = Stopping()
