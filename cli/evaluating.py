@@ -15,7 +15,7 @@ from bonsai.cli.bars import Bars
 from bonsai.cli.quieting import quiet_libraries
 from bonsai.cli.serving import ensure_bases
 from bonsai.hub.client.destination import in_namespace
-from bonsai.recipes.training.recipe import Recipe, RecipeError
+from bonsai.recipes.training.recipe import RecipeError
 from bonsai.recipes.training.registry import load_recipe
 
 if TYPE_CHECKING:
@@ -52,19 +52,6 @@ def evaluate(
     missing = [package for package in ("torch", "peft", "sacrebleu") if importlib.util.find_spec(package) is None]
     if missing:
         raise RecipeError(f"{', '.join(missing)} not installed; pip install 'qeu-bonsai[train]'")
-    return _evaluate(name, recipe, out, console, base, decoder, limit, against)
-
-
-def _evaluate(
-    name: str,
-    recipe: Recipe,
-    out: Path,
-    console: Console,
-    base: bool,
-    decoder: str,
-    limit: int | None,
-    against: str | None,
-) -> bool:
     quiet_libraries()
     from bonsai.recipes.evaluation.against import compare, find_evaluation
     from bonsai.recipes.evaluation.harness import FOLDER as HARNESS
