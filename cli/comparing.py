@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bonsai.cli.bars import Bars
-from bonsai.cli.compared_tables import changes_table, likeness_table, measures_table, ranking_table
+from bonsai.cli.compared_tables import compared_changes_table, likeness_table, measures_table, ranking_table
 from bonsai.cli.quieting import quiet_libraries
 from bonsai.cli.serving import ensure_bases, hub_for
 from bonsai.recipes.training.recipe import RecipeError
@@ -180,7 +180,7 @@ def _show(comparison: Comparison, folder: Path, console: Console, changed: Chang
         console.print(ranking_table(ranked, len(votes)))
     if changed:
         if any(change.difference.value for change in changed.changes):
-            console.print(changes_table(changed, found))
+            console.print(compared_changes_table(changed, found))
         better = sum(change.verdict == "better" for change in changed.changes)
         console.print(
             f"against {escape(changed.earlier)}: {better} better, {len(changed.worse)} worse beyond chance, "

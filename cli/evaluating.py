@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bonsai.cli.bars import Bars
+from bonsai.cli.changes_table import Line, changes_table
 from bonsai.cli.quieting import quiet_libraries
 from bonsai.cli.serving import ensure_bases
 from bonsai.hub.client.destination import in_namespace
@@ -94,7 +96,7 @@ def evaluate(
     if earlier is None:
         return True
     changes = compare(earlier, evaluation)
-    console.print(changes_table(changes, str(against)))
+    console.print(_changes_table(changes, str(against)))
     worse = [change for change in changes if change.verdict == "worse"]
     better = [change for change in changes if change.verdict == "better"]
     console.print(
@@ -131,30 +133,20 @@ def headline_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def changes_table(changes: Sequence[Change], against: str) -> Table:
-    """What changed since an earlier evaluation, worst first."""
+def _changes_table(changes: Sequence[Change], against: str) -> Table:
     from bonsai.recipes.evaluation.metrics import METRICS
     from bonsai.recipes.evaluation.page import shown
 
-    order = {"worse": 0, "better": 1, "unchanged": 2}
-    colours = {"worse": "red", "better": "green", "unchanged": "dim"}
-    table = Table(title=f"against {against} (95 % intervals, paired test)", title_style="bold")
-    for column in ("what", "score"):
-        table.add_column(column)
-    for column in ("n", "then", "now", "difference", "p"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    for change in sorted(changes, key=lambda change: order[change.verdict]):
-        spread = change.difference
-        table.add_row(
-            f"{change.origin}: {change.category}, {change.spoken}",
-            METRICS[change.metric].english,
-            str(change.answers),
-            shown(change.earlier, change.metric),
-            shown(change.now, change.metric),
-            f"{shown(spread.value, change.metric, signed=True)} "
-            f"({shown(spread.low, change.metric, signed=True)} … {shown(spread.high, change.metric, signed=True)})",
-            f"{spread.p:.3f}",
-            f"[{colours[change.verdict]}]{change.verdict}[/]",
-        )
-    return table
+    return changes_table(
+        against,
+        ("what", "score"),
+        (
+            Line(
+                f"{change.origin}: {change.category}, {change.spoken}",
+                METRICS[change.metric].english,
+                change,
+                partial(shown, metric=change.metric),
+            )
+            for change in changes
+        ),
+    )
