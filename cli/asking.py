@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from bonsai.builder.schema import BonsaiError, Language
-from bonsai.cli.serving import hub_for
+from bonsai.cli.quieting import quiet_libraries
+from bonsai.cli.serving import ensure_bases, hub_for
 from bonsai.recipes.inference.asking.course import Passes
 from bonsai.recipes.inference.asking.errors import AskingError
 from bonsai.recipes.inference.asking.limits import check_questions, text_of
 from bonsai.recipes.inference.asking.question_file import questions_in
 from bonsai.recipes.inference.conversation import Question
-from bonsai.recipes.training.registry import load_recipe, recipe_names
+from bonsai.recipes.training.registry import recipe_names
 
 if TYPE_CHECKING:
     from bonsai.recipes.inference.asking.said import Part
@@ -64,14 +61,10 @@ def ask(
         AskingError, GenerationError: with the reason.
     """
     questions = _questions(instruction, input_file, questions_file, language, persona)
-    from bonsai.recipes.inference.generation.decoder import DECODERS
+    from bonsai.recipes.inference.generation.decoder import decoder_called
 
     check_questions(questions)
-    if decoder not in DECODERS:
-        raise AskingError(f"no decoder is called {decoder!r}; there are {', '.join(DECODERS)}")
-    settings = DECODERS[decoder]
-    if max_new_tokens is not None:
-        settings = replace(settings, max_new_tokens=max_new_tokens)
+    settings = decoder_called(decoder, AskingError, max_new_tokens=max_new_tokens)
     with opened(model, base_url, provider, out) as engine:
         answer_all(engine, questions, decoder=settings, passes=passes, as_json=as_json, console=console)
 
@@ -198,22 +191,11 @@ def _read(name: str) -> str:
 @contextlib.contextmanager
 def opened(model: str, base_url: str | None, provider: str | None, out: Path) -> Iterator[Engine]:
     """The model, inside the Hub that its recipe's base comes from, without the libraries' own bars and warnings."""
-    os.environ["TQDM_DISABLE"] = "1"
-    recipe = load_recipe(model) if base_url is None and provider is None and model in recipe_names() else None
-    with hub_for([model] if recipe else [], out):
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-        # peft 0.21 on transformers 5.23
-        warnings.filterwarnings("ignore", ".*gradient_checkpointing. is deprecated", FutureWarning)
-
-        import transformers
-        from huggingface_hub import HfApi
-
+    quiet_libraries()
+    recipes = [model] if base_url is None and provider is None and model in recipe_names() else []
+    with hub_for(recipes, out):
+        ensure_bases(recipes)
         from bonsai.recipes.inference.models.opening import open_model
-        from bonsai.recipes.training.base_model import ensure_on_hub
 
-        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        if recipe is not None and recipe.base_model_package is not None:
-            ensure_on_hub(recipe, HfApi())
         with open_model(model, out=out, base_url=base_url, provider=provider) as engine:
             yield engine

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 
 class Bars(contextlib.AbstractContextManager["Bars"]):
-    """A bar a model on a terminal; in a log file a line every quarter of the way."""
+    """A bar for each of them on a terminal; in a log file a line every quarter of the way."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -31,12 +31,12 @@ class Bars(contextlib.AbstractContextManager["Bars"]):
     def __exit__(self, *raised: object) -> None:
         self._progress.stop()
 
-    def tell(self, model: str, done: int, total: int) -> None:
-        """So many of a model's answers are there; told for the first time, they are from an earlier run."""
-        if model not in self._tasks:
-            self._tasks[model] = self._progress.add_task(escape(model), total=total)
+    def tell(self, name: str, done: int, total: int) -> None:
+        """So many of its answers are there; told for the first time, they are from an earlier run."""
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(escape(name), total=total)
             if done:
-                self._console.print(f"{escape(model)}: {done} of {total} answers are kept from an earlier run")
+                self._console.print(f"{escape(name)}: {done} of {total} answers are kept from an earlier run")
         elif not self._console.is_terminal and (done % max(1, total // 4) == 0 or done == total):
-            self._console.print(f"{escape(model)} {done}/{total}")
-        self._progress.update(self._tasks[model], completed=done)
+            self._console.print(f"{escape(name)} {done}/{total}")
+        self._progress.update(self._tasks[name], completed=done)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
+
+from bonsai.cli.changes_table import Line, changes_table
 
 if TYPE_CHECKING:
     from bonsai.recipes.evaluation.comparing.changes import Changes
@@ -65,35 +68,21 @@ def _likeness(pair: Pair | None) -> str:
     return f"{pair.likeness.value:.2f}" + ("" if pair.by_chance is None else f" ({pair.by_chance:.2f})")
 
 
-def changes_table(changes: Changes, results: Results) -> Table:
+def compared_changes_table(changes: Changes, results: Results) -> Table:
     """What is different from an earlier comparison; what stayed as it was is left out."""
     from bonsai.recipes.evaluation.comparing.measures import MEASURES
     from bonsai.recipes.evaluation.comparing.page import shown
 
-    colours = {"worse": "red", "better": "green", "unchanged": "dim"}
-    table = Table(title=f"against {escape(changes.earlier)} (95 % intervals, paired test)", title_style="bold")
-    for column in ("model", "measure"):
-        table.add_column(column)
-    for column in ("n", "then", "now", "difference", "p"):
-        table.add_column(column, justify="right")
-    table.add_column("")
     names = _short(results)
-    for change in changes.changes:
-        if not change.difference.value:
-            continue
-        name, spread = change.measure, change.difference
-        low, high = shown(spread.low, name, signed=True), shown(spread.high, name, signed=True)
-        table.add_row(
-            escape(names[change.model]),
-            MEASURES[name].english,
-            str(change.questions),
-            shown(change.then, name),
-            shown(change.now, name),
-            f"{shown(spread.value, name, signed=True)} ({low} … {high})",
-            f"{spread.p:.3f}",
-            f"[{colours[change.verdict]}]{change.verdict}[/]",
-        )
-    return table
+    return changes_table(
+        changes.earlier,
+        ("model", "measure"),
+        (
+            Line(names[change.model], MEASURES[change.measure].english, change, partial(shown, measure=change.measure))
+            for change in changes.changes
+            if change.difference.value
+        ),
+    )
 
 
 def ranking_table(ranked: Sequence[Ranked], votes: int) -> Table:

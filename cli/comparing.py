@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from bonsai.cli.bars import Bars
-from bonsai.cli.compared_tables import changes_table, likeness_table, measures_table, ranking_table
-from bonsai.cli.serving import hub_for
+from bonsai.cli.compared_tables import compared_changes_table, likeness_table, measures_table, ranking_table
+from bonsai.cli.quieting import quiet_libraries
+from bonsai.cli.serving import ensure_bases, hub_for
 from bonsai.recipes.training.recipe import RecipeError
-from bonsai.recipes.training.registry import load_recipe, recipe_names
+from bonsai.recipes.training.registry import recipe_names
 
 if TYPE_CHECKING:
     from bonsai.recipes.evaluation.comparing.changes import Changes
@@ -64,16 +62,10 @@ def compare(
     missing = [package for package in ("sacrebleu", "scipy") if importlib.util.find_spec(package) is None]
     if missing:
         raise RecipeError(f"{', '.join(missing)} not installed; pip install 'qeu-bonsai[train]'")
-    _quiet()
+    quiet_libraries()
     names = [name for name in models if name in recipe_names()]
     with hub_for(names, out):
-        if packaged := [recipe for recipe in map(load_recipe, names) if recipe.base_model_package is not None]:
-            from huggingface_hub import HfApi
-
-            from bonsai.recipes.training.base_model import ensure_on_hub
-
-            for recipe in packaged:
-                ensure_on_hub(recipe, HfApi())
+        ensure_bases(names)
         plan, earlier = _planned(questions, samples, decoder, max_new_tokens, persona, against, blind)
         comparison = _asked(models, plan, folder, out, console)
         comparison.write(folder)
@@ -114,15 +106,11 @@ def _planned(
     from bonsai.recipes.evaluation.comparing.run import Plan
     from bonsai.recipes.evaluation.errors import EvaluationError
     from bonsai.recipes.inference.asking.limits import check_questions
-    from bonsai.recipes.inference.generation.decoder import DECODERS
+    from bonsai.recipes.inference.generation.decoder import decoder_called
 
-    if decoder not in DECODERS:
-        raise EvaluationError(f"no decoder is called {decoder!r}; there are {', '.join(DECODERS)}")
+    settings = decoder_called(decoder, EvaluationError, max_new_tokens=max_new_tokens)
     if blind and against is not None:
         raise EvaluationError("--blind hides the figures that --against compares; give one of the two")
-    settings = DECODERS[decoder]
-    if max_new_tokens is not None:
-        settings = replace(settings, max_new_tokens=max_new_tokens)
     listed = with_persona(read_questions(questions), "" if persona is None and decoder != "post" else persona)
     check_questions([one.question for one in listed])
     plan = Plan(
@@ -172,13 +160,6 @@ def _told(
     return not failed and not (found and found.worse)
 
 
-def _quiet() -> None:
-    os.environ["TQDM_DISABLE"] = "1"
-    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-
-
 def _show(comparison: Comparison, folder: Path, console: Console, changed: Changes | None) -> None:
     from bonsai.recipes.evaluation.comparing.page import PAGE, page
     from bonsai.recipes.evaluation.comparing.ranking import ranking
@@ -199,7 +180,7 @@ def _show(comparison: Comparison, folder: Path, console: Console, changed: Chang
         console.print(ranking_table(ranked, len(votes)))
     if changed:
         if any(change.difference.value for change in changed.changes):
-            console.print(changes_table(changed, found))
+            console.print(compared_changes_table(changed, found))
         better = sum(change.verdict == "better" for change in changed.changes)
         console.print(
             f"against {escape(changed.earlier)}: {better} better, {len(changed.worse)} worse beyond chance, "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,16 +61,12 @@ def qtq(
     """
     questions = _openings(question, questions_file, language, persona)
     from bonsai.recipes.inference.chains.deepening import Deepening
-    from bonsai.recipes.inference.generation.decoder import DECODERS
+    from bonsai.recipes.inference.generation.decoder import decoder_called
 
     check_questions(questions)
     if depth < 1:
         raise AskingError(f"--depth {depth}: a chain has at least one step; give 1 or more. 1以上にしてください。")
-    if decoder not in DECODERS:
-        raise AskingError(f"no decoder is called {decoder!r}; there are {', '.join(DECODERS)}")
-    settings = DECODERS[decoder]
-    if max_new_tokens is not None:
-        settings = replace(settings, max_new_tokens=max_new_tokens)
+    settings = decoder_called(decoder, AskingError, max_new_tokens=max_new_tokens)
     with opened(model, base_url, provider, out) as engine:
         deepen_all(
             engine, questions, depth=depth, settings=Deepening(decoder=settings), folder=out / FOLDER, console=console

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import logging
-import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bonsai.cli.bars import Bars
+from bonsai.cli.changes_table import Line, changes_table
+from bonsai.cli.quieting import quiet_libraries
+from bonsai.cli.serving import ensure_bases
 from bonsai.hub.client.destination import in_namespace
-from bonsai.recipes.training.recipe import Recipe, RecipeError
+from bonsai.recipes.training.recipe import RecipeError
 from bonsai.recipes.training.registry import load_recipe
 
 if TYPE_CHECKING:
@@ -53,26 +54,7 @@ def evaluate(
     missing = [package for package in ("torch", "peft", "sacrebleu") if importlib.util.find_spec(package) is None]
     if missing:
         raise RecipeError(f"{', '.join(missing)} not installed; pip install 'qeu-bonsai[train]'")
-    return _evaluate(name, recipe, out, console, base, decoder, limit, against)
-
-
-def _evaluate(
-    name: str,
-    recipe: Recipe,
-    out: Path,
-    console: Console,
-    base: bool,
-    decoder: str,
-    limit: int | None,
-    against: str | None,
-) -> bool:
-    os.environ["TQDM_DISABLE"] = "1"
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-
-    import datasets
-    import transformers
-    from huggingface_hub import HfApi
-
+    quiet_libraries()
     from bonsai.recipes.evaluation.against import compare, find_evaluation
     from bonsai.recipes.evaluation.harness import FOLDER as HARNESS
     from bonsai.recipes.evaluation.harness import write_tasks
@@ -80,17 +62,12 @@ def _evaluate(
     from bonsai.recipes.evaluation.record import FOLDER, write_whole
     from bonsai.recipes.evaluation.run import evaluate as evaluate_recipe
     from bonsai.recipes.evaluation.run import scope
-    from bonsai.recipes.training.base_model import ensure_on_hub
 
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     earlier = find_evaluation(against, in_namespace(recipe.repo_id)) if against else None
-    if recipe.base_model_package is not None:
-        ensure_on_hub(recipe, HfApi())
+    ensure_bases([name])
     adapter = None if base else out / "adapters" / name
     started = time.perf_counter()
-    with _Bars(console) as bars:
+    with Bars(console) as bars:
         evaluation = evaluate_recipe(
             name,
             recipe,
@@ -98,7 +75,7 @@ def _evaluate(
             dataset=out / "dataset",
             answers=out / ANSWERS,
             scope=scope(decoder, limit),
-            told=bars.tell,
+            told=lambda when, done, total: bars.tell(f"answers {when} training", done, total),
         )
     suffix = "" if decoder == "greedy" else f"-{decoder}"
     folder = (adapter or out / "base" / name) / f"{FOLDER}{suffix}"
@@ -119,7 +96,7 @@ def _evaluate(
     if earlier is None:
         return True
     changes = compare(earlier, evaluation)
-    console.print(changes_table(changes, str(against)))
+    console.print(_changes_table(changes, str(against)))
     worse = [change for change in changes if change.verdict == "worse"]
     better = [change for change in changes if change.verdict == "better"]
     console.print(
@@ -156,62 +133,20 @@ def headline_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def changes_table(changes: Sequence[Change], against: str) -> Table:
-    """What changed since an earlier evaluation, worst first."""
+def _changes_table(changes: Sequence[Change], against: str) -> Table:
     from bonsai.recipes.evaluation.metrics import METRICS
     from bonsai.recipes.evaluation.page import shown
 
-    order = {"worse": 0, "better": 1, "unchanged": 2}
-    colours = {"worse": "red", "better": "green", "unchanged": "dim"}
-    table = Table(title=f"against {against} (95 % intervals, paired test)", title_style="bold")
-    for column in ("what", "score"):
-        table.add_column(column)
-    for column in ("n", "then", "now", "difference", "p"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    for change in sorted(changes, key=lambda change: order[change.verdict]):
-        spread = change.difference
-        table.add_row(
-            f"{change.origin}: {change.category}, {change.spoken}",
-            METRICS[change.metric].english,
-            str(change.answers),
-            shown(change.earlier, change.metric),
-            shown(change.now, change.metric),
-            f"{shown(spread.value, change.metric, signed=True)} "
-            f"({shown(spread.low, change.metric, signed=True)} … {shown(spread.high, change.metric, signed=True)})",
-            f"{spread.p:.3f}",
-            f"[{colours[change.verdict]}]{change.verdict}[/]",
-        )
-    return table
-
-
-class _Bars(contextlib.AbstractContextManager["_Bars"]):
-    """A bar on a terminal; in a log file a line every quarter of the way."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._tasks: dict[str, TaskID] = {}
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._progress.stop()
-
-    def tell(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(f"answers {what} training", total=total)
-            if done and not self._console.is_terminal:
-                self._console.print(f"answers {what} training: {done} of {total} are kept from an earlier run")
-        self._progress.update(self._tasks[what], completed=done)
-        if not self._console.is_terminal and done and (done % max(1, total // 4) == 0 or done == total):
-            self._console.print(f"answers {what} training {done}/{total}")
+    return changes_table(
+        against,
+        ("what", "score"),
+        (
+            Line(
+                f"{change.origin}: {change.category}, {change.spoken}",
+                METRICS[change.metric].english,
+                change,
+                partial(shown, metric=change.metric),
+            )
+            for change in changes
+        ),
+    )

@@ -30,8 +30,6 @@ app = typer.Typer(
 app.add_typer(releasing.app, name="releases")
 app.add_typer(conversing.app)
 
-REPOSITORY = "https://github.com/qeu/bonsai"
-"""where a job clones this project from"""
 INTERRUPTED = 130
 """what typer exits with after Ctrl-C"""
 
@@ -124,8 +122,9 @@ def train(
     """Train recipes into out/adapters/ and ask what changed. レシピを学習し、何が変わったかを調べる。"""
     if on is not None:
         from bonsai.cli.jobs import show_job
+        from bonsai.recipes.training.surroundings import SOURCE
 
-        show_job(recipes or ["seedling"], on, REPOSITORY, console)
+        show_job(recipes or ["seedling"], on, SOURCE, console)
         return
     names, whole = recipes or ["seedling"], max_steps is None
     with hub_for(names, out):

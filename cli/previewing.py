@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bonsai.hub.client.destination import in_namespace
-from bonsai.recipes.training.recipe import Recipe
-
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+    from bonsai.builder.release import Release
     from bonsai.hub.client.preview import Preview
 
 _SIGNS = {"added": "[green]+[/]", "changed": "[yellow]~[/]", "removed": "[red]-[/]"}
 
 
-def show(api: HfApi, wanted: Sequence[str], recipes: Mapping[str, Recipe], *, out: Path, console: Console) -> None:
-    """Print the preview of everything that was asked for; only questions go to the Hub.
-
-    Raises:
-        BonsaiError: something that was asked for is not made.
-    """
-    from bonsai.builder.release import dataset_release
+def show(api: HfApi, releases: Sequence[Release], console: Console) -> None:
+    """Print what each release would do; only questions go to the Hub."""
     from bonsai.hub.client.preview import preview
-    from bonsai.recipes.evaluation.card_results import evaluation_of
-    from bonsai.recipes.training.release import adapter_release
 
-    releases = [dataset_release(out / "dataset", in_namespace("qeu/bonsai"))] if "dataset" in wanted else []
-    releases += [
-        adapter_release(
-            api,
-            recipe,
-            out / "adapters" / name,
-            in_namespace(recipe.repo_id),
-            evaluation=evaluation_of(out / "adapters" / name),
-            on_note=console.print,
-        )
-        for name, recipe in recipes.items()
-    ]
     for one in releases:
         _print(preview(api, repo_id=one.repo_id, repo_type=one.repo_type, files=one.files, tag=one.tag), console)
 

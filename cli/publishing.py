@@ -23,6 +23,7 @@ from bonsai.recipes.training.registry import load_recipe, recipe_names
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+    from bonsai.builder.release import Release
     from bonsai.hub.client.gate import Check
     from bonsai.hub.client.push import Pushed
 
@@ -51,9 +52,12 @@ def publish(
     with chosen_hub(out / "hub") as destination:
         api = connect(destination, out)
         if dry_run:
+            from bonsai.builder.release import dataset_release
             from bonsai.cli.previewing import show
 
-            show(api, wanted, recipes, out=out, console=console)
+            releases = [dataset_release(out / "dataset", in_namespace("qeu/bonsai"))] if DATASET in wanted else []
+            releases += [_adapter_release(api, name, recipe, out, console) for name, recipe in recipes.items()]
+            show(api, releases, console)
         else:
             console.print(f"publishing {', '.join(wanted)} to [bold]{destination}[/]")
         from bonsai.hub.client.gate import gate
@@ -129,6 +133,14 @@ def _checks(
     return checks
 
 
+def _adapter_release(api: HfApi, name: str, recipe: Recipe, out: Path, console: Console) -> Release:
+    from bonsai.recipes.evaluation.card_results import evaluation_of
+    from bonsai.recipes.training.release import adapter_release
+
+    folder, repo_id = out / "adapters" / name, in_namespace(recipe.repo_id)
+    return adapter_release(api, recipe, folder, repo_id, evaluation=evaluation_of(folder), on_note=console.print)
+
+
 def _dataset(api: HfApi, destination: Destination, out: Path, console: Console) -> None:
     from bonsai.builder.release import release_dataset
     from bonsai.hub.client.stranger import run_as_stranger
@@ -156,8 +168,6 @@ def _adapter(api: HfApi, destination: Destination, name: str, recipe: Recipe, ou
     from bonsai.hub.client.patience import PATIENCE
     from bonsai.hub.client.stranger import run_as_stranger
     from bonsai.model_card.snippets import python_snippets
-    from bonsai.recipes.evaluation.card_results import evaluation_of
-    from bonsai.recipes.training.release import adapter_release
 
     if recipe.base_model_package is not None and not destination.is_local:
         _base_model(api, recipe, out, console)
@@ -172,14 +182,7 @@ def _adapter(api: HfApi, destination: Destination, name: str, recipe: Recipe, ou
 
     with console.status(f"publishing {name}") as status:
         release = PATIENCE.run(
-            lambda: adapter_release(
-                api,
-                recipe,
-                out / "adapters" / name,
-                in_namespace(recipe.repo_id),
-                evaluation=evaluation_of(out / "adapters" / name),
-                on_note=console.print,
-            ),
+            lambda: _adapter_release(api, name, recipe, out, console),
             state=lambda: f"{name} is not published; publish again",
         )
         gate(name, release.checks())  # again, now with the card

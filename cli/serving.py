@@ -6,10 +6,14 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bonsai.hub.client.destination import local_hub
 from bonsai.recipes.training.recipe import RecipeError
 from bonsai.recipes.training.registry import load_recipe
+
+if TYPE_CHECKING:
+    from bonsai.hub.client.push import Pushed
 
 
 @contextlib.contextmanager
@@ -30,3 +34,22 @@ def hub_for(recipes: Sequence[str], out: Path) -> Iterator[None]:
     with local_hub(out / "hub") as home:
         os.environ.update({**home.environment, "HF_HOME": str((out / "cache").resolve())})
         yield
+
+
+def ensure_bases(recipes: Sequence[str]) -> list[Pushed]:
+    """Put the recipes' bases that come in packages on the Hub of this machine, inside `hub_for`.
+
+    Returns:
+        Those that were not there yet.
+
+    Raises:
+        RecipeError: a package that carries a base is not installed.
+    """
+    packaged = [recipe for recipe in map(load_recipe, recipes) if recipe.base_model_package is not None]
+    if not packaged:
+        return []
+    from huggingface_hub import HfApi
+
+    from bonsai.recipes.training.base_model import ensure_on_hub
+
+    return [pushed for recipe in packaged if (pushed := ensure_on_hub(recipe, HfApi()))]

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from bonsai.cli.serving import hub_for
+from bonsai.cli.quieting import quiet_libraries
+from bonsai.cli.serving import ensure_bases, hub_for
 from bonsai.hub.client.destination import in_namespace
 from bonsai.recipes.inference.demo.errors import DemoError
 from bonsai.recipes.training.registry import load_recipe, recipe_names
@@ -41,6 +42,7 @@ def demo(
     Raises:
         DemoError: gradio is not installed, or others could reach the page and no name is given.
         GenerationError: a model cannot be opened.
+        RecipeError: a package that carries a base is not installed.
         RecordError: the records cannot be read.
     """
     if importlib.util.find_spec("gradio") is None:
@@ -50,12 +52,14 @@ def demo(
     if wanted == recipes[:1]:
         recipe = load_recipe(wanted[0])
         wanted.append(f"{in_namespace(recipe.base_model)}@{recipe.base_model_revision}")
+    quiet_libraries()
     with hub_for(recipes, out):
         # gradio takes seconds to import, and the Hub's clients read their settings when they are imported
         from bonsai.recipes.evaluation.comparing.figures import figures
         from bonsai.recipes.inference.demo.serve import serve
 
         console.print(f"opening {escape(', '.join(wanted))} … モデルを開いています")
+        ensure_bases(recipes)
         serve(
             wanted,
             figures=figures,

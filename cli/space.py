@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bonsai.builder.bonsai import VERSION
@@ -14,9 +13,6 @@ from bonsai.recipes.training.registry import load_recipe, recipe_names
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-SOURCE = "https://github.com/qeu/bonsai"
-CHECKOUT = Path(__file__).resolve().parents[1]
-
 
 def publish_space(api: HfApi, *, may_move_tag: bool) -> Pushed:
     """Publish the demo over every adapter that is on this Hub already.
@@ -25,7 +21,7 @@ def publish_space(api: HfApi, *, may_move_tag: bool) -> Pushed:
         BonsaiError: no adapter is there, or this is not a checkout, whose commit and versions the Space installs.
     """
     from bonsai.recipes.inference.demo.space import space_files
-    from bonsai.recipes.training.surroundings import source_commit
+    from bonsai.recipes.training.surroundings import CHECKOUT, SOURCE, source_commit
 
     constraints, commit = CHECKOUT / "constraints.txt", source_commit()
     if commit is None or not constraints.is_file():

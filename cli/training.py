@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from bonsai.cli.quieting import quiet_libraries
+from bonsai.cli.serving import ensure_bases
 from bonsai.recipes.training.process import is_main
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
@@ -42,8 +42,40 @@ def train(
     if missing:
         raise RecipeError(f"{', '.join(missing)} not installed; use `nox -s train`, or pip install 'qeu-bonsai[train]'")
     _refuse_unknown_trackers(report_to)
+    quiet_libraries()
     _refuse_without_gpu(name, recipe, out, console)
-    _train(name, recipe, out, max_steps, resume, gguf, report_to, console)
+    from bonsai.recipes.training.checkpoint import Stopping
+    from bonsai.recipes.training.run import train as train_adapter
+
+    if recipe.base_model_package is not None:
+        with console.status(f"dequantising the base model of {recipe.base_model_package}, about half a minute, once"):
+            new = ensure_bases([name])
+        for pushed in new:
+            console.print(f"base model {pushed.repo_id} {pushed.tag} is on the Hub of this machine")
+    folder = out / "adapters" / name
+    stopping = Stopping()
+    with stopping.listens():
+        record = train_adapter(
+            name,
+            recipe,
+            dataset=out / "dataset",
+            out=folder,
+            checkpoints=out / "checkpoints" / name,
+            console=console,
+            max_steps=max_steps,
+            resume=resume,
+            stopping=stopping,
+            report_to=report_to,
+            api=_hub_of_checkpoints(recipe),
+            llama_cpp=out / "cache" / "llama.cpp" if gguf else None,
+        )
+    last = record.losses[-1]
+    console.print(
+        f"{name}: validation loss {record.validation_loss_before:.3f} -> {record.validation_loss_after:.3f} in "
+        f"{last.step} steps, {last.tokens:,} tokens, {record.seconds:.0f} s; peak {record.peak_memory_gib:.1f} GiB",
+        soft_wrap=True,
+    )
+    console.print(f"adapter -> [bold]{folder}[/] (loss: {folder}/training/loss.csv, loss.png)", soft_wrap=True)
 
 
 def _hub_of_checkpoints(recipe: Recipe) -> HfApi | None:
@@ -85,62 +117,3 @@ def _refuse_without_gpu(name: str, recipe: Recipe, out: Path, console: Console) 
         f"{name} needs a GPU and this machine has none; on a CPU run `nox -s train -- seedling`, on Colab open "
         "recipes/bonsai_t4.ipynb, or see `bonsai train --help` for --on"
     )
-
-
-def _train(
-    name: str,
-    recipe: Recipe,
-    out: Path,
-    max_steps: int | None,
-    resume: bool,
-    gguf: bool,
-    report_to: tuple[str, ...],
-    console: Console,
-) -> None:
-    # tqdm's bars would run into ours, and bitsandbytes asks for a package that helps inference only
-    os.environ["TQDM_DISABLE"] = "1"
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    warnings.filterwarnings(
-        "ignore", ".*gradient_checkpointing. is deprecated", FutureWarning
-    )  # trl's and peft's to mend
-
-    import datasets
-    import transformers
-    from huggingface_hub import HfApi
-
-    from bonsai.recipes.training.base_model import ensure_on_hub
-    from bonsai.recipes.training.checkpoint import Stopping
-    from bonsai.recipes.training.run import train as train_adapter
-
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    if recipe.base_model_package is not None:
-        with console.status(f"dequantising the base model of {recipe.base_model_package}, about half a minute, once"):
-            pushed = ensure_on_hub(recipe, HfApi())
-        if pushed:
-            console.print(f"base model {pushed.repo_id} {pushed.tag} is on the Hub of this machine")
-    folder = out / "adapters" / name
-    stopping = Stopping()
-    with stopping.listens():
-        record = train_adapter(
-            name,
-            recipe,
-            dataset=out / "dataset",
-            out=folder,
-            checkpoints=out / "checkpoints" / name,
-            console=console,
-            max_steps=max_steps,
-            resume=resume,
-            stopping=stopping,
-            report_to=report_to,
-            api=_hub_of_checkpoints(recipe),
-            llama_cpp=out / "cache" / "llama.cpp" if gguf else None,
-        )
-    last = record.losses[-1]
-    console.print(
-        f"{name}: validation loss {record.validation_loss_before:.3f} -> {record.validation_loss_after:.3f} in "
-        f"{last.step} steps, {last.tokens:,} tokens, {record.seconds:.0f} s; peak {record.peak_memory_gib:.1f} GiB",
-        soft_wrap=True,
-    )
-    console.print(f"adapter -> [bold]{folder}[/] (loss: {folder}/training/loss.csv, loss.png)", soft_wrap=True)

@@ -12,11 +12,20 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from bonsai.recipes.evaluation.errors import EvaluationError
 from bonsai.recipes.evaluation.intervals import Difference, paired_difference
-from bonsai.recipes.evaluation.metrics import FORM, HEADLINE, METRICS
+from bonsai.recipes.evaluation.metrics import FORM, HEADLINE, METRICS, Metric
 from bonsai.recipes.evaluation.record import FOLDER, NAME, Answer, AnsweredItem, Evaluation, read_evaluation
 from bonsai.recipes.evaluation.summary import ALL
 
 CHANCE = 0.05
+Verdict = Literal["better", "worse", "unchanged"]
+WORST_FIRST: dict[Verdict, int] = {"worse": 0, "better": 1, "unchanged": 2}
+
+
+def judged(difference: Difference, metric: Metric) -> Verdict:
+    """Beyond chance: the interval leaves out zero, and the paired test agrees, which few questions never let it."""
+    if difference.p >= CHANCE or difference.low <= 0 <= difference.high:
+        return "unchanged"
+    return "better" if (difference.low > 0) == (metric.better == "higher") else "worse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,23 +36,19 @@ class Change:
     category: str
     spoken: str
     metric: str
-    answers: int
-    earlier: float
+    questions: int
+    then: float
     now: float
     difference: Difference
 
     @property
-    def verdict(self) -> Literal["better", "worse", "unchanged"]:
-        """Beyond chance: the interval leaves out zero, and the paired test agrees, which few questions never let it."""
-        low, high, p = self.difference.low, self.difference.high, self.difference.p
-        higher_is_better = METRICS[self.metric].better == "higher"
-        if p >= CHANCE or low <= 0 <= high:
-            return "unchanged"
-        return "better" if (low > 0) == higher_is_better else "worse"
+    def verdict(self) -> Verdict:
+        """Whether it got better or worse, beyond chance."""
+        return judged(self.difference, METRICS[self.metric])
 
 
 def compare(earlier: Evaluation, now: Evaluation) -> list[Change]:
-    """The headline score of each task by category and language, and the form of all answers.
+    """The headline score of each task by category and language, and the form of all answers; the worst first.
 
     Only questions that both were asked in the same words count.
 
@@ -68,7 +73,8 @@ def compare(earlier: Evaluation, now: Evaluation) -> list[Change]:
             scores = _last(old).scores.get(place[-1]), _last(new).scores.get(place[-1])
             if scores[0] is not None and scores[1] is not None:
                 groups.setdefault(place, []).append((scores[0], scores[1]))
-    return [_change(place, scores) for place, scores in groups.items()]
+    found = [_change(place, scores) for place, scores in groups.items()]
+    return sorted(found, key=lambda change: WORST_FIRST[change.verdict])
 
 
 def find_evaluation(place: str, repo_id: str) -> Evaluation:
@@ -96,14 +102,14 @@ def _last(one: AnsweredItem) -> Answer:
 
 def _change(place: tuple[str, str, str, str], scores: Sequence[tuple[float, float]]) -> Change:
     origin, category, spoken, metric = place
-    earlier, now = [old for old, _ in scores], [new for _, new in scores]
+    then, now = [old for old, _ in scores], [new for _, new in scores]
     return Change(
         origin=origin,
         category=category,
         spoken=spoken,
         metric=metric,
-        answers=len(scores),
-        earlier=sum(earlier) / len(earlier),
+        questions=len(scores),
+        then=sum(then) / len(then),
         now=sum(now) / len(now),
-        difference=paired_difference(earlier, now),
+        difference=paired_difference(then, now),
     )

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import importlib.metadata
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from bonsai.recipes.evaluation.record import PACKAGES, Answer, AnsweredItem, Eva
 from bonsai.recipes.evaluation.score import scores
 from bonsai.recipes.evaluation.summary import corpus_lines, lines
 from bonsai.recipes.inference.answer_parts import parts
-from bonsai.recipes.inference.generation.decoder import DECODERS, Decoder
+from bonsai.recipes.inference.generation.decoder import Decoder, decoder_called
 from bonsai.recipes.inference.generation.engine import Generation, OnAnswer
 from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
 from bonsai.recipes.training.recipe import Recipe
@@ -59,12 +59,10 @@ def scope(decoder_name: str, limit: int | None) -> Scope:
     Raises:
         EvaluationError: there is no such decoder.
     """
-    if decoder_name not in DECODERS:
-        raise EvaluationError(f"no decoder is called {decoder_name!r}; there are {', '.join(DECODERS)}")
-    decoder = DECODERS[decoder_name]
     if torch.cuda.is_available():
+        decoder = decoder_called(decoder_name, EvaluationError)
         return Scope(decoder_name=decoder_name, decoder=decoder, limit=limit or None)
-    short = replace(decoder, max_new_tokens=CPU_TOKENS)
+    short = decoder_called(decoder_name, EvaluationError, max_new_tokens=CPU_TOKENS)
     return Scope(decoder_name=decoder_name, decoder=short, limit=CPU_LIMIT if limit is None else limit or None)
 
 

@@ -14,6 +14,7 @@ from bonsai.recipes.training.plan.gpus import GPUS, PRICES_FROM, PRICES_READ
 from bonsai.recipes.training.prompt import example
 from bonsai.recipes.training.recipe import Recipe
 from bonsai.recipes.training.record import RunRecord
+from bonsai.recipes.training.surroundings import SOURCE
 
 ELSEWHERE = frozenset(
     {
@@ -32,7 +33,6 @@ ELSEWHERE = frozenset(
 )
 """fields of a recipe that the card tells in another place than the table of settings"""
 DATASET_LICENCE = "mit"
-PROJECT = "https://github.com/qeu/bonsai"
 
 
 def card_facts(recipe: Recipe, record: RunRecord, dataset_commit: str, adapter: Path) -> AdapterFacts:
@@ -100,7 +100,7 @@ def command(record: RunRecord) -> str:
     variable = "" if owner == own else f"export BONSAI_NAMESPACE={owner} && "
     checkout = "" if record.source_commit is None else f" && git checkout -q {record.source_commit}"
     return (
-        f"git clone -q {PROJECT} && cd bonsai{checkout}\n"
+        f"git clone -q {SOURCE} && cd bonsai{checkout}\n"
         f"{variable}pip install nox && nox -s build && nox -s train -- {name}"
     )
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from dulwich.errors import NotGitRepository
 from dulwich.repo import Repo
 
+SOURCE = "https://github.com/qeu/bonsai"
+"""where anybody gets this project from"""
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = (
     "torch",

@@ -6,9 +6,6 @@ import io
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -24,7 +21,8 @@ from bonsai.hub.running import HubAddress
 from bonsai.recipes.training.checkpoint import Progress, newest_whole, write_manifest
 from bonsai.recipes.training.hub_checkpoint import HubCheckpoints, checkpoints_repo, fetch_newest, push_checkpoint
 from bonsai.recipes.training.recipe import RecipeError
-from tests.conftest import COMMAND, Run
+from tests.conftest import Run
+from tests.recipes.stopping import stopped_by_sigterm
 
 _numbers = count(1)
 
@@ -187,20 +185,7 @@ def test_a_run_whose_disk_is_gone_goes_on_to_the_same_bytes(
         shutil.copytree(dataset, place / "out" / "dataset")
     arguments = ["train", "tiny", "--max-steps", "60"]
     bonsai(*arguments, cwd=whole, **far_hub.environment())
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-c", COMMAND, str(recipes_folder), *arguments],
-        cwd=cut,
-        env={**os.environ, **far_hub.environment(), "HF_HOME": str(cut / "hf-home")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "6/60" in line:
-            process.send_signal(signal.SIGTERM)
-            break
-    process.communicate(timeout=120)
+    stopped_by_sigterm(arguments, at="6/60", cwd=cut, recipes=recipes_folder, hub=far_hub)
     stopped = newest_whole(cut / "out" / "checkpoints" / "tiny")
     assert stopped is not None
     push_checkpoint(api, stopped.path, repo_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from bonsai.hub.running import HubAddress
 from bonsai.recipes.training.checkpoint import MANIFEST, Progress, newest_whole, write_manifest
 from tests.conftest import COMMAND, Run
+from tests.recipes.stopping import stopped_by_sigterm
 
 ADAPTER = "out/adapters/tiny/adapter_model.safetensors"
 
@@ -30,22 +30,9 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_bytes(
     arguments = ["train", "tiny", "--max-steps", "60"]
     bonsai(*arguments, cwd=whole, **far_hub.environment())
 
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-c", COMMAND, str(recipes_folder), *arguments],
-        cwd=cut,
-        env={**os.environ, **far_hub.environment(), "HF_HOME": str(cut / "hf-home")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "6/60" in line:
-            process.send_signal(signal.SIGTERM)
-            break
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 1, said
-    assert "a checkpoint is kept, go on with `nox -s train -- tiny --resume`" in said
+    stopped = stopped_by_sigterm(arguments, at="6/60", cwd=cut, recipes=recipes_folder, hub=far_hub)
+    assert stopped.returncode == 1, stopped.stderr
+    assert "a checkpoint is kept, go on with `nox -s train -- tiny --resume`" in stopped.stderr
     assert not (cut / ADAPTER).exists()
 
     told = bonsai(*arguments, "--resume", cwd=cut, **far_hub.environment()).stdout

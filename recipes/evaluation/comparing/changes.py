@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
 
-from bonsai.recipes.evaluation.against import CHANCE
+from bonsai.recipes.evaluation.against import WORST_FIRST, Verdict, judged
 from bonsai.recipes.evaluation.comparing.agreement import Likeness
 from bonsai.recipes.evaluation.comparing.measures import MEASURES, scores
 from bonsai.recipes.evaluation.comparing.questions import Listed
 from bonsai.recipes.evaluation.comparing.record import Comparison
 from bonsai.recipes.evaluation.errors import EvaluationError
 from bonsai.recipes.evaluation.intervals import Difference, Estimate, mean_interval, paired_difference
-
-Verdict = Literal["better", "worse", "unchanged"]
-_ORDER: dict[Verdict, int] = {"worse": 0, "better": 1, "unchanged": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +26,8 @@ class Change:
 
     @property
     def verdict(self) -> Verdict:
-        """Beyond chance: the interval leaves out zero, and the paired test agrees, which few questions never let it."""
-        low, high, p = self.difference.low, self.difference.high, self.difference.p
-        if p >= CHANCE or low <= 0 <= high:
-            return "unchanged"
-        return "better" if (low > 0) == (MEASURES[self.measure].better == "higher") else "worse"
+        """Whether it got better or worse, beyond chance."""
+        return judged(self.difference, MEASURES[self.measure])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +83,7 @@ def changes(earlier: Comparison, now: Comparison, *, place: str) -> Changes:
     for model in models:
         found += _changes(earlier, now, model, shared, likeness)
         drifts += _drift(earlier, now, model, shared, likeness)
-    worst_first = sorted(found, key=lambda change: _ORDER[change.verdict])
+    worst_first = sorted(found, key=lambda change: WORST_FIRST[change.verdict])
     return Changes(earlier=place, changes=tuple(worst_first), drifts=tuple(drifts))
 
 

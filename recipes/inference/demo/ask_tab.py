@@ -10,7 +10,7 @@ from bonsai.recipes.inference.asking.ask import ask
 from bonsai.recipes.inference.asking.course import Passes
 from bonsai.recipes.inference.asking.said import Part
 from bonsai.recipes.inference.demo import parts
-from bonsai.recipes.inference.demo.limits import LONGEST_MATERIAL, LONGEST_QUESTION, told
+from bonsai.recipes.inference.demo.limits import LONGEST_MATERIAL, told
 from bonsai.recipes.inference.demo.running import Snapshots
 from bonsai.recipes.inference.demo.tabs import (
     DECODER,
@@ -20,6 +20,7 @@ from bonsai.recipes.inference.demo.tabs import (
     choices,
     model_field,
     persona_field,
+    question_field,
     question_of,
 )
 from bonsai.recipes.inference.demo.words import JA, words
@@ -30,13 +31,7 @@ def ask_tab(house: House) -> list[Labelled]:
     """Fill the tab."""
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            question = gr.Textbox(
-                label=JA.question,
-                placeholder=JA.question_hint,
-                lines=3,
-                max_length=LONGEST_QUESTION,
-                elem_id="ask-question",
-            )
+            question = question_field("ask-question", lines=3)
             with gr.Accordion(JA.more, open=False, elem_id="ask-more") as more:
                 model = model_field(house, "ask-model")
                 material = gr.Textbox(

@@ -12,7 +12,7 @@ import gradio as gr
 from bonsai.recipes.inference.chains.deepening import Deepening, deepen, opened
 from bonsai.recipes.inference.conversation import Chain
 from bonsai.recipes.inference.demo import parts
-from bonsai.recipes.inference.demo.limits import DEEPEST, LONGEST_QUESTION, told
+from bonsai.recipes.inference.demo.limits import DEEPEST, told
 from bonsai.recipes.inference.demo.running import Snapshots
 from bonsai.recipes.inference.demo.tabs import (
     DECODER,
@@ -22,6 +22,7 @@ from bonsai.recipes.inference.demo.tabs import (
     choices,
     model_field,
     persona_field,
+    question_field,
     question_of,
 )
 from bonsai.recipes.inference.demo.words import JA, Words, words
@@ -43,13 +44,7 @@ def qtq_tab(house: House) -> list[Labelled]:
     """Fill the tab."""
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            question = gr.Textbox(
-                label=JA.question,
-                placeholder=JA.question_hint,
-                lines=2,
-                max_length=LONGEST_QUESTION,
-                elem_id="qtq-question",
-            )
+            question = question_field("qtq-question", lines=2)
             depth = gr.Slider(2, DEEPEST, value=4, step=1, label=JA.depth, elem_id="qtq-depth")
             with gr.Accordion(JA.more, open=False) as more:
                 model = model_field(house, "qtq-model")

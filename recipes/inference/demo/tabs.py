@@ -15,6 +15,7 @@ from bonsai.recipes.inference.demo.errors import VisitorError
 from bonsai.recipes.inference.demo.limits import (
     LONGEST_MATERIAL,
     LONGEST_PERSONA,
+    LONGEST_QUESTION,
     SECONDS,
     a_question,
     within,
@@ -72,14 +73,11 @@ class House:
         self.visitors.stop(request.session_hash or "")
 
 
-class Asked(NamedTuple):
-    """The fields of a question as they stand on a tab."""
-
-    question: gr.Textbox
-    material: gr.Textbox
-    language: gr.Radio
-    persona: gr.Textbox
-    model: gr.Dropdown
+def question_field(elem_id: str, *, lines: int) -> gr.Textbox:
+    """The question itself."""
+    return gr.Textbox(
+        label=JA.question, placeholder=JA.question_hint, lines=lines, max_length=LONGEST_QUESTION, elem_id=elem_id
+    )
 
 
 def persona_field() -> gr.Textbox:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bonsai.builder.messages import INSTRUCTION_MARKER
+from bonsai.builder.schema import BonsaiError
 from bonsai.recipes.inference.generation.engine import GenerationError
 
 
@@ -44,3 +45,19 @@ POST = Decoder(max_new_tokens=1024, temperature=0.2, top_p=0.95, repetition_pena
 """What the posts compared models with."""
 
 DECODERS = {"greedy": GREEDY, "post": POST}
+
+
+def decoder_called(name: str, refusal: type[BonsaiError], *, max_new_tokens: int | None = None) -> Decoder:
+    """The settings of this name.
+
+    Args:
+        refusal: the error of whoever asks for them.
+        max_new_tokens: of one pass; None: the decoder's own.
+
+    Raises:
+        refusal: there are none.
+    """
+    if name not in DECODERS:
+        raise refusal(f"no decoder is called {name!r}; there are {', '.join(DECODERS)}")
+    decoder = DECODERS[name]
+    return decoder if max_new_tokens is None else replace(decoder, max_new_tokens=max_new_tokens)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from bonsai.recipes.inference.asking.question_file import questions_in
 from bonsai.recipes.inference.conversation import Question
 from bonsai.recipes.inference.generation.decoder import GREEDY, Decoder
 from tests.recipes.inference.asking.scripted import Scripted
+from tests.recipes.inference.models.openai_server import OURS, OpenAIServer, serving
 
 WHY = Question(instruction="Why is the sky blue?")
 REASON = "Air scatters short waves of light more than long ones."
@@ -146,3 +150,28 @@ def test_the_command_refuses_what_it_cannot_ask_before_a_model_is_loaded(tmp_pat
     ):
         with pytest.raises(AskingError, match=told):
             ask(**{"model": "nowhere", "out": tmp_path, "console": console, **settings})  # type: ignore[arg-type]
+
+
+def test_a_model_behind_an_address_needs_no_torch_and_no_transformers_here(tmp_path: Path) -> None:
+    without = "import sys\nsys.modules.update(torch=None, transformers=None)\nfrom bonsai.cli.main import main\nmain()"
+    with serving(OpenAIServer(says=lambda _: plain("", GREEDY), template=OURS)) as server:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                without,
+                "ask",
+                "Why is the sky blue?",
+                "--base-url",
+                server.base_url,
+                "-m",
+                "small",
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "HF_HOME": str(tmp_path / "hf-home")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == [REASON, BLUE]
