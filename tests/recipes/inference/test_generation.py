@@ -257,7 +257,7 @@ def test_a_model_or_adapter_that_is_not_there_is_named(base: Path, tmp_path: Pat
     ],
 )
 def test_a_model_that_memory_does_not_last_for_is_told_so(error: Exception) -> None:
-    told = r"qeu/x at v1 cannot be loaded: memory does not last .* smaller model"
+    told = r"qeu/x at v1 cannot be loaded: memory does not last; .* smaller model"
     with pytest.raises(GenerationError, match=told), _told("qeu/x", "v1"):
         raise error
 
