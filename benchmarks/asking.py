@@ -204,7 +204,9 @@ def how(answers: Sequence[Answer]) -> dict[str, int]:
     return {
         "two_passes": sum(answer.passes == 2 for answer in answers),
         "retried": sum(answer.retried_because is not None for answer in answers),
-        "retry_kept": sum("second text" in (answer.retried_because or "") for answer in answers),
+        "retry_kept": sum(
+            answer.retried_because is not None and "second text is" in answer.retried_because.en for answer in answers
+        ),
     }
 
 

@@ -23,7 +23,7 @@ from bonsai.recipes.training.registry import recipe_names
 
 if TYPE_CHECKING:
     from bonsai.recipes.inference.asking.said import Part
-    from bonsai.recipes.inference.conversation import Answer
+    from bonsai.recipes.inference.conversation import Answer, Because
     from bonsai.recipes.inference.generation.decoder import Decoder
     from bonsai.recipes.inference.generation.engine import Engine
 
@@ -159,14 +159,18 @@ class _Voice:
 def _notes(answer: Answer) -> list[str]:
     notes = []
     if answer.second_pass_because:
-        notes.append(f"two passes 二段階: {answer.second_pass_because}")
+        notes.append(f"two passes 二段階: {_told(answer.second_pass_because)}")
     if answer.retried_because:
-        notes.append(f"asked again 再質問: {answer.retried_because}")
+        notes.append(f"asked again 再質問: {_told(answer.retried_because)}")
     if not answer.reasoning:
         notes.append("no Reasoning was given 根拠が得られませんでした")
     if answer.loops:
         notes.append("it still repeats itself 繰り返しが残っています")
     return notes
+
+
+def _told(because: Because) -> str:
+    return f"{because.en}. {because.ja}。"
 
 
 def _questions(

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from bonsai.builder.schema import Language
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Because(_Record):
+    """A reason, told to readers of either language; what it quotes is in the language it was said in."""
+
+    en: str
+    ja: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, told: Any) -> Any:
+        """Records kept before reasons had two languages hold an English sentence."""
+        return {"en": told, "ja": told} if isinstance(told, str) else told
+
+    def told(self, tongue: str) -> str:
+        """In Japanese for ``ja``, in English for every other."""
+        return self.ja if tongue == "ja" else self.en
 
 
 class Question(_Record):
@@ -34,9 +51,9 @@ class Answer(_Record):
     answer: str
     passes: Literal[1, 2]
     """2: the Reasoning was asked for alone, then put into the prompt"""
-    second_pass_because: str | None = None
+    second_pass_because: Because | None = None
     """why one pass was not enough, in a sentence; None: it was"""
-    retried_because: str | None = None
+    retried_because: Because | None = None
     """why the first text was thrown away, in a sentence: it ran in a loop; None: it was not"""
     loops: bool = False
     """whether what is kept still says the same again and again"""

@@ -92,7 +92,7 @@ def answers_csv(comparison: Comparison) -> str:
         cells = (
             *(asked.id, asked.group, answer.language, question.instruction, question.input, one.model, one.sample),
             *(answer.reasoning, answer.answer, answer.tokens, f"{answer.seconds:.3f}", answer.stopped_by),
-            *(answer.passes, answer.second_pass_because, answer.retried_because),
+            *(answer.passes, *(why and why.en for why in (answer.second_pass_because, answer.retried_because))),
         )
         figures = answer_scores(asked, answer)
         lines.writerow([*map(_cell, cells), *(figures.get(name, "") for name in _SCORES)])

@@ -18,7 +18,7 @@ from bonsai.recipes.inference.asking.other_settings import livelier, without_loo
 from bonsai.recipes.inference.asking.said import Part, both, growing
 from bonsai.recipes.inference.asking.tongue import Tongue, in_another, tongue_of
 from bonsai.recipes.inference.asking.wording import for_answer, for_reasoning, one_pass
-from bonsai.recipes.inference.conversation import Question
+from bonsai.recipes.inference.conversation import Because, Question
 from bonsai.recipes.inference.generation.decoder import Decoder
 from bonsai.recipes.inference.generation.engine import Generation, StoppedBy
 
@@ -45,11 +45,16 @@ class Outcome:
     reasoning: str
     answer: str
     passes: Literal[1, 2]
-    second_pass_because: str | None
-    retried_because: str | None
+    second_pass_because: Because | None
+    retried_because: Because | None
     loops: bool
     stopped_by: StoppedBy
 
+
+_TO_BE_ALONE = Because(en="the Reasoning was to be asked for alone", ja="Reasoningだけを先に尋ねる設定です")
+_NO_ANSWER = Because(en="one pass gave a Reasoning and no answer", ja="一段ではReasoningだけで、答えがありませんでした")
+_SECOND_KEPT = Because(en="the second text is kept", ja="二度目の文を採りました")
+_FIRST_KEPT = Because(en="the first is kept, the second was no better", ja="二度目もよくならず、初めの文を残しました")
 
 Course = Generator[Turn, Generation, Outcome]
 _Turns = Generator[Turn, Generation, "_Draft"]
@@ -59,7 +64,7 @@ _Turns = Generator[Turn, Generation, "_Draft"]
 class _Draft:
     reasoning: str
     answer: Spoken
-    second_pass_because: str | None = None
+    second_pass_because: Because | None = None
 
 
 def course(question: Question, *, decoder: Decoder, passes: Passes) -> Course:
@@ -75,7 +80,7 @@ class _Asking(NamedTuple):
 
     def course(self, passes: Passes) -> Course:
         if passes == "two":
-            first = yield from self._two_passes("the Reasoning was to be asked for alone")
+            first = yield from self._two_passes(_TO_BE_ALONE)
         else:
             first = yield from self._one_pass(or_two=passes == "auto")
         fault = self._fault(first)
@@ -83,8 +88,8 @@ class _Asking(NamedTuple):
         if fault is not None:
             second = yield from self._again(first)
             kept = first if self._fault(second) or is_garbled(second.answer.text) else second
-            which = "the second text is kept" if kept is second else "the first is kept, the second was no better"
-            retried_because = f"the answer {fault}; {which}"
+            which = _SECOND_KEPT if kept is second else _FIRST_KEPT
+            retried_because = Because(en=f"the answer {fault.en}; {which.en}", ja=f"答えが{fault.ja}。{which.ja}")
         texts = (kept.reasoning, kept.answer.text)
         return Outcome(
             language=self.tongue.language,
@@ -101,7 +106,8 @@ class _Asking(NamedTuple):
         said = yield self._turn(one_pass(self.question), "reasoning")
         found = both(said.text)
         answer = whole(found.answer, said.stopped_by, refrain=self.refrain)
-        reasoning, because = found.reasoning, None
+        reasoning = found.reasoning
+        because: Because | None = None
         if said.stopped_by == "watch":
             piece = growing(said.text, "reasoning")
             looping = cut(piece.text, refrain=self.refrain)
@@ -109,18 +115,20 @@ class _Asking(NamedTuple):
                 answer = looping
             else:
                 reasoning, answer = looping.text, looping._replace(text="")
-                because = f"the Reasoning ran in a loop: {looping.loop}"
+                because = _stopped(looping.loop)
         fault = reasoning_fault(reasoning, self.question.instruction)
         if fault is not None and because is None:
-            because = f"one pass gave no Reasoning: {fault}"
+            because = Because(
+                en=f"one pass gave no Reasoning: {fault.en}", ja=f"一段ではReasoningが得られませんでした：{fault.ja}"
+            )
         elif not answer.text and because is None:
-            because = "one pass gave a Reasoning and no answer"
+            because = _NO_ANSWER
         if because is None or not or_two:
             return _Draft(reasoning=reasoning, answer=answer)
         first = _Draft(reasoning=reasoning, answer=answer)
         return (yield from self._two_passes(because, first=first, reasoning=None if fault else reasoning))
 
-    def _two_passes(self, because: str, *, first: _Draft | None = None, reasoning: str | None = None) -> _Turns:
+    def _two_passes(self, because: Because, *, first: _Draft | None = None, reasoning: str | None = None) -> _Turns:
         """Get the Reasoning, unless it is there, then the answer.
 
         Args:
@@ -164,13 +172,19 @@ class _Asking(NamedTuple):
         said = yield turn
         return _Draft(reasoning=reasoning, answer=spoken(said, "answer", refrain=self.refrain))
 
-    def _fault(self, draft: _Draft) -> str | None:
-        """What is wrong with an answer, in words that follow 'the answer'; None: nothing."""
-        if draft.answer.loop:
-            return f"ran in a loop: {draft.answer.loop}"
+    def _fault(self, draft: _Draft) -> Because | None:
+        """What is wrong with an answer, in words that follow 'the answer' or 「答えが」; None: nothing."""
+        if loop := draft.answer.loop:
+            return Because(en=f"ran in a loop: {loop.en}", ja=loop.ja)
         if not draft.answer.text:
-            return "was empty"
+            return Because(en="was empty", ja="空でした")
         return in_another(draft.answer.text, self.tongue)
 
     def _turn(self, prompt: str, begins: Part) -> Turn:
         return Turn(prompt, self.decoder, begins, self.refrain)
+
+
+def _stopped(loop: Because | None) -> Because:
+    if loop is None:
+        return Because(en="the Reasoning did not come to an end", ja="Reasoningが終わりませんでした")
+    return Because(en=f"the Reasoning ran in a loop: {loop.en}", ja=f"Reasoningが{loop.ja}")

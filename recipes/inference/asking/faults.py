@@ -12,6 +12,7 @@ from bonsai.builder.checks.repetition import repeated
 from bonsai.builder.checks.text_fields import Fault, shortened
 from bonsai.recipes.inference.asking.guard import loop_at_end, once
 from bonsai.recipes.inference.asking.said import Part, answer_alone, growing, reasoning_alone
+from bonsai.recipes.inference.conversation import Because
 from bonsai.recipes.inference.generation.engine import Generation, StoppedBy
 
 _ANNOUNCES = re.compile(r"[:：]\s*$")
@@ -21,7 +22,7 @@ class Spoken(NamedTuple):
     """A Reasoning or an answer as it may be shown: what ran in a loop is cut where all was said once."""
 
     text: str
-    loop: str | None
+    loop: Because | None
     """what it says again, in a sentence; None: nothing"""
     stopped_by: StoppedBy
 
@@ -37,7 +38,7 @@ def spoken(said: Generation, part: Part, *, refrain: bool) -> Spoken:
 def whole(text: str, stopped_by: StoppedBy, *, refrain: bool) -> Spoken:
     """A text that was not stopped for running in a loop."""
     fault = next(_repetitions(text, refrain=refrain), None)
-    return Spoken(text, fault.what if fault else None, stopped_by)
+    return Spoken(text, _again(fault.what) if fault else None, stopped_by)
 
 
 def cut(text: str, *, refrain: bool) -> Spoken:
@@ -45,7 +46,13 @@ def cut(text: str, *, refrain: bool) -> Spoken:
     loop = loop_at_end(text, refrain=refrain)
     if loop is None:
         return whole(text, "stop_string", refrain=refrain)
-    return Spoken(once(text, loop), f"'{shortened(loop.said)}' is said again and again", "watch")
+    return Spoken(once(text, loop), _again(f"'{shortened(loop.said)}' is said again and again"), "watch")
+
+
+def _again(what: str) -> Because:
+    """Of a finding, what is said again and how often."""
+    said = what[1:].rpartition("' is said ")[0]
+    return Because(en=what, ja=f"「{said}」を繰り返しています")
 
 
 def repeats(text: str, *, refrain: bool) -> bool:
@@ -57,14 +64,20 @@ def _repetitions(text: str, *, refrain: bool) -> Iterator[Fault]:
     return repeated(re.sub(r"\n+", "\n", text), refrain=refrain)
 
 
-def reasoning_fault(reasoning: str, instruction: str) -> str | None:
+def reasoning_fault(reasoning: str, instruction: str) -> Because | None:
     """Why a Reasoning is none, in a clause; None: it is one."""
     if not reasoning:
-        return "it is missing"
+        return Because(en="it is missing", ja="何も書かれていません")
     if _ANNOUNCES.search(reasoning):
-        return f"'{shortened(reasoning)}' only announces it"
-    fault = next(empty_talk(reasoning, instruction, "", answers=False), None)
-    return f"'{shortened(reasoning)}' only restates the question" if fault else None
+        return Because(
+            en=f"'{shortened(reasoning)}' only announces it", ja=f"「{shortened(reasoning)}」は前置きだけです"
+        )
+    if any(True for _ in empty_talk(reasoning, instruction, "", answers=False)):
+        return Because(
+            en=f"'{shortened(reasoning)}' only restates the question",
+            ja=f"「{shortened(reasoning)}」は質問の言い換えです",
+        )
+    return None
 
 
 def is_garbled(text: str) -> bool:

@@ -10,9 +10,13 @@ from bonsai.builder.checks.language import foreign
 from bonsai.builder.importing.language import language_of
 from bonsai.builder.messages import question_text
 from bonsai.builder.schema import LANGUAGES, Language
-from bonsai.recipes.inference.conversation import Question
+from bonsai.recipes.inference.conversation import Because, Question
 
-_OWN_NAMES = {Language.JA: "Japanese", Language.EN: "English", Language.ZH: "Chinese"}
+_IS_NOT = {
+    Language.JA: Because(en="is not in Japanese", ja="日本語ではありません"),
+    Language.EN: Because(en="is not in English", ja="英語ではありません"),
+    Language.ZH: Because(en="is not in Chinese", ja="中国語ではありません"),
+}
 _NAMES_ONE = re.compile(
     r"translat|Japanese|English|Chinese|katakana|hiragana|kanji|haiku|\bcode\b|Python"
     r"|訳|译|日本語|英語|中国語|カタカナ|ひらがな|ローマ字|コード|日语|日文|英语|英文|中文|汉语|代码",
@@ -38,9 +42,9 @@ def tongue_of(question: Question) -> Tongue:
     return Tongue(Language(found), not _NAMES_ONE.search(question.instruction))
 
 
-def in_another(answer: str, tongue: Tongue) -> str | None:
+def in_another(answer: str, tongue: Tongue) -> Because | None:
     """What is wrong with the language of an answer, in words that follow 'the answer'; None: nothing."""
     if not tongue.binding:
         return None
     wrong = any(fault.severity is Severity.ERROR for fault in foreign(answer, tongue.language))
-    return f"is not in {_OWN_NAMES[tongue.language]}" if wrong else None
+    return _IS_NOT[tongue.language] if wrong else None

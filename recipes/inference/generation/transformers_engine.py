@@ -185,8 +185,13 @@ class TransformersEngine:
             torch.cuda.empty_cache()
 
 
+_ENDS_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""as PyTorch words them where it raises a plain RuntimeError"""
+
+
 def _memory_ended(error: BaseException) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    plain = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return plain or any(words in str(error) for words in _ENDS_OF_MEMORY)
 
 
 @contextlib.contextmanager
@@ -194,7 +199,11 @@ def _told(source: str | Path, revision: str | None) -> Iterator[None]:
     at = f" at {revision}" if revision else ""
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        if _memory_ended(error):
+            raise GenerationError(
+                f"{source}{at} cannot be loaded: memory does not last; end other programs, or give a smaller model"
+            ) from error
         reason = str(error).strip().splitlines()[0]
         raise GenerationError(
             f"{source}{at} cannot be loaded ({reason}); give a folder, or a repo id and revision that are on the Hub"

@@ -85,9 +85,9 @@ def notes(answer: Answer, said: Words) -> list[str]:
     """What a reader should know of how an answer came about."""
     found = []
     if answer.second_pass_because is not None:
-        found.append(f"{said.two_passes}: {answer.second_pass_because}")
+        found.append(f"{said.two_passes}: {answer.second_pass_because.told(said.html)}")
     if answer.retried_because is not None:
-        found.append(f"{said.retried}: {answer.retried_because}")
+        found.append(f"{said.retried}: {answer.retried_because.told(said.html)}")
     if answer.loops:
         found.append(said.loops)
     if answer.stopped_by == "length":

@@ -8,10 +8,11 @@ from bonsai.builder.checks.finding import Severity
 from bonsai.builder.checks.language import foreign
 from bonsai.builder.schema import Language
 from bonsai.recipes.inference.asking.ask import ask
-from bonsai.recipes.inference.conversation import Answer, Chain, Question
+from bonsai.recipes.inference.conversation import Answer, Because, Chain, Question
 from bonsai.recipes.inference.generation.decoder import GREEDY, Decoder
 from bonsai.recipes.inference.generation.engine import Engine
 from bonsai.recipes.inference.summary.content import Summary, summarise
+from bonsai.recipes.inference.summary.words import words
 
 _REQUEST = {
     Language.JA: "次の問答から学べることを、三文から五文でまとめてください。書かれていないことは加えないでください。",
@@ -42,21 +43,25 @@ def tell(chain: Chain, engine: Engine, *, decoder: Decoder = GREEDY) -> Summary:
     )
     wrong = _fault(said, chain.language, dialogue)
     if wrong is not None:
-        return quoted.model_copy(update={"untold_because": f"{said.model}: {wrong}"})
+        told = wrong.told(words(chain.language).html)
+        return quoted.model_copy(update={"untold_because": f"{said.model}: {told}"})
     return quoted.model_copy(update={"told": said.answer, "told_by": said.model})
 
 
-def _fault(said: Answer, language: Language, dialogue: str) -> str | None:
+def _fault(said: Answer, language: Language, dialogue: str) -> Because | None:
     """Why the words cannot be used, as a clause; None: they can."""
     if not said.answer.strip():
-        return "it wrote nothing"
+        return Because(en="it wrote nothing", ja="何も書きませんでした")
     if said.loops:
-        return "it says the same again and again"
+        return Because(en="it says the same again and again", ja="同じことを繰り返しています")
     if said.stopped_by == "length":
-        return "it did not come to an end"
+        return Because(en="it did not come to an end", ja="終わりまで書けませんでした")
     if any(fault.severity is Severity.ERROR for fault in foreign(said.answer, language)):
-        return f"it did not keep to the language of the chain ({language.value})"
+        return Because(
+            en=f"it did not keep to the language of the chain ({language.value})",
+            ja=f"連鎖の言語（{language.value}）で書かれていません",
+        )
     known = set(_NUMBER.findall(dialogue))
     if new := [number for number in _NUMBER.findall(said.answer) if number not in known]:
-        return f"it names {new[0]}, which no answer does"
+        return Because(en=f"it names {new[0]}, which no answer does", ja=f"どの答えにもない数「{new[0]}」があります")
     return None

@@ -23,7 +23,7 @@ from transformers import (
 from bonsai.recipes.inference.generation.decoder import DECODERS, GREEDY, POST, Decoder
 from bonsai.recipes.inference.generation.engine import Generation, GenerationError
 from bonsai.recipes.inference.generation.next_token import next_tokens, stream_of
-from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
+from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine, _told
 from tests.recipes.tiny import TINY_CONFIGS, tiny_tokenizer, write_tiny, write_tiny_llama
 
 PROMPTS = [
@@ -245,6 +245,21 @@ def test_a_model_or_adapter_that_is_not_there_is_named(base: Path, tmp_path: Pat
         TransformersEngine.load(tmp_path / "nowhere")
     with pytest.raises(GenerationError, match="nowhere cannot be loaded"):
         engine_over(base).add_adapter("x", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_a_model_that_memory_does_not_last_for_is_told_so(error: Exception) -> None:
+    told = r"qeu/x at v1 cannot be loaded: memory does not last; .* smaller model"
+    with pytest.raises(GenerationError, match=told), _told("qeu/x", "v1"):
+        raise error
 
 
 def test_the_posts_settings_are_a_preset_and_wrong_ones_are_refused() -> None:

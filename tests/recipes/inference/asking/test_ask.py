@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from bonsai.builder.messages import REASONING_MARKER, RESPONSE_MARKER
@@ -9,7 +11,7 @@ from bonsai.builder.schema import Language
 from bonsai.recipes.inference.asking.ask import ask
 from bonsai.recipes.inference.asking.errors import AskingError
 from bonsai.recipes.inference.asking.wording import IN_THIS_LANGUAGE, REASONING_ALONE
-from bonsai.recipes.inference.conversation import Answer, Question
+from bonsai.recipes.inference.conversation import Answer, Because, Question
 from bonsai.recipes.inference.generation.decoder import GREEDY, Decoder
 from tests.recipes.inference.asking.scripted import Scripted
 
@@ -52,7 +54,8 @@ def test_two_passes_take_over_where_one_gave_no_reasoning_or_no_answer(first: st
     engine = Scripted(script)
     (answer,) = ask(engine, [WHY])
     assert answer.passes == 2
-    assert because in (answer.second_pass_because or "")
+    assert answer.second_pass_because is not None
+    assert because in answer.second_pass_because.en
     assert (answer.answer, bool(answer.reasoning), answer.loops) == (BLUE, True, False)
     known = f"{REASONING_MARKER}{answer.reasoning}\n\n{RESPONSE_MARKER}"
     assert engine.asked[-1] == [f"### Instruction:\nWhy is the sky blue?\n\n{known}"]
@@ -84,7 +87,8 @@ def test_one_pass_or_two_can_be_asked_for() -> None:
     (two,) = ask(engine, [WHY], passes="two")
     assert (one.reasoning, one.answer, one.passes) == ("", REASON, 1)
     assert (two.reasoning, two.answer, two.passes) == (REASON, BLUE, 2)
-    assert two.second_pass_because == "the Reasoning was to be asked for alone"
+    assert two.second_pass_because is not None
+    assert two.second_pass_because.en == "the Reasoning was to be asked for alone"
     assert [len(call) for call in engine.asked] == [1, 1, 1]
 
 
@@ -97,7 +101,10 @@ def test_a_looping_answer_is_stopped_and_asked_again_with_other_settings() -> No
     engine = Scripted(script)
     (answer,) = ask(engine, [WHY])
     assert (answer.reasoning, answer.answer, answer.passes, answer.loops) == (REASON, BLUE, 1, False)
-    assert "again and again" in (answer.retried_because or "")
+    assert answer.retried_because is not None
+    assert "again and again" in answer.retried_because.en
+    assert answer.retried_because.ja.startswith("答えが「The sky is blue because")
+    assert answer.retried_because.ja.endswith("」を繰り返しています。二度目の文を採りました")
     assert engine.decoders[1].repetition_penalty > 1
     assert answer.tokens < 2 * len(LOOP) / 3, "the loop was stopped early"
 
@@ -107,7 +114,8 @@ def test_where_the_retry_loops_too_the_first_text_is_kept_as_far_as_it_says_thin
     (answer,) = ask(engine, [WHY])
     assert answer.answer == "The sky is blue because it is blue up there."
     assert (answer.loops, answer.stopped_by) == (False, "watch")
-    assert "the first is kept" in (answer.retried_because or "")
+    assert answer.retried_because is not None
+    assert "the first is kept" in answer.retried_because.en
     assert len(engine.asked) == 2, "one retry and no more"
 
 
@@ -128,13 +136,17 @@ def test_an_answer_in_the_wrong_language_is_asked_for_in_so_many_words() -> None
     engine = Scripted(script)
     (answer,) = ask(engine, [Question(instruction="空はなぜ青いのですか。")])
     assert (answer.language, answer.answer) == (Language.JA, "青い光が四方から届くからです。")
-    assert answer.retried_because == "the answer is not in Japanese; the second text is kept"
+    assert answer.retried_because == Because(
+        en="the answer is not in Japanese; the second text is kept",
+        ja="答えが日本語ではありません。二度目の文を採りました",
+    )
     assert engine.asked[1][0].startswith(f"### Instruction:\n{line}\n空はなぜ")
     (stubborn,) = ask(
         Scripted(lambda *_: f"{REASON}\n\n{RESPONSE_MARKER}{BLUE}"), [WHY.model_copy(update={"language": "ja"})]
     )
     assert stubborn.answer == BLUE
-    assert "the answer is not in Japanese; the first is kept" in (stubborn.retried_because or "")
+    assert stubborn.retried_because is not None
+    assert "the answer is not in Japanese; the first is kept" in stubborn.retried_because.en
 
 
 @pytest.mark.parametrize(
@@ -230,3 +242,32 @@ def test_what_was_told_before_an_interruption_is_complete() -> None:
             on_answer=lambda place, answer: told.update({place: answer}),
         )
     assert [answer.answer for answer in told.values()] == [BLUE]
+
+
+def test_no_reason_is_left_without_japanese() -> None:
+    """Whatever goes wrong, a Japanese page can say so: the two texts are never the same."""
+    told = []
+    for first in (
+        BLUE,
+        f"Why the sky is blue.\n\n{RESPONSE_MARKER}{BLUE}",
+        LOOP,
+        f"{REASON}\n\n{RESPONSE_MARKER}",
+        "Because:",
+    ):
+        for second in (BLUE, LOOP, "", "空は青いのです。青い光が散るからです。"):
+
+            def script(prompt: str, _: Decoder, first: str = first, second: str = second) -> str:
+                return second if asked_for_answer(prompt) else first
+
+            for answer in ask(Scripted(script), [WHY]):
+                told += [one for one in (answer.second_pass_because, answer.retried_because) if one is not None]
+    assert len({one.en for one in told}) > 6
+    for one in told:
+        assert re.search("[ぁ-ん]", one.ja), one
+        assert not re.search(r"\b(the|is|it|only|said)\b", re.sub("「.*?」", "", one.ja)), one
+
+
+def test_an_answer_kept_when_reasons_were_plain_sentences_is_still_read() -> None:
+    (answer,) = ask(Scripted(lambda prompt, _: BLUE), [WHY])
+    kept = answer.model_dump() | {"second_pass_because": "it was missing"}
+    assert Answer.model_validate(kept).second_pass_because == Because(en="it was missing", ja="it was missing")

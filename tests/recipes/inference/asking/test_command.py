@@ -71,7 +71,7 @@ def test_what_was_said_anew_is_printed_anew_and_the_reason_is_told() -> None:
     assert cut[1] == BLUE
     assert cut[2].startswith("(two passes 二段階: the Reasoning ran in a loop"), "no part is told twice"
     twice = printed(Scripted(lambda prompt, _: BLUE if prompt.endswith(RESPONSE_MARKER) else REASON), [WHY])
-    assert "(two passes 二段階: one pass gave no Reasoning: it is missing)" in twice
+    assert "(two passes 二段階: one pass gave no Reasoning: it is missing. 一段ではReasoningが" in twice
     assert twice.index(REASON) < twice.index(BLUE)
 
 

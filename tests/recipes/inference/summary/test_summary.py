@@ -10,7 +10,7 @@ import pytest
 
 from bonsai.builder.schema import Language
 from bonsai.recipes.inference.chains.perspectives import PERSPECTIVES, PLAIN
-from bonsai.recipes.inference.conversation import Chain
+from bonsai.recipes.inference.conversation import Because, Chain
 from bonsai.recipes.inference.summary import interim, markdown, page, write
 from bonsai.recipes.inference.summary.content import summarise
 from bonsai.recipes.inference.summary.tree import WIDTH, tree, wrapped
@@ -27,7 +27,9 @@ def planted(chain: Chain) -> Chain:
     """The chain with text in every field that would break out of a careless page."""
     steps = []
     for step in chain.steps:
-        evil = answer(chain.language, EVIL, f"{EVIL}\n# heading", model=EVIL, second_pass_because=EVIL)
+        evil = answer(
+            chain.language, EVIL, f"{EVIL}\n# heading", model=EVIL, second_pass_because=Because(en=EVIL, ja=EVIL)
+        )
         considered = tuple(
             one.model_copy(
                 update={"question": f"{EVIL}{number}", "perspective": EVIL, "refused_because": EVIL if number else None}
@@ -94,6 +96,22 @@ def test_labels_are_in_the_chains_language() -> None:
     assert "## 学んだこと" in markdown(gauge(Language.JA))
     assert "## What was learnt" in markdown(gauge(Language.EN))
     assert words(Language.ZH) is EN
+
+
+@pytest.mark.parametrize(
+    ("language", "told", "untold"), [(Language.JA, "欠けています", "missing"), (Language.EN, "missing", "欠けています")]
+)
+def test_why_an_answer_was_asked_again_is_told_in_the_pages_language(
+    language: Language, told: str, untold: str
+) -> None:
+    chain = gauge(language, asked=1)
+    why = Because(en="it is missing", ja="欠けています")
+    asked_twice = answer(language, "Reasoning", "Answer", passes=2, second_pass_because=why, retried_because=why)
+    steps = (chain.steps[0].model_copy(update={"answer": asked_twice}),)
+    chain = chain.model_copy(update={"steps": steps})
+    for text in (page([chain]), markdown(chain), interim(chain)):
+        assert text.count(told) >= 2
+        assert untold not in text
 
 
 def test_an_interim_report_tells_the_latest_step_alone() -> None:

@@ -77,6 +77,12 @@ def test_words_that_cannot_be_trusted_are_left_out_and_the_reader_is_told(
     assert because in page([chain], {chain.id: summary})
 
 
+def test_on_a_japanese_page_the_reader_is_told_in_japanese() -> None:
+    chain = gauge(Language.JA)
+    summary = tell(chain, Says(f"{REASONING}{GOOD}"))
+    assert "連鎖の言語（ja）で書かれていません" in page([chain], {chain.id: summary})
+
+
 def test_a_model_that_says_nothing_leaves_the_quotations() -> None:
     summary = tell(gauge(Language.EN), Says(""))
     assert summary.told is None
