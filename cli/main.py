@@ -197,15 +197,16 @@ def hub(
     port: Annotated[int, typer.Option(help="0: any free port. 0なら空きポート。")] = 8420,
     user: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME:TOKEN", help="A user and the token; repeatable. ユーザーとトークン。"),
+        typer.Option(metavar="NAME", help="A user, token local-NAME; repeatable. ユーザー（トークンはlocal-NAME）。"),
     ] = None,
     out: Out = OUT,
 ) -> None:
     """Serve the Hub on this machine until Ctrl-C. この端末のHubを開く。"""
-    from bonsai.hub.client.destination import local_token, namespace
+    from bonsai.hub.accounts import USERS
+    from bonsai.hub.client.destination import namespace
     from bonsai.hub.serve import main as serve
 
-    users = user or [f"{namespace()}:{local_token()}"]
+    users = user or ([] if os.environ.get(USERS) else [namespace()])
     raise SystemExit(
         serve(["--root", str(out / "hub"), "--port", str(port), *(part for name in users for part in ("--user", name))])
     )

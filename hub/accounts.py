@@ -1,23 +1,48 @@
-"""Who is asking: users and their tokens, as given on the command line."""
+"""Who is asking: users and their tokens."""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bonsai.hub.errors import BadRequestError, ForbiddenError, UnauthorizedError
 from bonsai.hub.names import check_user_name
 
-DEFAULT_USERS: Mapping[str, str] = {"qeu": "hf_bonsai_local_qeu"}
-"""Printed at every start and the same everywhere: it guards nothing, it only makes the clients behave as on the Hub."""
+USERS = "BONSAI_HUB_USERS"
+"""environment variable: `NAME:TOKEN`, several with a space between; what stands in argv is everybody's to read"""
+
+
+def public_token(name: str) -> str:
+    """The token of a user who has no secret one: it guards nothing, it only makes the clients behave as on the Hub."""
+    return f"local-{name}"
+
+
+DEFAULT_USERS: Mapping[str, str] = {"qeu": public_token("qeu")}
+
+
+def users_of(text: str) -> Mapping[str, str]:
+    """Token by name, as the environment variable gives them.
+
+    Raises:
+        BadRequestError: a name without a token.
+    """
+    users = {}
+    for number, entry in enumerate(text.split(), 1):
+        name, _, token = entry.partition(":")
+        if not token:
+            raise BadRequestError(
+                f"{USERS}: entry {number} has no token; write NAME:TOKEN, several with spaces between"
+            )
+        users[name] = token
+    return users
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accounts:
     """The users of a Hub, checked once."""
 
-    users: Mapping[str, str]
+    users: Mapping[str, str] = field(repr=False)
     """Token by user name. A user's namespace is its own name; there are no organisations."""
 
     def __post_init__(self) -> None:

@@ -8,12 +8,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from bonsai.hub.accounts import DEFAULT_USERS
+from bonsai.hub.accounts import DEFAULT_USERS, USERS
 from bonsai.hub.errors import ServeError
 
 _START_SECONDS, _STOP_SECONDS = 30.0, 10.0
@@ -25,7 +25,7 @@ class HubAddress:
 
     endpoint: str
     """For `HF_ENDPOINT`, or the `endpoint` of `HfApi`."""
-    token: str
+    token: str = field(repr=False)
     """Of the first user."""
 
     def environment(self) -> dict[str, str]:
@@ -50,10 +50,9 @@ def running_hub(root: Path, *, users: Mapping[str, str] | None = None, port: int
     """
     accounts = users or DEFAULT_USERS
     root.mkdir(parents=True, exist_ok=True)
+    told = " ".join(f"{name}:{token}" for name, token in accounts.items())
     log = root / "hub.log"
     command = [sys.executable, "-m", "bonsai.hub.serve", "--root", str(root), "--port", str(port)]
-    for name, token in accounts.items():
-        command += ["--user", f"{name}:{token}"]
     # The child must find this very package, also where the parent found it by way of pytest or a notebook.
     search_path = os.pathsep.join(entry for entry in sys.path if entry)
     with log.open("ab") as complaints:
@@ -62,7 +61,7 @@ def running_hub(root: Path, *, users: Mapping[str, str] | None = None, port: int
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,
-            env={**os.environ, "PYTHONPATH": search_path, "PYTHONUTF8": "1"},
+            env={**os.environ, "PYTHONPATH": search_path, "PYTHONUTF8": "1", USERS: told},
         )
     try:
         yield HubAddress(endpoint=_endpoint(process, log), token=next(iter(accounts.values())))

@@ -1,9 +1,13 @@
-"""Serves the local Hub until Ctrl-C: `python -m bonsai.hub.serve --root DIR --port 8888 --user NAME:TOKEN`."""
+"""Serves the local Hub until Ctrl-C: `python -m bonsai.hub.serve --root DIR --port 8888 --user NAME`.
+
+A user's token is known to all, unless the environment gives a secret one: BONSAI_HUB_USERS="NAME:TOKEN NAME:TOKEN".
+"""
 
 from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import signal
 import socket
 import sys
@@ -26,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     arguments = _parser().parse_args(argv)
     try:
-        return serve(arguments.root, host=arguments.host, port=arguments.port, users=_users(arguments.user or []))
+        return serve(arguments.root, host=arguments.host, port=arguments.port, users=_users(arguments.user))
     except HubError as error:
         sys.stderr.write(f"hub: {error}\n")
         return 2
@@ -49,7 +53,7 @@ def serve(root: Path, *, host: str, port: int, users: Mapping[str, str]) -> int:
     with _listen(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
         endpoint = f"http://{name}:{listener.getsockname()[1]}"
-        hint = _HINT.format(endpoint=endpoint, token=next(iter(users.values())), root=root)
+        hint = _HINT.format(endpoint=endpoint, token=_shown(*next(iter(users.items()))), root=root)
         sys.stdout.write(f"HF_ENDPOINT={endpoint}\n{hint}")
         sys.stdout.flush()
         config = uvicorn.Config(
@@ -90,16 +94,20 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _users(texts: Sequence[str]) -> Mapping[str, str]:
-    from bonsai.hub.accounts import DEFAULT_USERS
+def _users(names: Sequence[str]) -> Mapping[str, str]:
+    from bonsai.hub.accounts import DEFAULT_USERS, USERS, public_token, users_of
 
-    users = {}
-    for text in texts:
-        name, colon, token = text.partition(":")
-        if not colon or not token:
-            raise ServeError(f"--user {name} has no token; write it as NAME:TOKEN")
-        users[name] = token
+    for name in names:
+        if ":" in name:
+            raise ServeError(f"--user takes a name alone; a token goes into the environment variable {USERS}")
+    users = {name: public_token(name) for name in names} | dict(users_of(os.environ.pop(USERS, "")))
     return users or DEFAULT_USERS
+
+
+def _shown(name: str, token: str) -> str:
+    from bonsai.hub.accounts import public_token
+
+    return token if token == public_token(name) else f"<the token of {name}>"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -116,8 +124,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--user",
         action="append",
-        metavar="NAME:TOKEN",
-        help="a user and its token; repeat it for several (default: qeu with a token that is printed)",
+        default=[],
+        metavar="NAME",
+        help="a user with a token known to all; repeat it for several (default: qeu). Secret tokens: see above",
     )
     return parser
 

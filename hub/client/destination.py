@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bonsai.hub.accounts import public_token
 from bonsai.hub.errors import HubError
 from bonsai.hub.running import running_hub
 
@@ -53,7 +54,7 @@ def in_namespace(repo_id: str) -> str:
 
 def local_token() -> str:
     """The token of the Hub on this machine: known to all, for it opens a door that only loopback reaches."""
-    return f"local-{namespace()}"
+    return public_token(namespace())
 
 
 @contextlib.contextmanager

@@ -1,16 +1,16 @@
-"""Builds and trainings killed (kill -9) at random moments: that a rerun ends in the same bytes as one left in peace."""
+"""Builds killed (kill -9) at random moments: that a rerun ends in the same bytes as one left in peace."""
 
 from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
+import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from bonsai.builder.build import build, content_hash
 
@@ -48,37 +48,6 @@ def killed_builds(records: Path, folder: Path, moments: int, *, seed: int) -> Co
     return ends
 
 
-def killed_trainings(train: Callable[[Path], Any], folder: Path, moments: int, *, seed: int) -> Counter[str]:
-    """Kill ``moments`` trainings, evenly over the time one takes, and run each again with ``resume``.
-
-    Args:
-        train: trains into a working directory, going on from a checkpoint if one is there.
-
-    Returns:
-        What the kill left: ``no checkpoint``, ``a checkpoint`` or ``the adapter``.
-
-    Raises:
-        AssertionError: half an adapter lay there, or the rerun gave another adapter or other losses.
-    """
-    peace = folder / "peace"
-    started = time.monotonic()
-    assert forked(lambda: train(peace))
-    seconds = time.monotonic() - started
-    drawn, ends = random.Random(seed), Counter[str]()
-    for number in range(moments):
-        place = folder / str(number)
-        forked(lambda place=place: train(place), kill_after=drawn.uniform(0, seconds))  # type: ignore[misc]
-        if (place / "adapter").exists():
-            assert _trained(place) == _trained(peace)
-            ends["the adapter"] += 1
-        else:
-            ends["a checkpoint" if any((place / "checkpoints").glob("checkpoint-*")) else "no checkpoint"] += 1
-        assert forked(lambda place=place: train(place))  # type: ignore[misc]
-        assert _trained(place) == _trained(peace)
-        shutil.rmtree(place)
-    return ends
-
-
 def forked(work: Work, *, kill_after: float | None = None) -> bool:
     """Do ``work`` in a child, which starts at once for everything is imported already; whether it came to its end."""
     child = os.fork()
@@ -89,6 +58,8 @@ def forked(work: Work, *, kill_after: float | None = None) -> bool:
             os.dup2(silence, 1)
             work()
             code = 0
+        except BaseException:  # noqa: BLE001  # the child ends here: its parent hears of it and a reader sees why
+            sys.stderr.write(traceback.format_exc())
         finally:
             os._exit(code)
     if kill_after is not None:
@@ -107,10 +78,3 @@ def _fewer(records: Path, folder: Path) -> Path:
 
 def _bytes(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def _trained(place: Path) -> tuple[bytes, list[float]]:
-    from bonsai.recipes.training.record import read_record
-
-    record = read_record(place / "adapter")
-    return (place / "adapter" / "adapter_model.safetensors").read_bytes(), [point.loss for point in record.losses]

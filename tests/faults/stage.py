@@ -13,6 +13,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import disable_progress_bars
 
+from bonsai.hub.accounts import USERS
 from bonsai.hub.client.session import limit_silence
 from tests.faults.cases import Stage
 from tests.faults.proxy import faulty_way_to
@@ -43,8 +44,12 @@ def staged(root: Path) -> Iterator[Stage]:
 def _served(root: Path) -> Iterator[tuple[int, str]]:
     """As `running_hub`, with the process id: a full disk is given to the process."""
     root.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "bonsai.hub.serve", "--root", str(root), "--port", "0", "--user", f"qeu:{TOKEN}"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    command = [sys.executable, "-m", "bonsai.hub.serve", "--root", str(root), "--port", "0"]
+    environment = {
+        **os.environ,
+        USERS: f"qeu:{TOKEN}",
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+    }
     with (
         (root / "hub.log").open("ab") as log,
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process,

@@ -1,4 +1,7 @@
-"""A token is in the environment and nowhere else: not in what a release prints, leaves here, or brings to the Hub."""
+"""A token is in the environment and nowhere else.
+
+Not in what a release prints, leaves here or brings to the Hub, nor in the arguments of what it starts.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from dulwich.repo import Repo
 from bonsai.hub.running import running_hub
 from tests.conftest import Run
 from tests.faults.proxy import Act, Fault, faulty_way_to
+from tests.faults.watching import arguments_of_what_is_started
 
 TOKEN = "hf_planted-" + "Xq7" * 9
 
@@ -39,7 +43,11 @@ def everything_left(place: Path) -> Iterator[tuple[str, bytes]]:
 def test_a_release_leaves_its_token_nowhere(dataset: Path, bonsai: Run, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
     said = []
-    with running_hub(tmp_path / "hub", users={"qeu": TOKEN}) as hub, faulty_way_to(hub.endpoint) as (way, plan):
+    with (
+        arguments_of_what_is_started() as arguments,
+        running_hub(tmp_path / "hub", users={"qeu": TOKEN}) as hub,
+        faulty_way_to(hub.endpoint) as (way, plan),
+    ):
         for fault in reversed(FAULTS):
             plan.begin(fault, at=6)
             environment = {**hub.environment(), "HF_ENDPOINT": way, "HF_DEBUG": ""}
@@ -48,6 +56,9 @@ def test_a_release_leaves_its_token_nowhere(dataset: Path, bonsai: Run, tmp_path
             said.append(done.stdout + done.stderr)
     assert "released" in said[-1]
     assert [number for number, text in enumerate(said) if TOKEN in text] == []
+    for part in (b"bonsai.hub.serve", b"\0publish\0", b"bonsai.builder.verify"):
+        assert any(part in line for line in arguments), f"{part!r} was not seen, so nothing is known of it"
+    assert [line for line in arguments if TOKEN.encode() in line] == []
     assert [name for name, content in everything_left(tmp_path) if TOKEN.encode() in content] == []
 
 

@@ -1,0 +1,73 @@
+"""What is installed is pinned once, in constraints.txt, and checked against the hashes in locks/; all but torch."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+LOCKS = sorted((ROOT / "locks").glob("*.txt"))
+BY_VERSION = {"torch"}
+STANDS_ON = {
+    "light": ("light",),
+    "full": ("light", "full"),
+    "demo": ("light", "full", "demo"),
+    "testing": ("light", "full", "demo", "testing"),
+    "building": ("building",),
+    "base_model": ("base_model",),
+    "lint": ("lint",),
+    "types": ("types",),
+}
+
+
+def pins(lines: str) -> dict[str, str]:
+    return {canonicalize_name(name): version for name, version in re.findall(r"(?m)^([\w.-]+)==([\w.]+)", lines)}
+
+
+def locked(layer: str) -> dict[str, str]:
+    return pins((ROOT / "locks" / f"{layer}.txt").read_text())
+
+
+def asked(layer: str) -> list[Requirement]:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = told["project"]["optional-dependencies"]
+    by_layer = {
+        "light": told["project"]["dependencies"],
+        "full": extras["train"],
+        "demo": extras["demo"],
+        "testing": [line for extra in extras.values() for line in extra],
+        **told["dependency-groups"],
+    }
+    return [Requirement(line) for line in by_layer[layer]]
+
+
+def test_every_layer_has_its_lock() -> None:
+    assert {path.stem for path in LOCKS} == set(STANDS_ON)
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
+def test_what_is_locked_has_hashes_and_the_version_of_the_constraints(path: Path) -> None:
+    constraints = pins((ROOT / "constraints.txt").read_text())
+    body = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
+    entries = re.split(r"\n(?=\S)", body.strip())
+    assert entries
+    for entry in entries:
+        name, version = re.match(r"([\w.-]+)==([\w.]+)", entry).groups()  # type: ignore[union-attr]
+        assert constraints.get(canonicalize_name(name)) == version, f"{name}=={version}: run `nox -s lock`"
+        assert re.fullmatch(r"[^\\]+( \\\n    --hash=sha256:[0-9a-f]{64})+", entry), f"{name} has no hash"
+
+
+@pytest.mark.parametrize("layer", STANDS_ON)
+def test_a_layer_and_those_below_hold_all_that_the_project_asks_for(layer: str) -> None:
+    held = {name: version for below in STANDS_ON[layer] for name, version in locked(below).items()}
+    for requirement in asked(layer):
+        name = canonicalize_name(requirement.name)
+        if name in BY_VERSION:
+            assert name not in held
+        else:
+            assert requirement.specifier.contains(held[name]), f"{requirement}: run `nox -s lock`"
