@@ -115,7 +115,7 @@ def base_model(shape: str, folder: Path) -> Any:
         folder,
         dtype=dtype,
         attn_implementation="sdpa",
-        device_map={"": 0} if GPU else None,
+        device_map={"": torch.cuda.current_device()} if GPU else None,
         quantization_config=BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",

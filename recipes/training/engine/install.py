@@ -44,7 +44,7 @@ class Pieces:
     head: bool = True
     optimizer: bool = True
     graph: bool = True
-    """on one GPU, if it pays there; needs attention, recompute and optimizer"""
+    """on a GPU, if it pays there; needs attention, recompute and optimizer"""
     spare_memory: bool = True
     """weights kept dequantised where memory is left over; known only where a graph is tried"""
 

@@ -68,9 +68,9 @@ class StepGraph:
         torch.cuda.current_stream().wait_stream(stream)
         self.eager_peak = torch.cuda.max_memory_allocated()
         self._graphs = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graphs[0]):
+        with torch.cuda.graph(self._graphs[0], capture_error_mode="thread_local"):  # NCCL has threads too
             self._hidden = self._forward()
-        with torch.cuda.graph(self._graphs[1], pool=self._graphs[0].pool()):
+        with torch.cuda.graph(self._graphs[1], pool=self._graphs[0].pool(), capture_error_mode="thread_local"):
             self._backward(self._hidden, gradients)
         self._hidden = self._hidden.detach()
         self._graphs[0].replay()

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from trl import SFTConfig, SFTTrainer
 
 from bonsai.recipes.training.batch_records import COLUMN
@@ -63,10 +64,10 @@ class EngineTrainer(SFTTrainer):
         return self.engine
 
     def _row_limits(self) -> RowLimits | None:
-        """Of the packed rows; None where a graph cannot be used: no GPU, several processes, rows of any shape."""
+        """Of the packed rows; None where a graph cannot be used: no GPU, rows of any shape."""
         train: Any = self.train_dataset
         columns = getattr(train, "column_names", None) or []
-        if self.args.device.type != "cuda" or self.accelerator.num_processes > 1 or "seq_lengths" not in columns:
+        if self.args.device.type != "cuda" or "seq_lengths" not in columns:
             return None
         if self.args.per_device_train_batch_size > 1:
             return None
@@ -84,9 +85,11 @@ class EngineTrainer(SFTTrainer):
         self._ahead, self._fetch = None, lambda: (epoch_iterator, fetch())
         return found if iterator is epoch_iterator else fetch()
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+    def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Tensor:
         """As Trainer's; when the step's last backward pass is on its way, the next step's batches are fetched."""
-        loss: Tensor = super().training_step(*args, **kwargs)
+        if isinstance(model, DistributedDataParallel) and self._flat_optimizer() is not None:
+            model.require_backward_grad_sync = False  # FlatAdamW averages its buffer, which a graph fills unseen
+        loss: Tensor = super().training_step(model, *args, **kwargs)
         if self.engine is not None and self._fetch is not None and self.accelerator.sync_gradients:
             self._ahead, self._fetch = self._fetch(), None
         return loss
@@ -132,6 +135,7 @@ class EngineTrainer(SFTTrainer):
                 betas=(self.args.adam_beta1, self.args.adam_beta2),
                 eps=self.args.adam_epsilon,
                 weight_decay=self.args.weight_decay,
+                processes=self.accelerator.num_processes,
             )
         return self.optimizer
 
