@@ -158,8 +158,10 @@ def graph_if_it_pays(layers: Callable[..., Any], store: AdapterStore, limits: Ro
     try:
         with torch.autocast("cuda", enabled=False):  # the trainer's is on; the backward pass must be made without
             graph = StepGraph(layers, store, limits)
-    except torch.OutOfMemoryError:
-        _LOG.warning("no CUDA graph: not enough memory for its own pool of activations")
+    except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+        short = isinstance(error, torch.OutOfMemoryError)
+        reason = "not enough memory for its own pool of activations" if short else str(error).splitlines()[0]
+        _LOG.warning("no CUDA graph: %s", reason)
         store.clear_accumulated()
         return Tried(None, None)
     times = f"{graph.graph_seconds * 1e3:.0f} ms with, {graph.eager_seconds * 1e3:.0f} ms without"

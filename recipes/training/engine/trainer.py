@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 from trl import SFTConfig, SFTTrainer
 
 from bonsai.recipes.training.batch_records import COLUMN
@@ -59,9 +59,25 @@ class EngineTrainer(SFTTrainer):
         self._learnt = 0
         self._last_inputs: dict[str, Any] = {}
         self.engine = install(self.model, chosen, dtype)
+        if chosen.optimizer and self.accelerator.num_processes > 1:
+            self._without_wrapper(self.engine.store.flat)
         if chosen.graph and chosen.attention and chosen.recompute and chosen.optimizer:
             self.engine.limits = self._row_limits()
         return self.engine
+
+    def _without_wrapper(self, weights: Tensor) -> None:
+        """Several processes: FlatAdamW averages its one buffer, so PyTorch's DDP has nothing to do around the model.
+
+        Its hooks on each weight would miss the gradients that a graph makes, and spoil the making of the graph.
+        """
+        kind = self.accelerator.distributed_type
+        if kind not in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+            raise EngineError(
+                f"the engine trains several processes as DDP does and not under {kind.value}, which cuts weights up; "
+                "launch without it, or train with TRL alone (with_engine=False)"
+            )
+        torch.distributed.broadcast(weights.data, src=0)
+        self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
 
     def _row_limits(self) -> RowLimits | None:
         """Of the packed rows; None where a graph cannot be used: no GPU, rows of any shape."""
@@ -85,11 +101,9 @@ class EngineTrainer(SFTTrainer):
         self._ahead, self._fetch = None, lambda: (epoch_iterator, fetch())
         return found if iterator is epoch_iterator else fetch()
 
-    def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """As Trainer's; when the step's last backward pass is on its way, the next step's batches are fetched."""
-        if isinstance(model, DistributedDataParallel) and self._flat_optimizer() is not None:
-            model.require_backward_grad_sync = False  # FlatAdamW averages its buffer, which a graph fills unseen
-        loss: Tensor = super().training_step(model, *args, **kwargs)
+        loss: Tensor = super().training_step(*args, **kwargs)
         if self.engine is not None and self._fetch is not None and self.accelerator.sync_gradients:
             self._ahead, self._fetch = self._fetch(), None
         return loss
