@@ -67,6 +67,7 @@ def compare(
     _quiet()
     names = [name for name in models if name in recipe_names()]
     with hub_for(names, out):
+        plan, earlier = _planned(questions, samples, decoder, max_new_tokens, persona, against, blind)
         if packaged := [recipe for recipe in map(load_recipe, names) if recipe.base_model_package is not None]:
             from huggingface_hub import HfApi
 
@@ -74,7 +75,6 @@ def compare(
 
             for recipe in packaged:
                 ensure_on_hub(recipe, HfApi())
-        plan, earlier = _planned(questions, samples, decoder, max_new_tokens, persona, against, blind)
         comparison = _asked(models, plan, folder, out, console)
         comparison.write(folder)
         return _told(comparison, earlier, str(against), folder, console, blind)
