@@ -169,7 +169,7 @@ def test_a_visitor_is_led_deeper_and_the_summary_grows_beside(tab: Tab, tmp_path
     steps = "document.querySelectorAll('#qtq-steps li').length"
     frame = "document.querySelector('#qtq-summary iframe')"
     seen = tab.wait(f"{steps} && [{steps}, {frame}.srcdoc.length]")
-    tab.wait("document.querySelector('#qtq-page')?.offsetParent", seconds=120)  # the server speaks letter by letter
+    tab.wait("document.querySelector('#qtq-page')?.offsetParent", seconds=120)  # four steps, a second apiece or ten
     after = tab.value(f"[{steps}, {frame}.srcdoc.length]")
     assert seen[0] < after[0] == 4
     assert seen[1] < after[1]
