@@ -211,7 +211,7 @@ def how(answers: Sequence[Answer]) -> dict[str, int]:
 
 
 def first_word(engine: TransformersEngine, asked: Sequence[Known]) -> list[float]:
-    """Seconds until there is something to read, one question at a time; the first finds the model cold."""
+    """Seconds until there is something to read, one question at a time, the model loaded."""
     seconds = []
     for one in asked:
         times: list[float] = []
@@ -269,7 +269,7 @@ def measure(engine: TransformersEngine, options: argparse.Namespace, written: Wr
             written.add((language, model, "ask_less_one_pass"), differences(*found))
         with engine.using(ADAPTER):
             seconds = first_word(engine, evenly(asked, TIMED))
-        told = {"cold": seconds[0], "median": median(seconds), "most": max(seconds), "mean": round(fmean(seconds), 3)}
+        told = {"first": seconds[0], "median": median(seconds), "most": max(seconds), "mean": round(fmean(seconds), 3)}
         written.add((language, ADAPTER, "seconds_to_first_word"), told)
 
 

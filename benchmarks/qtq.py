@@ -48,7 +48,7 @@ from bonsai.recipes.inference.chains.sameness import SAME_FROM, sameness
 from bonsai.recipes.inference.conversation import Chain
 from bonsai.recipes.inference.generation.decoder import Decoder
 from bonsai.recipes.inference.generation.engine import Generation, OnAnswer, Watch
-from bonsai.recipes.inference.generation.next_token import next_tokens, said_after
+from bonsai.recipes.inference.generation.next_token import next_tokens, said_after, unpunished
 from bonsai.recipes.inference.generation.row import Asked, Row, Speech
 from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
 
@@ -189,8 +189,9 @@ def tell(named: dict[str, list[Chain]], result: dict[str, object]) -> None:
 class Choice(LogitsProcessor):
     """Leaves `generate` the one token that the engine would choose, by the same random numbers where it samples."""
 
-    def __init__(self, decoder: Decoder, row: Row) -> None:
+    def __init__(self, decoder: Decoder, row: Row, tokenizer: Any) -> None:
         self._decoder = decoder
+        self._unpunished = unpunished(tokenizer)
         self._row = row
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
@@ -199,6 +200,7 @@ class Choice(LogitsProcessor):
         if self._decoder.repetition_penalty != 1:
             seen = torch.zeros_like(scores, dtype=torch.bool)
             seen[0, tokens[len(self._row.asked.token_ids) :]] = True
+            seen[:, self._unpunished] = False
         size = self._decoder.no_repeat_ngram_size
         banned = [list(said_after(tokens, size))] if size else ()
         chosen = next_tokens(scores.float(), seen, self._decoder, [self._row.draw], banned)
@@ -241,7 +243,7 @@ class Loop:
                 **inputs,
                 max_new_tokens=decoder.max_new_tokens,
                 do_sample=False,
-                logits_processor=[Choice(decoder, row)],
+                logits_processor=[Choice(decoder, row, self._tokenizer)],
                 pad_token_id=self._tokenizer.eos_token_id,
             )
         speech = Speech(

@@ -65,8 +65,8 @@ def compare(
     quiet_libraries()
     names = [name for name in models if name in recipe_names()]
     with hub_for(names, out):
-        ensure_bases(names)
         plan, earlier = _planned(questions, samples, decoder, max_new_tokens, persona, against, blind)
+        ensure_bases(names)
         comparison = _asked(models, plan, folder, out, console)
         comparison.write(folder)
         return _told(comparison, earlier, str(against), folder, console, blind)

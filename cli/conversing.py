@@ -88,6 +88,9 @@ def qtq(
     persona: Persona = "",
     decoder: DecoderName = "greedy",
     max_new_tokens: Longest = None,
+    in_own_words: Annotated[
+        bool, typer.Option("--in-own-words", help="The model sums up too, above the quotations. モデル自身の要約も。")
+    ] = False,
     out: Out = OUT,
 ) -> None:
     """Question to Question: each answer breeds a deeper question, with a まとめ. 質問を深めていく。"""
@@ -104,6 +107,7 @@ def qtq(
         persona=persona,
         decoder=decoder,
         max_new_tokens=max_new_tokens,
+        in_own_words=in_own_words,
         out=out,
         console=console,
     )

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.markup import escape
-from rich.tree import Tree
+from rich.console import Console
 
 from bonsai.builder.probes import default_probes, read_probes
 from bonsai.builder.schema import BonsaiError, Language
 from bonsai.cli.asking import opened
+from bonsai.cli.growing import Growing, tree
 from bonsai.recipes.inference.asking.errors import AskingError
 from bonsai.recipes.inference.asking.limits import check_questions, text_of
 from bonsai.recipes.inference.asking.question_file import questions_in
-from bonsai.recipes.inference.conversation import Chain, Question, Step
+from bonsai.recipes.inference.conversation import Chain, Question
 from bonsai.recipes.inference.summary.words import words
 
 if TYPE_CHECKING:
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
 
 FOLDER = "qtq"
 """below the output folder: the まとめ, and in ``chains`` what is kept of each chain"""
-LONGEST = 400
-"""characters of an answer in the tree; the まとめ has all of it"""
 
 
 def qtq(
@@ -43,6 +38,7 @@ def qtq(
     persona: str = "",
     decoder: str = "greedy",
     max_new_tokens: int | None = None,
+    in_own_words: bool = False,
     out: Path,
     console: Console,
 ) -> None:
@@ -54,6 +50,7 @@ def qtq(
         depth: steps of each chain.
         language: of the chains; None: that of each question, and Japanese for the prepared ones.
         max_new_tokens: of one pass; None: the decoder's own.
+        in_own_words: let the model sum each chain up at the end; the quotations stay below.
         out: chains and their まとめ go to ``out/qtq``; adapters are looked for in ``out/adapters``.
 
     Raises:
@@ -69,7 +66,13 @@ def qtq(
     settings = decoder_called(decoder, AskingError, max_new_tokens=max_new_tokens)
     with opened(model, base_url, provider, out) as engine:
         deepen_all(
-            engine, questions, depth=depth, settings=Deepening(decoder=settings), folder=out / FOLDER, console=console
+            engine,
+            questions,
+            depth=depth,
+            settings=Deepening(decoder=settings),
+            folder=out / FOLDER,
+            console=console,
+            in_own_words=in_own_words,
         )
 
 
@@ -96,11 +99,19 @@ def prepared(language: Language, persona: str = "") -> list[Question]:
 
 
 def deepen_all(
-    engine: Engine, questions: Sequence[Question], *, depth: int, settings: Deepening, folder: Path, console: Console
+    engine: Engine,
+    questions: Sequence[Question],
+    *,
+    depth: int,
+    settings: Deepening,
+    folder: Path,
+    console: Console,
+    in_own_words: bool = False,
 ) -> list[Chain]:
-    """Lead the chains, show them as they grow, and write the まとめ, of what there is after Ctrl-C too."""
+    """Lead the chains, show them as they grow, and write the まとめ after each step; after Ctrl-C it is there too."""
     from bonsai.recipes.inference.chains.deepening import deepen
     from bonsai.recipes.inference.chains.keeping import Keeping, begun
+    from bonsai.recipes.inference.summary.write import PAGE, write
 
     keeping = Keeping(folder / "chains")
     fresh = [begun(question, model=engine.name, depth=depth, settings=settings) for question in questions]
@@ -109,11 +120,13 @@ def deepen_all(
     kept = sum(len(chain.steps) for chain in chains)
     if kept:
         console.print(f"{kept} steps are kept from an earlier run. 前回までの{kept}段から続けます。")
-    with _Growing(console, chains) as growing:
+    console.print(f"it grows with each step: まとめは一段ごとに育ちます: [bold]{folder / PAGE}[/]", soft_wrap=True)
+    with Growing(console, chains) as growing:
 
         def grown(chain: Chain) -> None:
             keeping.write(chain)
             growing.tell(chain)
+            write(growing.begun, folder)
 
         try:
             deepen(engine, chains, settings, personas=personas, on_step=grown)
@@ -123,81 +136,29 @@ def deepen_all(
         finally:
             growing.close()
             _conclude(growing, folder, console)
+    if in_own_words:
+        _in_own_words(engine, growing.begun, folder, console)
     return list(growing.chains)
 
 
-class _Growing(contextlib.AbstractContextManager["_Growing"]):
-    """A tree that grows on a terminal, a line for each step in a log."""
+def _in_own_words(engine: Engine, chains: Sequence[Chain], folder: Path, console: Console) -> None:
+    """The model's own summary above the quotations, where its words can be trusted that far."""
+    from bonsai.recipes.inference.summary.telling import tell
+    from bonsai.recipes.inference.summary.write import write
 
-    def __init__(self, console: Console, chains: Sequence[Chain]) -> None:
-        self._console = console
-        self._now = {chain.id: chain for chain in chains}
-        self._live = Live(self._tree(), console=console, refresh_per_second=4, transient=True)
-        self.stopped = False
-
-    @property
-    def chains(self) -> Sequence[Chain]:
-        """As they stand now."""
-        return tuple(self._now.values())
-
-    def __enter__(self) -> _Growing:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the screen to what comes below."""
-        self._live.stop()
-
-    def tell(self, chain: Chain) -> None:
-        """Show how a chain stands now."""
-        self._now[chain.id] = chain
-        if self._console.is_terminal:
-            self._live.update(self._tree())
-            return
-        number = list(self._now).index(chain.id) + 1
-        last = chain.steps[-1]
-        if not last.candidates:
-            self._console.print(
-                f"{number}/{len(self._now)} step {last.number}/{chain.depth}: {last.question}", markup=False
-            )
-        if chain.ended_because:
-            self._console.print(f"{number}/{len(self._now)} ended: {chain.ended_because}", markup=False)
-
-    def _tree(self) -> Group:
-        return Group(*(tree(chain, answers=len(self._now) == 1) for chain in self._now.values()))
+    told = {}
+    for chain in chains:
+        told[chain.id] = summary = tell(chain, engine)
+        write(chains, folder, told)
+        said = summary.told or words(chain.language).untold.format(summary.untold_because)
+        console.print(f"\n{chain.theme}\n{said}", markup=False, highlight=False, soft_wrap=True)
 
 
-def tree(chain: Chain, *, answers: bool) -> Tree:
-    """Each question below the one it came from; what was asked from where, and why it ended."""
-    root = Tree(f"[bold]{escape(chain.theme)}[/]", guide_style="green")
-    branch = root
-    for step in chain.steps:
-        if step.number > 1:
-            asked_from = words(chain.language).perspective(step.perspective).name
-            branch = branch.add(f"[cyan]{step.number} {asked_from}[/] {escape(step.question)}")
-        if answers:
-            branch.add(f"[dim]{escape(_shortened(step))}[/]")
-    if chain.ended_because:
-        branch.add(f"[yellow]{escape(chain.ended_because)}[/]")
-    elif not chain.complete:
-        branch.add(f"[dim]… {len(chain.steps)}/{chain.depth}[/]")
-    return root
-
-
-def _shortened(step: Step) -> str:
-    text = " ".join(step.answer.answer.split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-
-
-def _conclude(growing: _Growing, folder: Path, console: Console) -> None:
+def _conclude(growing: Growing, folder: Path, console: Console) -> None:
     """The whole tree, and the まとめ of every chain that has begun."""
     from bonsai.recipes.inference.summary.write import write
 
-    begun = [chain for chain in growing.chains if chain.steps]
+    begun = growing.begun
     for chain in begun:
         console.print(tree(chain, answers=len(growing.chains) == 1))
     if growing.stopped:

@@ -121,12 +121,16 @@ class _Asking(NamedTuple):
             because = Because(
                 en=f"one pass gave no Reasoning: {fault.en}", ja=f"一段ではReasoningが得られませんでした：{fault.ja}"
             )
+        again = whole(reasoning, said.stopped_by, refrain=self.refrain).loop
+        if again is not None and because is None:
+            because = _stopped(again)
         elif not answer.text and because is None:
             because = _NO_ANSWER
-        if because is None or not or_two:
-            return _Draft(reasoning=reasoning, answer=answer)
         first = _Draft(reasoning=reasoning, answer=answer)
-        return (yield from self._two_passes(because, first=first, reasoning=None if fault else reasoning))
+        if because is None or not or_two:
+            return first
+        is_sound = fault is None and again is None
+        return (yield from self._two_passes(because, first=first, reasoning=reasoning if is_sound else None))
 
     def _two_passes(self, because: Because, *, first: _Draft | None = None, reasoning: str | None = None) -> _Turns:
         """Get the Reasoning, unless it is there, then the answer.
@@ -143,7 +147,7 @@ class _Asking(NamedTuple):
         return _Draft(reasoning=reasoning, answer=answer, second_pass_because=because)
 
     def _reasoning(self, poor: str, *, in_language: Language | None = None) -> Generator[Turn, Generation, str]:
-        """Ask for the Reasoning alone, in other words and more freely where the first gave nothing.
+        """Ask for the Reasoning alone, in other words and more freely where the first gave nothing, or ran in a loop.
 
         Args:
             poor: a Reasoning that is better than none.
@@ -154,10 +158,12 @@ class _Asking(NamedTuple):
         for wording, decoder in enumerate((narrow, wide)):
             prompt = for_reasoning(self.question, self.tongue.language, wording, in_language=in_language)
             said = yield self._turn(prompt, "reasoning")._replace(decoder=decoder)
-            reasoning = spoken(said, "reasoning", refrain=self.refrain).text
-            if reasoning_fault(reasoning, self.question.instruction) is None:
-                return reasoning
-            poor = poor or reasoning
+            found = spoken(said, "reasoning", refrain=self.refrain)
+            says_something = reasoning_fault(found.text, self.question.instruction) is None
+            if says_something and not repeats(found.text, refrain=self.refrain):
+                return found.text
+            is_better = says_something and reasoning_fault(poor, self.question.instruction) is not None
+            poor = found.text if is_better else poor or found.text
         return poor
 
     def _again(self, first: _Draft) -> _Turns:

@@ -18,7 +18,7 @@ import torch
 from bonsai.recipes.inference.generation.cache import empty_cache, joined
 from bonsai.recipes.inference.generation.decoder import Decoder
 from bonsai.recipes.inference.generation.engine import Watch
-from bonsai.recipes.inference.generation.next_token import next_tokens, said_after
+from bonsai.recipes.inference.generation.next_token import next_tokens, said_after, unpunished
 from bonsai.recipes.inference.generation.row import Answered, Asked, Row, Speech
 
 ALIKE = 0.8
@@ -50,6 +50,7 @@ class Batch:
         self._model = model
         self._decoder = decoder
         self._pad = min(ends)
+        self._unpunished = unpunished(tokenizer)
         self._speech = Speech(tokenizer=tokenizer, decoder=decoder, ends=ends, watch=watch)
 
     def answers(self, asked: Sequence[Asked], size: int) -> Iterator[Answered]:
@@ -130,6 +131,7 @@ class Batch:
             running.seen = None if running.seen is None else running.seen[kept]
         if running.seen is not None:
             running.seen.scatter_(1, running.ids, True)
+            running.seen[:, self._unpunished] = False
         return done
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any) -> Any:

@@ -18,8 +18,9 @@ class Decoder:
     """0: greedy, the likeliest token each time"""
     top_p: float = 1.0
     repetition_penalty: float = 1.0
-    """of Keskar et al. 2019 (arXiv:1909.05858), over what was said so far and not over the prompt: the markers stand
-    there already, and a model that is punished for them leaves them out. llama.cpp and vLLM count the prompt too"""
+    """of Keskar et al. 2019 (arXiv:1909.05858), over what was said so far, but neither over the prompt nor over the
+    marker before the answer: a model that is punished for markers leaves them, or what follows them, out. llama.cpp and
+    vLLM count the prompt and the markers"""
     no_repeat_ngram_size: int = 0
     """no run of so many tokens comes twice in prompt and answer; 0: any may. A kana or kanji is one to three tokens"""
     stop_strings: tuple[str, ...] = (INSTRUCTION_MARKER.strip(),)

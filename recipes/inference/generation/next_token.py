@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
+from bonsai.builder.messages import GAP, RESPONSE_MARKER
 from bonsai.recipes.inference.generation.decoder import Decoder
 
 
@@ -53,6 +55,11 @@ def said_after(tokens: Sequence[int], size: int) -> Iterator[int]:
     for at in range(len(tokens) - known):
         if tokens[at : at + known] == end:
             yield tokens[at + known]
+
+
+def unpunished(tokenizer: Any) -> list[int]:
+    """The tokens of the marker before the answer: where its line breaks are punished, a text ends right behind it."""
+    return sorted(set(tokenizer(f"{GAP}{RESPONSE_MARKER}", add_special_tokens=False).input_ids))
 
 
 def stream_of(prompt: str, seed: int) -> np.random.Generator:

@@ -35,6 +35,7 @@ from bonsai.recipes.inference.models.source import (
 from bonsai.recipes.training.registry import load_recipe, recipe_names
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:/(?P<file>[^@]+\.gguf))?(?:@(?P<revision>.+))?")
+_WITH_ADAPTER = re.compile(r"(?P<model>.+\.gguf(?:@[^+]+)?)\+(?P<lora>.+\.gguf(?:@.+)?)")
 
 
 class _HubId(NamedTuple):
@@ -49,6 +50,8 @@ def find(source: str, *, out: Path, base_url: str | None, provider: str | None, 
     Raises:
         GenerationError: there is no such model, or it is not what the other arguments take it for.
     """
+    if lora is None and (pair := _WITH_ADAPTER.fullmatch(source)) and not Path(source).exists():
+        source, lora = pair["model"], pair["lora"]
     found = behind_an_address(source, base_url, provider) or _here_or_on_the_hub(source, out)
     if lora is None:
         return found

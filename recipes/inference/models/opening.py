@@ -108,7 +108,7 @@ def open_model(
         source: one of
 
             - a recipe's name: the adapter in ``out/adapters/NAME`` if there is one, else the recipe's repo on the Hub;
-            - a folder with an adapter or a model, or a ``.gguf`` file;
+            - a folder with an adapter or a model, or a ``.gguf`` file, with ``+ADAPTER.gguf`` behind it if need be;
             - a Hub id of an adapter or a model, with ``@REVISION`` behind it if need be, or ``OWNER/NAME/FILE.gguf``;
             - ``http(s)://HOST/v1#MODEL``, an OpenAI-compatible server (without ``#MODEL``: the only one it serves);
             - ``PROVIDER:MODEL``, through Hugging Face Inference Providers (``auto:`` lets the router choose).

@@ -61,6 +61,25 @@ def test_two_passes_take_over_where_one_gave_no_reasoning_or_no_answer(first: st
     assert engine.asked[-1] == [f"### Instruction:\nWhy is the sky blue?\n\n{known}"]
 
 
+def test_a_reasoning_that_says_the_same_twice_is_asked_for_alone() -> None:
+    learn = "The young learn from the masters in the academy."
+    twice = f"{learn} The academy is old. {learn}"
+
+    def script(prompt: str, _: Decoder) -> str:
+        if asked_for_answer(prompt):
+            return BLUE
+        return REASON if any(wording in prompt for wording in ALONE) else f"{twice}\n\n{RESPONSE_MARKER}Red."
+
+    (answer,) = ask(Scripted(script), [WHY])
+    assert (answer.reasoning, answer.answer, answer.passes, answer.loops) == (REASON, BLUE, 2, False)
+    assert answer.second_pass_because is not None
+    assert answer.second_pass_because.en.startswith("the Reasoning ran in a loop: 'the young learn")
+    engine = Scripted(lambda prompt, _: BLUE if asked_for_answer(prompt) else f"{twice}\n\n{RESPONSE_MARKER}Red.")
+    (stubborn,) = ask(engine, [WHY])
+    assert (stubborn.reasoning, stubborn.answer, stubborn.loops) == (twice, BLUE, True)
+    assert len(engine.asked) == 4, "one pass, two wordings, the answer, and no more"
+
+
 def test_the_reasoning_is_asked_for_in_other_words_before_it_is_given_up() -> None:
     def script(prompt: str, decoder: Decoder) -> str:
         if asked_for_answer(prompt) or ALONE[1] not in prompt:

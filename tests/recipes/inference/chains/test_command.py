@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bonsai.cli.deepening import deepen_all, prepared, qtq
 from bonsai.recipes.inference.asking.errors import AskingError
 from bonsai.recipes.inference.chains.deepening import Deepening
 from bonsai.recipes.inference.conversation import Question
+from bonsai.recipes.inference.generation.decoder import Decoder
 from bonsai.recipes.inference.generation.engine import Engine
 from tests.recipes.inference.chains.scripted import Scripted, circular, deeper
 from tests.recipes.tiny import write_tiny_llama
@@ -23,10 +25,14 @@ QUESTIONS = [
 ]
 
 
-def led(engine: Engine, folder: Path, questions: list[Question], *, terminal: bool = False) -> str:
+def led(
+    engine: Engine, folder: Path, questions: list[Question], *, terminal: bool = False, in_own_words: bool = False
+) -> str:
     written = io.StringIO()
     console = Console(file=written, width=160, force_terminal=terminal, highlight=False)
-    deepen_all(engine, questions, depth=3, settings=Deepening(), folder=folder, console=console)
+    deepen_all(
+        engine, questions, depth=3, settings=Deepening(), folder=folder, console=console, in_own_words=in_own_words
+    )
     return written.getvalue()
 
 
@@ -45,6 +51,37 @@ def test_a_log_tells_each_step_and_why_a_chain_ended(tmp_path: Path) -> None:
     assert all(f"{number}/2 step {step}/3: " in shown for number in (1, 2) for step in (1, 2, 3))
     shown = led(Scripted(circular), tmp_path / "round", QUESTIONS[:1])
     assert "1/1 ended: all 12 candidates for the next question were refused: 12 asked again what was asked" in shown
+
+
+def test_after_each_step_an_interim_report_is_told_and_the_summary_lies_on_disk(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def watching(prompt: str, decoder: Decoder) -> str:
+        """Looks into the folder, as a reader would, while the model speaks."""
+        kept = [json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "chains").glob("*.json")]
+        page = tmp_path / "summary.html"
+        steps = page.read_text(encoding="utf-8").count('<section class="step"') if page.is_file() else 0
+        seen.append((sum(len(chain["steps"]) for chain in kept), steps))
+        return deeper(prompt, decoder)
+
+    shown = led(Scripted(watching), tmp_path, QUESTIONS[:1])
+    assert {kept for kept, _ in seen} == {0, 1, 2}
+    assert all(kept == told for kept, told in seen)
+    (first, *_, last) = (shown.index(f"## Step {number}: ") for number in (1, 2, 3))
+    assert first < shown.index("1/1 step 2/3") < last
+    assert "**Why it went deeper**" in shown
+
+
+def test_the_model_sums_up_in_its_own_words_where_that_is_asked_for(tmp_path: Path) -> None:
+    def script(prompt: str, decoder: Decoder) -> str:
+        if "Sum up in three to five sentences" in prompt:
+            return "Fear of blame slows bad news."
+        return deeper(prompt, decoder)
+
+    shown = led(Scripted(script), tmp_path / "told", QUESTIONS[:1], in_own_words=True)
+    assert "Fear of blame slows bad news." in shown
+    assert "Fear of blame slows bad news." in (tmp_path / "told" / "summary.html").read_text(encoding="utf-8")
+    assert "Fear of blame slows bad news." not in led(Scripted(script), tmp_path / "untold", QUESTIONS[:1])
 
 
 def test_after_ctrl_c_the_summary_is_there_and_the_same_command_goes_on(tmp_path: Path) -> None:

@@ -168,6 +168,11 @@ def test_a_space_installs_pinned_versions_and_serves_the_models() -> None:
     app = files["app.py"].decode()
     compile(app, "app.py", "exec")
     assert "['qeu/bonsai-phi2-qtq@v0.1.0', 'microsoft/phi-2']" in app
+    pytest.importorskip("gradio")
+    imports = [line for line in app.splitlines() if line.startswith("from ")]
+    exec("\n".join(imports), found := {})
+    assert app.count("serve(") == 1
+    assert {"serve", "figures"} <= found.keys()
 
 
 @pytest.mark.parametrize(
