@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -115,7 +116,7 @@ async def _not_served(request: Request, error: Exception) -> Response:
 
 
 async def _refused_by_the_machine(request: Request, error: Exception) -> Response:
-    if not isinstance(error, OSError) or error.errno not in FULL:
+    if not isinstance(error, OSError) or error.errno not in FULL | {errno.EFBIG}:
         raise error
     return await _refused(request, FullDiskError("the disk of this Hub is full; make room there and try again"))
 

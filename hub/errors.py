@@ -89,8 +89,8 @@ class FullDiskError(RefusedError, OSError):
     status = 507
 
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""what the machine says when a disk, a quota or the largest file allowed is full"""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""what the machine says when a disk or somebody's share of it is full"""
 
 
 class ServeError(HubError):
