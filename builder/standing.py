@@ -6,6 +6,7 @@ them means the same bytes, and checking them all again would find what it found.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -30,9 +31,13 @@ def ingredients(records: Path, repo_id: str, *, check: bool) -> str:
 
 
 def write_down(dataset: Path, made_of: str, summary: list[str]) -> None:
-    """Note beside ``dataset`` what it was made of, what it is, and what the person was told."""
+    """Note beside ``dataset`` what it was made of, what it is, and what the person was told.
+
+    A full disk takes no note, and the next build is made anew: the dataset itself is whole.
+    """
     note = {"made_of": made_of, "made": _files(dataset), "summary": summary}
-    _note(dataset).write_text(json.dumps(note, ensure_ascii=False) + "\n", encoding="utf-8")
+    with contextlib.suppress(OSError):
+        _note(dataset).write_text(json.dumps(note, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def standing(dataset: Path, made_of: str) -> list[str] | None:

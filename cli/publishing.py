@@ -114,6 +114,7 @@ def _checks(
     from bonsai.builder.release import dataset_checks, dataset_release
     from bonsai.hub.client.content import folder_files
     from bonsai.hub.client.gate import Check, pinned
+    from bonsai.recipes.evaluation.card_results import against_evaluation
     from bonsai.recipes.training.record import read_record
 
     checks: list[Check] = []
@@ -126,6 +127,7 @@ def _checks(
         base, dataset = in_namespace(recipe.base_model), in_namespace(recipe.dataset)
         checks.append(Check(f"{name}, private", partial(private_texts, files)))
         checks.append(Check(f"{name}, weights", partial(unsafe_weights, files)))
+        checks.append(Check(f"{name}, evaluation", partial(against_evaluation, out / "adapters" / name, name)))
         if recipe.base_model_package is None:
             checks.append(Check(f"{name}, base", partial(pinned, api, base, "model", recipe.base_model_revision)))
         if DATASET not in wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from bonsai.hub import info_api, lfs_api, read_api, repos_api, resolve, write_api
 from bonsai.hub.accounts import Accounts
-from bonsai.hub.errors import RefusedError, RepoNotFoundError
+from bonsai.hub.errors import FULL, FullDiskError, RefusedError, RepoNotFoundError
 from bonsai.hub.guard import LoopbackGuard
 from bonsai.hub.names import RepoKind
 from bonsai.hub.storage import Storage
@@ -34,6 +35,7 @@ def create_app(root: Path, users: Mapping[str, str]) -> Starlette:
             RefusedError: _refused,
             HTTPException: _not_served,
             ClientDisconnect: _gone,
+            OSError: _refused_by_the_machine,
             Exception: _broken,
         },
     )
@@ -111,6 +113,12 @@ async def _not_served(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
     reason = f"{request.method} {request.url.path} is not part of this small Hub"
     return JSONResponse({"error": reason}, status_code=status, headers={"X-Error-Message": _header_text(reason)})
+
+
+async def _refused_by_the_machine(request: Request, error: Exception) -> Response:
+    if not isinstance(error, OSError) or error.errno not in FULL | {errno.EFBIG}:
+        raise error
+    return await _refused(request, FullDiskError("the disk of this Hub is full; make room there and try again"))
 
 
 async def _gone(request: Request, error: Exception) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class HubError(Exception):
     """The base of every error raised in this package."""
@@ -79,6 +81,16 @@ class TooLargeError(RefusedError, ValueError):
     """A body beyond what this endpoint reads into memory."""
 
     status = 413
+
+
+class FullDiskError(RefusedError, OSError):
+    """There is no room for what was sent."""
+
+    status = 507
+
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""what the machine says when a disk or somebody's share of it is full"""
 
 
 class ServeError(HubError):

@@ -47,7 +47,13 @@ class LoopbackGuard:
                 await send(message)
 
             raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
-            await self._app({**scope, "path": raw_path.decode("ascii", errors="replace")}, receive, send_numbered)
+            sent = {"path": raw_path.decode("ascii", errors="replace"), "query_string": _ascii(scope["query_string"])}
+            await self._app({**scope, **sent}, receive, send_numbered)
+
+
+def _ascii(query: bytes) -> bytes:
+    """What is not ASCII has no place in an address; starlette would stumble over what is not even UTF-8."""
+    return query.decode("ascii", errors="replace").encode("ascii", errors="replace")
 
 
 async def _refuse(reason: str, scope: Scope, receive: Receive, send: Send) -> None:

@@ -22,6 +22,7 @@ STANDS_ON = {
     "base_model": ("base_model",),
     "lint": ("lint",),
     "types": ("types",),
+    "audit": ("audit",),
 }
 
 

@@ -12,7 +12,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bonsai.builder.importing.text_files import Decoded, read_text
 from bonsai.builder.schema import RecordError
@@ -129,8 +129,12 @@ def _xlsx(path: Path, faults: list[str]) -> Iterator[RawRow]:
 
     try:
         book = load_workbook(path, read_only=True, data_only=False, keep_links=False)
-    except (KeyError, ValueError, OSError) as error:
+        yield from _sheet(path, book, faults)
+    except Exception as error:  # noqa: BLE001  # of zipfile, zlib, an XML parser, or whatever openpyxl trips over
         raise RecordError([f"{path}: not a workbook ({error}); save it as .xlsx anew"]) from None
+
+
+def _sheet(path: Path, book: Any, faults: list[str]) -> Iterator[RawRow]:
     try:
         sheet = book.worksheets[0]
         sheet.reset_dimensions()
@@ -157,7 +161,7 @@ def _xlsx(path: Path, faults: list[str]) -> Iterator[RawRow]:
 def _refuse_bomb(path: Path) -> None:
     try:
         parts = zipfile.ZipFile(path).infolist()
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
         raise RecordError([f"{path}: not an .xlsx file inside; save it anew as .xlsx or .csv"]) from None
     unpacked = sum(part.file_size for part in parts)
     if unpacked > LARGEST_SHEET:
@@ -173,7 +177,7 @@ def _refuse_bomb(path: Path) -> None:
 def _json(path: Path, text: str, faults: list[str]) -> Iterator[RawRow]:
     try:
         found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError of its own
         place = f"{path}:{error.lineno}" if isinstance(error, json.JSONDecodeError) else str(path)
         raise RecordError([f"{place}: not JSON ({error}); write a list of objects, or name the file .jsonl"]) from None
     if isinstance(found, dict):  # {"data": [...]}, as some exports have it
@@ -216,5 +220,5 @@ def _parquet(path: Path) -> Iterator[RawRow]:
             for row in batch.to_pylist():
                 number += 1
                 yield RawRow(f"{path}:row {number}", row)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two of single values
         raise RecordError([f"{path}: not readable as Parquet ({error}); save it anew"]) from None

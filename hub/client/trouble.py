@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
@@ -17,7 +18,7 @@ from http.client import responses
 import httpx2
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from bonsai.hub.errors import HubError
+from bonsai.hub.errors import FULL, HubError
 
 PASSING_STATUS = frozenset({408, 409, 423, 425, 429, 500, 502, 503, 504})
 """what another try may get over; 409 and 423: somebody else holds the repository for a moment"""
@@ -85,6 +86,8 @@ def told(error: BaseException) -> str:
             return f"{link.request.url.copy_with(raw_path=b'')} cannot be reached"
         if isinstance(link, httpx2.TransportError):
             return f"the connection to the Hub broke off ({type(link).__name__})"
+        if isinstance(link, OSError) and link.errno in FULL:
+            return f"{link.filename or tempfile.gettempdir()}: no room is left on this disk"
         if isinstance(link, OSError) and link.errno is not None:
             return f"{link.filename or 'this machine'}: {link.strerror}"
     return str(error).split("\n", 1)[0]
@@ -98,6 +101,8 @@ def is_stale_parent(error: BaseException) -> bool:
 def may_have_arrived(error: BaseException) -> bool:
     """Whether a commit may have been made all the same: its answer was lost, or came from something in between."""
     status = _status(error)
+    if status == HTTPStatus.INSUFFICIENT_STORAGE:  # the Hub's own word
+        return False
     return not isinstance(error, RuntimeError) and (status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from huggingface_hub import EvalResult
@@ -11,6 +13,7 @@ from bonsai.recipes.evaluation.errors import EvaluationError
 from bonsai.recipes.evaluation.metrics import METRICS
 from bonsai.recipes.evaluation.page import form_lines, headlines
 from bonsai.recipes.evaluation.record import FOLDER, NAME, Answer, AnsweredItem, Evaluation, Line, read_evaluation
+from bonsai.recipes.training.release import WEIGHTS
 
 
 def eval_results(evaluation: Evaluation, *, dataset_commit: str | None = None) -> list[EvalResult]:
@@ -44,6 +47,19 @@ def evaluation_of(adapter: Path) -> EvaluationFacts | None:
     """
     path = adapter / FOLDER / NAME
     return evaluation_facts(read_evaluation(path)) if path.is_file() else None
+
+
+def against_evaluation(adapter: Path, name: str) -> Iterator[str]:
+    """Why an adapter may not be published: nobody asked it anything, or it was trained again since.
+
+    Raises:
+        EvaluationError: another version of this project wrote the evaluation.
+    """
+    evaluation = evaluation_of(adapter)
+    if evaluation is None:
+        yield f"it was not evaluated; run `bonsai evaluate {name}`"
+    elif evaluation.adapter_sha256 != hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest():
+        yield f"the evaluation is of other weights than lie here; run `bonsai evaluate {name}`"
 
 
 def evaluation_facts(evaluation: Evaluation) -> EvaluationFacts:

@@ -98,7 +98,8 @@ def train(
     if found is None and is_main():
         shutil.rmtree(checkpoints, ignore_errors=True)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    with replaced_folder(out) if is_main() else _nowhere() as fresh:
+    resumable = f"make room, then `nox -s train -- {name} --resume` goes on from the last whole checkpoint"
+    with replaced_folder(out, when_full=resumable) if is_main() else _nowhere() as fresh:
         prepared = prepare(recipe, base_model, rows, checkpoints, max_steps=max_steps, report_to=report_to)
         identity = run_identity(recipe, rows.content_hash, prepared.base_model_commit, max_steps)
         if found is not None and found.progress.identity != identity:

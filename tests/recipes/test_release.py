@@ -147,6 +147,24 @@ def test_an_adapter_of_other_records_is_refused(
     assert "was trained on other records than qeu/bonsai v0.1.0 holds; run `nox -s train -- tiny` again" in done.stderr
 
 
+def test_an_adapter_without_its_evaluation_is_refused_with_all_that_speaks_against_it(
+    workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(workplace / "out", tmp_path / "out")
+    adapter = tmp_path / "out" / "adapters" / "tiny"
+    (adapter / "state.pt").write_bytes(b"x")
+    (adapter / "adapter_model.safetensors").write_bytes((adapter / "adapter_model.safetensors").read_bytes() + b" ")
+    older = bonsai("publish", cwd=tmp_path, check=False, **far_hub.environment())
+    assert (
+        "tiny, evaluation: the evaluation is of other weights than lie here; run `bonsai evaluate tiny`" in older.stderr
+    )
+    shutil.rmtree(adapter / "evaluation")
+    missing = bonsai("publish", cwd=tmp_path, check=False, **far_hub.environment())
+    assert "dataset, tiny is not published, for " in missing.stderr
+    assert "tiny, evaluation: it was not evaluated; run `bonsai evaluate tiny`" in missing.stderr
+    assert "tiny, weights: state.pt" in missing.stderr
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
