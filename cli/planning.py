@@ -124,6 +124,7 @@ def notes(made: Plan) -> list[str]:
     said = [
         f"Time: {METHOD.format(on=measured_on())}. Training steps only: the download "
         f"({2 * made.base.shape.parameters() / 1e9:.1f} GB), its quantisation and the evaluations come on top.",
+        "What a GPU has left over holds weights dequantised while it trains; neither memory nor times count that.",
         "× stock TRL: how many times as fast as TRL's own packed training, modelled the same way.",
         "US$ an hour: "
         + ", ".join(f"{one.gpu.name} {one.gpu.usd_per_hour:.2f}" for one in made.gpus)

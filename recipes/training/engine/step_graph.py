@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -56,7 +57,7 @@ class StepGraph:
         self._anchor = store.flat
         gradients = store.accumulated()
         torch.cuda.reset_peak_memory_stats()
-        stream = torch.cuda.Stream()
+        stream = _side_stream(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(2):
@@ -134,6 +135,12 @@ class _Replay(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         ctx.graph.replay_backward(grads[0])
         return None, None
+
+
+@cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    """One for all graphs: cuBLAS keeps a workspace for each stream it ever ran on."""
+    return torch.cuda.Stream(device)
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -15,12 +15,11 @@ from bonsai.recipes.training.plan.activations import CHUNK, kept
 from bonsai.recipes.training.plan.kernel_time import LLAMA_3B, measured_rows, measured_runs
 from bonsai.recipes.training.plan.memory import HOPPER_WORKSPACE, Setting, peak, weights
 from bonsai.recipes.training.plan.packing import Length, rows_of
-from bonsai.recipes.training.plan.shapes import PHI_2, PHI_3_MINI, Shape, shape_of
+from bonsai.recipes.training.plan.shapes import PHI_2, PHI_3_MINI, shape_of
 from tests.recipes.engine.models import adapted, packed_batch, quantised
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
-WITHOUT_DROPOUT = Shape(**{**vars(PHI_2), "resid_pdrop": 0.0})
-SHAPES = {"phi2": PHI_2, "phi2, no dropout": WITHOUT_DROPOUT, "phi3": PHI_3_MINI, "llama": LLAMA_3B}
+SHAPES = {"phi2": PHI_2, "phi3": PHI_3_MINI, "llama": LLAMA_3B}
 MEASURED = [run for run in measured_runs() if run["variant"] != "trl packed"]
 LENGTHS = (30, 70, 20, 8)
 TOKENS = sum(LENGTHS)
@@ -30,7 +29,7 @@ TOKENS = sum(LENGTHS)
 def test_the_predicted_peak_is_within_five_percent_of_the_gpus(run: dict[str, Any]) -> None:
     graph = run["variant"] == "+ graph"
     predicted = peak(SHAPES[run["shape"]], Setting(r=16), measured_rows(), graph=graph, workspace=HOPPER_WORKSPACE).gib
-    assert predicted == pytest.approx(run["peak_gib"], rel=0.05)
+    assert predicted == pytest.approx(run["peak_gib"] - run.get("before_gib", 0), rel=0.05)
 
 
 def test_recomputing_layers_is_predicted_within_five_percent() -> None:
