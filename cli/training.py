@@ -42,6 +42,9 @@ def train(
     if missing:
         raise RecipeError(f"{', '.join(missing)} not installed; use `nox -s train`, or pip install 'qeu-bonsai[train]'")
     _refuse_unknown_trackers(report_to)
+    if "tensorboard" in report_to:  # its own place would be among the checkpoints, which go when the run is done
+        events = os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(out / "runs" / name))
+        console.print(f"watch with: tensorboard --logdir {events}", soft_wrap=True)
     quiet_libraries()
     _refuse_without_gpu(name, recipe, out, console)
     from bonsai.recipes.training.checkpoint import Stopping
