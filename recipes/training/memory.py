@@ -1,7 +1,8 @@
-"""Peak memory of a run: of the device where there is one, of the process elsewhere."""
+"""Memory of a run: its peak, of the device where there is one and of the process elsewhere; and giving it back."""
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
 
@@ -14,3 +15,10 @@ def peak_memory_gib() -> float:
         return torch.cuda.max_memory_allocated() / 2**30
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def release_memory() -> None:
+    """Free what nobody refers to any more, cycles included, on the GPU too."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -36,7 +36,7 @@ from bonsai.recipes.training.engine.trainer import EngineTrainer
 from bonsai.recipes.training.gguf_adapter import GgufError, convert
 from bonsai.recipes.training.hub_checkpoint import HubCheckpoints, checkpoints_repo, fetch_newest
 from bonsai.recipes.training.losses import draw, write_table
-from bonsai.recipes.training.memory import peak_memory_gib
+from bonsai.recipes.training.memory import peak_memory_gib, release_memory
 from bonsai.recipes.training.process import is_main, world_size
 from bonsai.recipes.training.progress import ProgressBar, loss_points, validation_points
 from bonsai.recipes.training.recipe import Recipe, RecipeError
@@ -124,6 +124,8 @@ def train(
             console.print(line, markup=False, soft_wrap=True)
         write_table(record.losses, fresh)
         draw(record.losses, record.validation_by_step(), f"{name}: loss by step", fresh)
+        del prepared  # with the cycles in it: what comes next may load the base again
+    release_memory()
     if is_main():
         shutil.rmtree(checkpoints, ignore_errors=True)
     return record

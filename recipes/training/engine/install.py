@@ -62,19 +62,27 @@ class Installed:
     graph: StepGraph | None = None
     beside_the_layers: int = 0
     """bytes that a step takes for the head and the optimizer"""
+    found_to_pay: list[str] = field(default_factory=list)
+    """of what is measured at the start, what was used"""
     _graph_tried: bool = False
     _undo: list[Callable[[], None]] = field(default_factory=list)
 
     def told(self) -> str:
         """In a few words, for the run's record."""
         on = [name for name, used in asdict(self.pieces).items() if used and name not in ("graph", "spare_memory")]
-        found = [*(["graph"] if self.graph else []), *([self.spare.told()] if self.spare.kept_bytes else [])]
-        return ", ".join([*on, *found])
+        return ", ".join([*on, *self.found_to_pay])
+
+    def rest(self) -> None:
+        """Training is over: give back what only its speed needed. The next training measures anew."""
+        self.graph, self._graph_tried = None, False
+        self.spare.let_go()
+        if self.store.flat.is_cuda:
+            torch.cuda.empty_cache()
 
     def remove(self) -> None:
         """Give the model its own functions back; the trained weights stay."""
-        self.graph = self.limits = None
-        self.spare.let_go()
+        self.limits = None
+        self.rest()
         while self._undo:
             self._undo.pop()()
 
@@ -156,6 +164,8 @@ def _graph_for(installed: Installed, eager: Callable[..., Any], row: dict[str, A
     if not installed._graph_tried:
         installed._graph_tried = True
         installed.graph = _graph_and_spare_memory(installed, eager, limits)
+        kept = [installed.spare.told()] if installed.spare.kept_bytes else []
+        installed.found_to_pay = [*(["graph"] if installed.graph else []), *kept]
     return installed.graph
 
 
