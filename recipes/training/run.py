@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi
 from peft import set_peft_model_state_dict
 from rich.console import Console
 from safetensors.torch import load_file
@@ -33,7 +32,6 @@ from bonsai.recipes.training.data import TrainingRows, training_rows
 from bonsai.recipes.training.diagnosis.run import diagnose_run, told
 from bonsai.recipes.training.early_stopping import BestAdapter
 from bonsai.recipes.training.engine.trainer import EngineTrainer
-from bonsai.recipes.training.gguf_adapter import GgufError, convert
 from bonsai.recipes.training.hub_checkpoint import HubCheckpoints, checkpoints_repo, fetch_newest
 from bonsai.recipes.training.losses import draw, write_table
 from bonsai.recipes.training.memory import peak_memory_gib, release_memory
@@ -42,6 +40,7 @@ from bonsai.recipes.training.progress import ProgressBar, loss_points, validatio
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.record import RunRecord
 from bonsai.recipes.training.row_statistics import counted, lengths, samples
+from bonsai.recipes.training.saving import add_gguf, save_adapter
 from bonsai.recipes.training.surroundings import constraints_sha256, machine, package_versions, source_commit
 from bonsai.recipes.training.trainer import Prepared, compute_dtype, prepare
 
@@ -111,11 +110,11 @@ def train(
             name, recipe, base_model, rows, prepared, console, found, identity, checkpoint_seconds, stopping, beside
         )
         record = replace(record, max_steps=max_steps)
-        _save(prepared, base_model, recipe, fresh)
+        save_adapter(prepared, base_model, recipe, fresh)
         record.write(fresh)
         write_arguments(prepared.trainer.args, fresh)
         if llama_cpp is not None and is_main():
-            _add_gguf(fresh, base_model, prepared.base_model_commit, llama_cpp, record, console)
+            add_gguf(fresh, base_model, prepared.base_model_commit, llama_cpp, record, console)
         with console.status("the loss of each record"):
             diagnosis = diagnose_run(
                 record, prepared.model, prepared.tokenizer, list(rows.train), dataset=dataset, adapter=fresh
@@ -242,25 +241,3 @@ def _at_its_end(trainer: EngineTrainer, checkpoint: Path) -> bool:
     set_peft_model_state_dict(trainer.model, load_file(checkpoint / "adapter_model.safetensors"))
     trainer.state = state
     return True
-
-
-def _add_gguf(
-    adapter: Path, base_model: str, commit: str, llama_cpp: Path, record: RunRecord, console: Console
-) -> None:
-    """A GGUF is a courtesy: without one the adapter is whole, and the person is told why."""
-    config = Path(hf_hub_download(base_model, "config.json", revision=commit))
-    try:
-        with console.status("the adapter as GGUF; llama.cpp's converter is fetched once, 77 MB"):
-            convert(adapter, config, llama_cpp, name=record.adapter_repo.rpartition("/")[2])
-    except GgufError as error:
-        console.print(f"no GGUF adapter: {error}", markup=False)
-
-
-def _save(prepared: Prepared, base_model: str, recipe: Recipe, folder: Path) -> None:
-    model: Any = prepared.model
-    config = model.peft_config["default"]
-    config.base_model_name_or_path = base_model  # a Hub id: vLLM and llama.cpp look the base up by it
-    config.revision = recipe.base_model_revision
-    model.save_pretrained(folder)
-    prepared.tokenizer.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's stub; the card is rendered when the adapter is published
