@@ -136,14 +136,17 @@ def _fetch(api: HfApi, repo_id: str, head: str, step: int, into: Path) -> Found 
     return Found(path=place, step=step, progress=found.progress, passed_over=())
 
 
-def refuse_code(checkpoint: Path) -> None:
+def refuse_code(checkpoint: Path, *, unread: Iterable[str] = ()) -> None:
     """Load every state as tensors and plain values only.
+
+    Args:
+        unread: names of files that nobody loads.
 
     Raises:
         RecipeError: that is not all it holds.
     """
     for path in sorted(checkpoint.rglob("*")):
-        if path.suffix in _STATE:
+        if path.suffix in _STATE and path.name not in unread:
             try:
                 with safe_globals():  # type: ignore[no-untyped-call]
                     torch.load(path, map_location="cpu", weights_only=True)

@@ -32,7 +32,13 @@ from bonsai.recipes.training.data import TrainingRows, training_rows
 from bonsai.recipes.training.diagnosis.run import diagnose_run, told
 from bonsai.recipes.training.early_stopping import BestAdapter
 from bonsai.recipes.training.engine.trainer import EngineTrainer
-from bonsai.recipes.training.hub_checkpoint import HubCheckpoints, checkpoints_repo, fetch_newest
+from bonsai.recipes.training.hub_checkpoint import (
+    LEFT_AT_HOME,
+    HubCheckpoints,
+    checkpoints_repo,
+    fetch_newest,
+    refuse_code,
+)
 from bonsai.recipes.training.losses import draw, write_table
 from bonsai.recipes.training.memory import peak_memory_gib, release_memory
 from bonsai.recipes.training.process import is_main, world_size
@@ -144,6 +150,7 @@ def _checkpoint_to_resume(checkpoints: Path, console: Console) -> Found | None:
     for path in found.passed_over:
         console.print(f"{path} is damaged; going on from the one before")
         shutil.rmtree(path)
+    refuse_code(found.path, unread=LEFT_AT_HOME)
     console.print(f"going on from step {found.step} ({found.path})")
     return found
 

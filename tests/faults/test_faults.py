@@ -165,6 +165,18 @@ def test_a_foreign_commit_is_named_with_its_title_and_what_it_changes(stage: Sta
     assert stage.straight.list_repo_commits(repo_id, repo_type="dataset")[0].title == "Mend a word"
 
 
+@pytest.mark.slow
+def test_half_a_minute_of_silence_is_waited_out_with_a_persons_patience(stage: Stage, requests: list[str]) -> None:
+    repo_id = prepared(stage, DATASET)
+    stage.plan.begin(Fault(name="silence", act=Act.SILENCE, reaches_hub=True), place(requests, "/commit/main"))
+    started = time.monotonic()
+    files, message = DATASET.after, f"release {TAG}"
+    push(stage.proxied, repo_id=repo_id, repo_type="dataset", files=files, message=message, tag=TAG)
+    assert time.monotonic() - started > 30, "the clients' own limit of 60 s was not in force"
+    stage.plan.begin()
+    assert_released(stage, DATASET, repo_id)
+
+
 def test_the_pause_that_the_hub_asks_for_is_kept(stage: Stage, requests: list[str]) -> None:
     started = time.monotonic()
     assert run_case(stage, DATASET, LIMITED, place(requests, "/commit/main")) is End.RELEASED

@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 from dulwich.repo import Repo
+from huggingface_hub import HfApi
 
+from bonsai.hub.client.push import folder_files, push
 from bonsai.hub.running import running_hub
 from tests.conftest import Run
 from tests.faults.proxy import Act, Fault, faulty_way_to
 from tests.faults.watching import arguments_of_what_is_started
+from tests.recipes.tiny import write_tiny_llama
 
 TOKEN = "hf_planted-" + "Xq7" * 9
 
@@ -59,6 +62,26 @@ def test_a_release_leaves_its_token_nowhere(dataset: Path, bonsai: Run, tmp_path
     for part in (b"bonsai.hub.serve", b"\0publish\0", b"bonsai.builder.verify"):
         assert any(part in line for line in arguments), f"{part!r} was not seen, so nothing is known of it"
     assert [line for line in arguments if TOKEN.encode() in line] == []
+    assert [name for name, content in everything_left(tmp_path) if TOKEN.encode() in content] == []
+
+
+@pytest.mark.slow
+def test_a_training_and_its_release_leave_the_token_nowhere(dataset: Path, bonsai: Run, tmp_path: Path) -> None:
+    """Checkpoints, those on the Hub too, the adapter, its evaluation, both cards and the logs among them."""
+    shutil.copytree(dataset, tmp_path / "out" / "dataset")
+    base = write_tiny_llama(tmp_path / "tiny")
+    with running_hub(tmp_path / "hub", users={"qeu": TOKEN}) as hub:
+        api = HfApi(endpoint=hub.endpoint, token=TOKEN)
+        push(api, repo_id="qeu/tiny-llama", repo_type="model", files=folder_files(base), message="tiny", tag="v1.0")
+        environment = {**hub.environment(), "HF_DEBUG": ""}
+        said = [
+            bonsai(*arguments, cwd=tmp_path, **environment)
+            for arguments in (("train", "tiny", "--no-gguf"), ("publish",))
+        ]
+        checkpoints = api.list_repo_files("qeu/bonsai-tiny-checkpoints")
+    assert any(name.endswith("optimizer.pt") for name in checkpoints), checkpoints
+    assert (tmp_path / "out/adapters/tiny/evaluation").is_dir()
+    assert [done.args for done in said if TOKEN in done.stdout + done.stderr] == []
     assert [name for name, content in everything_left(tmp_path) if TOKEN.encode() in content] == []
 
 

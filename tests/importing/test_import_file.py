@@ -257,6 +257,22 @@ def test_a_zip_bomb_is_refused_unopened(tmp_path: Path) -> None:
         brought_in(tmp_path / "rows.xlsx")
 
 
+def test_a_workbook_whose_parts_are_named_to_lie_elsewhere_writes_nothing(tmp_path: Path) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active.append(["instruction", "output"])
+    book.active.append(["What is 1+1?", "2."])
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    book.save(inside / "rows.xlsx")
+    with zipfile.ZipFile(inside / "rows.xlsx", "a") as file:
+        for name in ("../evil.txt", "../../evil.txt", str(tmp_path / "evil.txt")):
+            file.writestr(name, "evil")
+    assert brought_in(inside / "rows.xlsx").rows == 1
+    assert [path for path in tmp_path.rglob("*") if path.stem == "evil"] == []
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bonsai.recipes.seedling import RECIPE
 from bonsai.recipes.training.base_model import dequantise, packaged_gguf
-from bonsai.recipes.training.gguf_adapter import SCRIPT, SOURCE, GgufError, convert
+from bonsai.recipes.training.gguf_adapter import SCRIPT, SOURCE, GgufError, _unpack, convert
 
 PROMPT = "### Instruction:\nWhy does bread dough rise?\n\n### Reasoning:\n"
 TOKENS = 8
@@ -69,3 +71,15 @@ def test_an_architecture_llama_cpp_does_not_know_is_a_sentence(tmp_path: Path) -
     script.write_text("raise SystemExit('Model FooForCausalLM is not supported')")
     with pytest.raises(GgufError, match="converter gave up \\(Model FooForCausalLM is not supported\\)"):
         convert(tmp_path / "adapter", tmp_path / "config.json", tmp_path / "cache", name="x")
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.SYMTYPE])
+def test_an_archive_cannot_write_outside_its_folder(kind: bytes, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "source.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo("x/vendor/llama.cpp/conversion/../../evil.py")
+        member.type = kind
+        member.linkname = "/etc/passwd"
+        archive.addfile(member, io.BytesIO(b""))
+    with pytest.raises(tarfile.FilterError):
+        _unpack(tmp_path / "source.tar.gz", tmp_path / "a" / "folder")
+    assert list(tmp_path.rglob("evil.py")) == []

@@ -21,6 +21,7 @@ from bonsai.hub.running import HubAddress
 from bonsai.recipes.training.checkpoint import Progress, newest_whole, write_manifest
 from bonsai.recipes.training.hub_checkpoint import HubCheckpoints, checkpoints_repo, fetch_newest, push_checkpoint
 from bonsai.recipes.training.recipe import RecipeError
+from bonsai.recipes.training.run import _checkpoint_to_resume
 from tests.conftest import Run
 from tests.recipes.stopping import stopped_by_sigterm
 
@@ -120,6 +121,14 @@ def test_state_that_would_run_code_is_refused(
         fetch_newest(api, repo_id, tmp_path / "fetched")
     assert not (tmp_path / "bomb-went-off").exists()
     assert list((tmp_path / "fetched").iterdir()) == []
+
+
+def test_state_on_this_disk_that_would_run_code_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint(tmp_path / "checkpoints", 4, state=Bomb())
+    with pytest.raises(RecipeError, match=r"optimizer\.pt of checkpoint-4 does not load as plain state"):
+        _checkpoint_to_resume(tmp_path / "checkpoints", Console(file=io.StringIO()))
+    assert not (tmp_path / "bomb-went-off").exists()
 
 
 def test_a_public_repo_gets_no_checkpoint(api: HfApi, repo_id: str, tmp_path: Path) -> None:
