@@ -59,29 +59,22 @@ SHAPES: dict[str, Any] = {
         vocab_size=128256, hidden_size=3072, intermediate_size=8192, num_hidden_layers=28, num_attention_heads=24,
         num_key_value_heads=8, max_position_embeddings=4096, tie_word_embeddings=True,
     ),
+    "llama_13b": lambda: LlamaConfig(
+        vocab_size=32000, hidden_size=5120, intermediate_size=13824, num_hidden_layers=40, num_attention_heads=40,
+        max_position_embeddings=4096,
+    ),
     "tiny": lambda: PhiConfig(
         vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
         max_position_embeddings=2048, partial_rotary_factor=0.5, resid_pdrop=0.1,
     ),
 }  # fmt: skip
-PIECES = tuple(piece.name for piece in fields(Pieces))
 STOCK: dict[str, dict[str, Any]] = {
     "trl default, batch 4": {"packing": False, "per_device_train_batch_size": 4, "optim": "paged_adamw_8bit"},
     "trl packed": {},
     "trl packed, other kernel": {},
     "trl packed, selective": {"gradient_checkpointing_kwargs": {"selective": True}},
 }
-PIECES = (
-    "linear",
-    "share_inputs",
-    "elementwise",
-    "recompute",
-    "attention",
-    "head",
-    "optimizer",
-    "graph",
-    "spare_memory",
-)
+PIECES = tuple(piece.name for piece in fields(Pieces))
 
 
 def variants() -> dict[str, Pieces | None]:
@@ -95,7 +88,13 @@ def variants() -> dict[str, Pieces | None]:
 
 
 def base_model(shape: str, folder: Path) -> Any:
-    """Random weights, never zeros, quantised to NF4 as a user's would be."""
+    """Random weights, quantised to NF4 as a user's would be."""
+    save_random(shape, folder)
+    return quantised(folder)
+
+
+def save_random(shape: str, folder: Path) -> None:
+    """A base in float16 with random weights, never zeros."""
     config = SHAPES[shape]()
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float16 if GPU else torch.float32)
@@ -110,8 +109,16 @@ def base_model(shape: str, folder: Path) -> Any:
     model.save_pretrained(folder)
     del model
     freed()
+
+
+def quantised(folder: Path, storage: torch.dtype = torch.uint8) -> Any:
+    """The base in NF4.
+
+    Args:
+        storage: what its bytes are called; FSDP cuts up floats only.
+    """
     dtype = torch.float16 if GPU else torch.float32
-    quantised = AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
         attn_implementation="sdpa",
@@ -121,12 +128,13 @@ def base_model(shape: str, folder: Path) -> Any:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
+            bnb_4bit_quant_storage=storage,
         ),
     )
-    for module in quantised.modules():
+    for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
-    return quantised
+    return model
 
 
 def records(vocabulary: int) -> datasets.Dataset:
@@ -207,8 +215,15 @@ def kernel_class(name: str) -> str:
     return "copies" if name.startswith(("memcpy", "memset")) else "element-wise"
 
 
-def run(base: Any, name: str, pieces: Pieces | None, steps: int, work: Path, **changes: Any) -> dict[str, Any]:
-    """Train ``steps`` steps end to end, then give the base back as it was."""
+def run(
+    base: Any, name: str, pieces: Pieces | None, steps: int, work: Path, *, once: bool = False, **changes: Any
+) -> dict[str, Any]:
+    """Train ``steps`` steps end to end, then give the base back as it was.
+
+    Args:
+        once: the base is not needed again.
+        changes: to TRL's settings.
+    """
     vocabulary = base.config.vocab_size
     phi2 = base.config.model_type == "phi"
     settings = {
@@ -246,7 +261,8 @@ def run(base: Any, name: str, pieces: Pieces | None, steps: int, work: Path, **c
         if installed is not None:
             installed.remove()
         trainer.optimizer = trainer.lr_scheduler = None
-        restored(base, model)
+        if not once:
+            restored(base, model)
     return {
         "variant": name,
         "steps": steps,

@@ -22,7 +22,6 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from transformers import TrainerCallback
 
 from bonsai.cli.serving import hub_for
 from bonsai.hub.client.destination import in_namespace
@@ -31,17 +30,18 @@ from bonsai.recipes.seedling import RECIPE
 RESULT = Path(__file__).parent / "results" / "seedling_parity.json"
 
 
-class _Bar(TrainerCallback):
-    def __init__(self, progress: Progress, task: Any) -> None:
-        self._progress, self._task = progress, task
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._progress.update(self._task, completed=state.global_step)
-
-
 def losses(rows: Any, steps: int, *, engine: bool, progress: Progress) -> dict[str, Any]:
-    """Train the seedling's recipe and return its losses in nats a token, and its speed."""
+    """Train the seedling's recipe and return its losses in nats a token, and its speed.
+
+    The Hub's clients are imported here: they read its address once, and only now is it known.
+    """
+    from transformers import TrainerCallback
+
     from bonsai.recipes.training.trainer import prepare
+
+    class Bar(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            progress.update(task, completed=state.global_step)
 
     recipe = replace(RECIPE, packing=False, gradient_accumulation_steps=1, eval_steps=0, max_steps=steps)
     name = "engine" if engine else "TRL"
@@ -50,7 +50,7 @@ def losses(rows: Any, steps: int, *, engine: bool, progress: Progress) -> dict[s
             recipe, in_namespace(RECIPE.base_model), rows, Path(work), max_steps=None, with_engine=engine
         )
         task = progress.add_task(name, total=steps)
-        prepared.trainer.add_callback(_Bar(progress, task))
+        prepared.trainer.add_callback(Bar())
         done = prepared.trainer.train()
     history = [entry for entry in prepared.trainer.state.log_history if "loss" in entry]
     return {
