@@ -168,13 +168,14 @@ def evaluate_(
 def plan(
     recipe: Annotated[str | None, typer.Argument(help="Recipe name. レシピ名。")] = None,
     base: Annotated[str | None, typer.Option(help="Another base model in its place. 別の土台モデル。")] = None,
+    gpus: Annotated[int, typer.Option(min=1, max=8, help="That train together. 同時に使うGPU数。")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="For other programs. JSONで出力。")] = False,
     out: Out = OUT,
 ) -> None:
     """Say what a recipe will take: memory, time, cost. 必要なメモリ・時間・費用を見積もる。"""
     from bonsai.cli.planning import plan as plan_recipe
 
-    plan_recipe(recipe, base=base, out=out, as_json=as_json, console=console)
+    plan_recipe(recipe, base=base, gpus=gpus, out=out, as_json=as_json, console=console)
 
 
 @app.command()

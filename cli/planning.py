@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bonsai.recipes.training.plan.gpus import PRICES_FROM, PRICES_READ, Range
 from bonsai.recipes.training.plan.kernel_time import METHOD, measured_on
-from bonsai.recipes.training.plan.memory import GIB
+from bonsai.recipes.training.plan.memory import GIB, Peak
 from bonsai.recipes.training.plan.plan import OnGpu, Plan
 from bonsai.recipes.training.plan.plan import plan as plan_of
 from bonsai.recipes.training.plan.shapes import base_of
@@ -25,12 +25,21 @@ DEFAULT_RECIPE = "phi3_mini"
 """whose settings and records a base without a recipe is planned with"""
 
 
-def plan(name: str | None, *, base: str | None = None, out: Path, as_json: bool = False, console: Console) -> Plan:
+def plan(
+    name: str | None,
+    *,
+    base: str | None = None,
+    gpus: int = 1,
+    out: Path,
+    as_json: bool = False,
+    console: Console,
+) -> Plan:
     """Say what a recipe will take, before anything is downloaded.
 
     Args:
         name: a recipe; None: ``DEFAULT_RECIPE`` if a base is named.
         base: another base model (a Hub id or a folder with config.json) in the recipe's place.
+        gpus: of one machine that train together.
         out: where the dataset is built.
 
     Raises:
@@ -48,7 +57,7 @@ def plan(name: str | None, *, base: str | None = None, out: Path, as_json: bool 
     if base is not None:
         known = base_of(base)
         recipe = replace(recipe, base_model=base, target_modules="all-linear", base_model_package=None, needs_gpu=True)
-    made = plan_of(name or base or "", recipe, training_rows(recipe, out / "dataset"), known)
+    made = plan_of(name or base or "", recipe, training_rows(recipe, out / "dataset"), known, together=gpus)
     if as_json:
         console.print_json(json.dumps(as_dict(made)))
     else:
@@ -61,12 +70,14 @@ def show(made: Plan, console: Console) -> None:
     rows, settings, shape = made.rows, made.settings, made.base.shape
     size = f"{shape.parameters() / 1e9:.2f} billion weights"
     full = f"{made.packing_efficiency:.1%} full"
+    on_each = "" if made.together == 1 else f" on each of {made.together} GPUs"
     console.print(
         f"[bold]{made.name}[/]: {made.base_model}, {size} in NF4, r={settings.r}\n"
         f"  records {rows.records:,} with {rows.tokens:,} tokens, {rows.learnt / rows.tokens:.0%} of them learnt "
         f"(記録数・トークン数・学習対象)\n"
         f"  rows    {rows.rows:,} of up to {settings.max_length:,} tokens, {full} (詰め込み率)\n"
-        f"  steps   {made.steps:,} in {made.micro_steps:,} micro-steps over {made.tokens:,} tokens (学習ステップ)"
+        f"  steps   {made.steps:,} in {made.micro_steps:,} micro-steps{on_each} over {made.tokens:,} tokens "
+        "(学習ステップ)"
     )
     if made.overlong:
         console.print(f"  [bold]{made.overlong} records are longer than max_length[/]: training will refuse them")
@@ -100,7 +111,7 @@ def _gpus(made: Plan) -> Table:
     for one in made.gpus:
         runs = one.fits and not made.obstacles
         table.add_row(
-            one.gpu.name,
+            one.gpu.name if made.together == 1 else f"{made.together} × {one.gpu.name}",
             f"{one.needed_gib:.1f} of {one.gpu.memory_gib:.1f}",
             *(_estimated(one) if runs else ("-",) * 3),
             _between(one.times_stock, 1) if runs and made.cpu_minutes is None else "-",
@@ -132,6 +143,8 @@ def notes(made: Plan) -> list[str]:
         f"list is at {PRICES_FROM}. "
         "A T4 on Colab's free tier costs nothing while it lasts.",
     ]
+    if made.cut_up is not None:
+        said += _several(made, made.cut_up)
     if not made.base.counts_are_its_own:
         said.append(
             "Tokens: counted with GPT-2's vocabulary, which stands in for this base's own; it may need more or fewer."
@@ -141,6 +154,17 @@ def notes(made: Plan) -> list[str]:
             "Memory: counted as if the engine's pieces fitted this base's layers; sizes from its public config."
         )
     return said
+
+
+def _several(made: Plan, cut: Peak) -> list[str]:
+    return [
+        f"{made.together} GPUs: started by `accelerate launch --num_processes {made.together} "
+        "-m bonsai.cli.main train RECIPE`; each holds the whole base, and the gradients' way between them is "
+        "assumed (T4, L4: PCIe).",
+        f"FSDP in its place (TRL alone, without the engine) would cut the base up: {cut.gib:.1f} GiB at the peak of "
+        "each GPU; with a 13B base on two GPUs it was a sixth as fast as the engine (benchmarks/results/"
+        "several_gpus_h200.json).",
+    ]
 
 
 def as_dict(made: Plan) -> dict[str, Any]:
@@ -156,12 +180,14 @@ def as_dict(made: Plan) -> dict[str, Any]:
         "rows": made.rows.rows,
         "packing_efficiency": made.packing_efficiency,
         "records_too_long": made.overlong,
+        "gpus_together": made.together,
         "steps": made.steps,
         "micro_steps": made.micro_steps,
         "tokens_in_the_run": made.tokens,
         "peak_moment": made.peak.moment,
         "peak_gib": made.peak.gib,
         "peak_by_part_gib": {part.name: part.bytes / GIB for part in made.peak.parts},
+        "peak_under_fsdp_gib": None if made.cut_up is None else made.cut_up.gib,
         "gpus": [
             {
                 "gpu": one.gpu.name,

@@ -22,6 +22,10 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def accumulation_steps(recipe: Recipe) -> int:
-    """Micro-batches a process adds up: a step learns from as many records as on one GPU, as far as it divides."""
-    return max(1, recipe.gradient_accumulation_steps // world_size())
+def accumulation_steps(recipe: Recipe, processes: int | None = None) -> int:
+    """Micro-batches a process adds up: a step learns from as many records as on one GPU, as far as it divides.
+
+    Args:
+        processes: as many as train together; None: those that do now.
+    """
+    return max(1, recipe.gradient_accumulation_steps // (processes or world_size()))

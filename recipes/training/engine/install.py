@@ -172,9 +172,15 @@ def _graph_for(installed: Installed, eager: Callable[..., Any], row: dict[str, A
 def _graph_and_spare_memory(installed: Installed, layers: Callable[..., Any], limits: RowLimits) -> StepGraph | None:
     store, spare = installed.store, installed.spare
     graph, in_use = graph_if_it_pays(layers, store, limits)
-    if in_use is None or not installed.pieces.spare_memory:
-        return graph
-    if not spare.fill(room_on_gpu(in_use, installed.beside_the_layers)):
+    if in_use is None:
+        return None
+    room = room_on_gpu(in_use, installed.beside_the_layers)
+    if graph is not None and room < 0:
+        _LOG.info("no CUDA graph: beside it, %.1f GiB are missing for optimizer and loss", -room / 2**30)
+        graph = None
+        torch.cuda.empty_cache()
+        return None
+    if not installed.pieces.spare_memory or not spare.fill(room):
         return graph
     _LOG.info(spare.told())
     if graph is None:

@@ -36,6 +36,7 @@ class EngineTrainer(SFTTrainer):
     """ids of the records since the last log"""
     _base_is_finite = False
     _parameters_once: int | None = None
+    _own_tokens = 0
     _fetch: Callable[[], Any] | None = None
     _ahead: tuple[Any, Any] | None = None
 
@@ -181,6 +182,7 @@ class EngineTrainer(SFTTrainer):
             flat = self._flat_optimizer()
             if flat is not None:
                 logs["skipped_steps"] = float(flat.skipped.item())
+        self._add_own_tokens()
         super().log(logs, start_time)
         if "loss" in logs and self.step_records:  # into the history alone: trackers take numbers only
             entry: dict[str, Any] = self.state.log_history[-1]
@@ -213,16 +215,22 @@ class EngineTrainer(SFTTrainer):
         return self.accelerator.clip_grad_norm_([flat.gather()], math.inf)  # the norm alone
 
     def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
-        """Packed rows have no padding, so their size is the count, and nothing waits for the GPU."""
-        if (
-            self.engine is None
-            or "cu_seq_lens_q" not in inputs
-            or self.args.include_num_input_tokens_seen == "no"
-            or self.accelerator.num_processes > 1
-        ):
+        """Packed rows have no padding, so their size is the count, and nothing waits for the GPU.
+
+        Of several processes each counts its own until the log, where all wait for one another anyway.
+        """
+        if self.engine is None or "cu_seq_lens_q" not in inputs or self.args.include_num_input_tokens_seen == "no":
             super()._track_num_input_tokens(inputs)
+        elif self.accelerator.num_processes > 1:
+            self._own_tokens += inputs["input_ids"].numel()
         else:
             self.state.num_input_tokens_seen += inputs["input_ids"].numel()
+
+    def _add_own_tokens(self) -> None:
+        if self.engine is not None and self.accelerator.num_processes > 1:
+            own = torch.tensor([self._own_tokens], device=self.args.device)
+            self.state.num_input_tokens_seen += int(self.accelerator.gather(own).sum().item())
+            self._own_tokens = 0
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """As Trainer's, but the parameters are counted once and not every step."""

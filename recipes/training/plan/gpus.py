@@ -3,6 +3,7 @@
 Peaks are NVIDIA's datasheets'; what of them is sustained is assumed where no run of ours says it, and given as a range.
 The H100 is the GPU that was measured. T4: GEMM 25-40 of 65 TFLOP/s at 70 W, memory 236-262 of
 320 GB/s (Jia et al., https://arxiv.org/abs/1903.07486, measured 220 GiB/s). L4: 72 W hold it below its 121 TFLOP/s.
+Between GPUs: PCIe for T4 and L4, NVLink for A100 and H100.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Gpu:
     flavour: str | None
     """on Hugging Face Jobs; None: not rented out there, and the price is assumed"""
     usd_per_hour: float
+    link_gb: Range
+    """what gradients' summing sustains between GPUs of one machine, GB a second each way; assumed"""
     hopper: bool = False
 
     @property
@@ -59,6 +62,7 @@ T4 = Gpu(
     host_slowness=Range(2.0, 1.0),
     flavour="t4-small",
     usd_per_hour=0.40,
+    link_gb=Range(3, 8),
 )
 L4 = Gpu(
     name="L4",
@@ -69,6 +73,7 @@ L4 = Gpu(
     host_slowness=Range(1.5, 1.0),
     flavour="l4x1",
     usd_per_hour=0.80,
+    link_gb=Range(5, 12),
 )
 A100 = Gpu(
     name="A100 80 GB",
@@ -79,6 +84,7 @@ A100 = Gpu(
     host_slowness=Range(1.5, 1.0),
     flavour="a100-large",
     usd_per_hour=2.50,
+    link_gb=Range(100, 230),
 )
 H100 = Gpu(
     name="H100",
@@ -89,6 +95,7 @@ H100 = Gpu(
     host_slowness=Range(1.0, 1.0),
     flavour=None,
     usd_per_hour=4.50,
+    link_gb=Range(150, 370),
     hopper=True,
 )
 GPUS = (T4, L4, A100, H100)

@@ -67,15 +67,21 @@ class Peak(NamedTuple):
         return self.bytes / GIB
 
 
+def quantised_bytes(shape: Shape) -> tuple[int, int]:
+    """Of the layers in NF4, and of their scales, themselves in 8 bits."""
+    quantised = shape.num_hidden_layers * shape.layer_weights()
+    scales = quantised // _BLOCK
+    return quantised // 2, scales + FULL * scales // _BLOCKS_A_BLOCK
+
+
 def weights(shape: Shape) -> tuple[Part, ...]:
     """The base as it lies on the GPU."""
     quantised = shape.num_hidden_layers * shape.layer_weights()
-    scales = quantised // _BLOCK
     embeddings = shape.parameters() - quantised
     norms = shape.num_hidden_layers * 2 * 2 * shape.hidden_size
     return (
-        Part("base in NF4", quantised // 2 + scales + FULL * scales // _BLOCKS_A_BLOCK),
-        Part("its scales in float32", FULL * scales),
+        Part("base in NF4", sum(quantised_bytes(shape))),
+        Part("its scales in float32", FULL * (quantised // _BLOCK)),
         Part("embedding, head, norms in float16", LOW * (embeddings + norms)),
     )
 

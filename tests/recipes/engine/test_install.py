@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from bonsai.recipes.training.engine import install as install_module
 from bonsai.recipes.training.engine.errors import EngineError
 from bonsai.recipes.training.engine.guards import NoBfloat16
-from bonsai.recipes.training.engine.install import Pieces, install
+from bonsai.recipes.training.engine.install import Pieces, _graph_and_spare_memory, install
 from bonsai.recipes.training.engine.linear_patch import patch_linears
+from bonsai.recipes.training.engine.step_graph import RowLimits, Tried
 from tests.recipes.engine.models import adapted, gradients, packed_batch, stock_loss
 
 KINDS = ("phi", "phi3", "llama")
@@ -143,6 +145,25 @@ def test_weights_kept_dequantised_change_no_bit_and_take_no_more_than_the_room(k
     installed.remove()
     assert installed.spare.kept_bytes == 0
     assert not installed.spare.fill(10)
+
+
+def test_a_graph_that_leaves_no_room_for_the_optimizer_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = install(adapted("llama"), Pieces(), torch.float32)
+    graph: Any = object()
+    needed: list[int] = []
+    room = iter((-1, 0))
+
+    def room_left(in_use: int, needed_later: int) -> int:
+        needed.append(needed_later)
+        return next(room)
+
+    monkeypatch.setattr(install_module, "graph_if_it_pays", lambda *_: Tried(graph, 10))
+    monkeypatch.setattr(install_module, "room_on_gpu", room_left)
+    limits = RowLimits(tokens=8, longest=8, records=1)
+    assert _graph_and_spare_memory(installed, lambda: None, limits) is None
+    assert _graph_and_spare_memory(installed, lambda: None, limits) is graph
+    assert needed == [installed.beside_the_layers] * 2
+    assert needed[0] > 8 * installed.store.flat.numel()  # AdamW's two states in float32
 
 
 def test_a_young_adapters_small_part_survives_float16() -> None:

@@ -49,6 +49,20 @@ def test_json_says_the_same_and_adds_up(out: Path) -> None:
     assert [one["gpu"] for one in made["gpus"]] == ["T4", "L4", "A100 80 GB", "H100"]
 
 
+def test_two_gpus_share_the_micro_steps_of_a_step(out: Path) -> None:
+    console = Console(file=io.StringIO(), width=130, highlight=False)
+    alone, two = (plan("phi2_category", gpus=gpus, out=out, console=console) for gpus in (1, 2))
+    assert two.steps == pytest.approx(alone.steps, abs=3)
+    assert two.micro_steps == pytest.approx(alone.micro_steps / 2, abs=3)
+    assert two.tokens == pytest.approx(alone.tokens, rel=0.02)
+    for one, both in zip(alone.gpus, two.gpus, strict=True):
+        assert 1.5 < one.minutes.high / both.minutes.high < 2
+        assert both.usd.high > one.usd.high
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for expected in ("│ 2 × T4", "accelerate launch --num_processes 2", "FSDP in its place", "on 2 of them"):
+        assert expected in text
+
+
 def test_the_seedlings_plan_is_for_a_cpu(out: Path) -> None:
     assert "seedling needs no GPU: about" in said(out, "seedling")
 
