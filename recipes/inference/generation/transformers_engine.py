@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from bonsai.recipes.inference.generation.batch import Batch
 from bonsai.recipes.inference.generation.decoder import Decoder
 from bonsai.recipes.inference.generation.engine import Generation, GenerationError, OnAnswer, Watch
+from bonsai.recipes.inference.generation.merging import Merging
 from bonsai.recipes.inference.generation.row import Asked
 
 BATCH_SIZE = 32
@@ -27,6 +28,7 @@ class TransformersEngine:
     def __init__(self, model: Any, tokenizer: Any, *, name: str, batch_size: int = BATCH_SIZE) -> None:
         self._base = model.eval()
         self._adapted: Any = None
+        self._merging: Any = None
         self._active: str | None = None
         self._tokenizer = tokenizer
         self._name = name
@@ -100,7 +102,9 @@ class TransformersEngine:
                 self._adapted = PeftModel.from_pretrained(
                     self._base, source, adapter_name=name, revision=revision, is_trainable=False
                 ).eval()
+                self._merging = Merging(self._adapted)
             else:
+                self._merging.take_out()
                 self._adapted.load_adapter(source, adapter_name=name, revision=revision, is_trainable=False)
 
     @contextlib.contextmanager
@@ -149,10 +153,11 @@ class TransformersEngine:
         if self._adapted is None:
             yield self._base
         elif self._active is None:
+            self._merging.take_out()
             with self._adapted.disable_adapter():
                 yield self._adapted
         else:
-            self._adapted.set_adapter(self._active)
+            self._merging.answer_with(self._active)
             yield self._adapted
 
     def _asked(self, prompts: Sequence[str], decoder: Decoder) -> list[Asked]:
