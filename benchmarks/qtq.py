@@ -24,6 +24,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
@@ -47,7 +48,7 @@ from bonsai.recipes.inference.chains.keeping import Keeping, begun
 from bonsai.recipes.inference.chains.sameness import SAME_FROM, sameness
 from bonsai.recipes.inference.conversation import Chain
 from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.engine import Generation, OnAnswer, Watch
+from bonsai.recipes.inference.generation.engine import Generation, OnAnswer, Request, Watch
 from bonsai.recipes.inference.generation.next_token import next_tokens, said_after, unpunished
 from bonsai.recipes.inference.generation.row import Asked, Row, Speech
 from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
@@ -237,7 +238,8 @@ class Loop:
     def _one(self, place: int, prompt: str, decoder: Decoder, watch: Watch | None) -> Generation:
         inputs = self._tokenizer(prompt, return_tensors="pt").to(self._model.device)
         length = inputs["input_ids"].shape[1]
-        row = Row(Asked(place, prompt, inputs["input_ids"][0].tolist()), decoder.seed, time.perf_counter())
+        request = Request(prompt, decoder, partial(watch, place) if watch else None)
+        row = Row(Asked(place, request, inputs["input_ids"][0].tolist()), time.perf_counter())
         with torch.inference_mode():
             out = self._model.generate(
                 **inputs,
@@ -246,9 +248,7 @@ class Loop:
                 logits_processor=[Choice(decoder, row, self._tokenizer)],
                 pad_token_id=self._tokenizer.eos_token_id,
             )
-        speech = Speech(
-            tokenizer=self._tokenizer, decoder=decoder, ends=frozenset([self._tokenizer.eos_token_id]), watch=watch
-        )
+        speech = Speech(tokenizer=self._tokenizer, ends=frozenset([self._tokenizer.eos_token_id]))
         for token in out[0, length:].tolist():
             row.tokens.append(token)
             if (ending := speech.ending(row)) is not None:

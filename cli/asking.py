@@ -36,6 +36,7 @@ def ask(
     model: str,
     base_url: str | None = None,
     provider: str | None = None,
+    dtype: str | None = None,
     input_file: str | None = None,
     questions_file: str | None = None,
     language: str | None = None,
@@ -51,6 +52,7 @@ def ask(
 
     Args:
         model: what `bonsai.recipes.inference.models.opening.open_model` opens.
+        dtype: what a model on this machine computes in; None: as `open_model` chooses.
         input_file: the text that the question is about; ``-``: what is piped in.
         questions_file: one question a line, or JSON Lines; ``-``: what is piped in.
         language: of the answers; None: that of each question.
@@ -65,7 +67,7 @@ def ask(
 
     check_questions(questions)
     settings = decoder_called(decoder, AskingError, max_new_tokens=max_new_tokens)
-    with opened(model, base_url, provider, out) as engine:
+    with opened(model, base_url, provider, out, dtype) as engine:
         answer_all(engine, questions, decoder=settings, passes=passes, as_json=as_json, console=console)
 
 
@@ -193,7 +195,9 @@ def _read(name: str) -> str:
 
 
 @contextlib.contextmanager
-def opened(model: str, base_url: str | None, provider: str | None, out: Path) -> Iterator[Engine]:
+def opened(
+    model: str, base_url: str | None, provider: str | None, out: Path, dtype: str | None = None
+) -> Iterator[Engine]:
     """The model, inside the Hub that its recipe's base comes from, without the libraries' own bars and warnings."""
     quiet_libraries()
     recipes = [model] if base_url is None and provider is None and model in recipe_names() else []
@@ -201,5 +205,5 @@ def opened(model: str, base_url: str | None, provider: str | None, out: Path) ->
         ensure_bases(recipes)
         from bonsai.recipes.inference.models.opening import open_model
 
-        with open_model(model, out=out, base_url=base_url, provider=provider) as engine:
+        with open_model(model, out=out, base_url=base_url, provider=provider, dtype=dtype) as engine:
             yield engine

@@ -24,6 +24,7 @@ BaseUrl = Annotated[
     str | None, typer.Option(help="An OpenAI-compatible address, e.g. http://localhost:8000/v1. 接続先。")
 ]
 Provider = Annotated[str | None, typer.Option(help="A Hugging Face Inference Provider. 推論プロバイダー。")]
+DType = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16, on this machine. 計算の精度。")]
 Spoken = Annotated[str | None, typer.Option(help="ja, en or zh: of the answers; else the question's. 回答の言語。")]
 Persona = Annotated[str, typer.Option(help="System text, e.g. あなたは良心的な科学者です。 システム文。")]
 DecoderName = Annotated[str, typer.Option("--decoder", help="greedy, or post: the posts' settings. 生成の設定。")]
@@ -36,6 +37,7 @@ def ask(
     model: Model = DEFAULT,
     base_url: BaseUrl = None,
     provider: Provider = None,
+    dtype: DType = None,
     input_file: Annotated[
         str | None, typer.Option("--input", help="A file the question is about; -: piped in. 質問の対象の文章。")
     ] = None,
@@ -61,6 +63,7 @@ def ask(
         model=model,
         base_url=base_url,
         provider=provider,
+        dtype=dtype,
         input_file=input_file,
         questions_file=questions,
         language=language,
@@ -80,6 +83,7 @@ def qtq(
     model: Model = DEFAULT,
     base_url: BaseUrl = None,
     provider: Provider = None,
+    dtype: DType = None,
     questions: Annotated[
         Path | None, typer.Option("--questions", help="A file: one a line, or JSON Lines. 質問のファイル。")
     ] = None,
@@ -101,6 +105,7 @@ def qtq(
         model=model,
         base_url=base_url,
         provider=provider,
+        dtype=dtype,
         questions_file=questions,
         depth=depth,
         language=language,

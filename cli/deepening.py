@@ -32,6 +32,7 @@ def qtq(
     model: str,
     base_url: str | None = None,
     provider: str | None = None,
+    dtype: str | None = None,
     questions_file: Path | None = None,
     depth: int = 5,
     language: str | None = None,
@@ -46,6 +47,7 @@ def qtq(
 
     Args:
         model: what `bonsai.recipes.inference.models.opening.open_model` opens.
+        dtype: what a model on this machine computes in; None: as `open_model` chooses.
         questions_file: one question a line, or JSON Lines.
         depth: steps of each chain.
         language: of the chains; None: that of each question, and Japanese for the prepared ones.
@@ -64,7 +66,7 @@ def qtq(
     if depth < 1:
         raise AskingError(f"--depth {depth}: a chain has at least one step; give 1 or more. 1以上にしてください。")
     settings = decoder_called(decoder, AskingError, max_new_tokens=max_new_tokens)
-    with opened(model, base_url, provider, out) as engine:
+    with opened(model, base_url, provider, out, dtype) as engine:
         deepen_all(
             engine,
             questions,

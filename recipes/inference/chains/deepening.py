@@ -1,9 +1,8 @@
-"""Many questions led deeper together: answer, propose, judge, go on.
+"""Many questions led deeper beside one another: answer, propose, judge, go on.
 
-All chains that wait for an answer are answered in one batch, then all that wait for their next question are asked for
-candidates in one batch; a chain whose candidates are all refused is asked again, from other perspectives and more
-freely, and at last it ends and says why. Nothing is decided by chance or by the neighbours: a chain that is taken up
-again where it stopped becomes the same chain.
+Each chain is a talk of its own and waits for no other. One whose candidates are all refused is asked again, from other
+perspectives and more freely, and at last it ends and says why. Nothing is decided by chance or by the neighbours: a
+chain that is taken up again where it stopped becomes the same chain.
 """
 
 from __future__ import annotations
@@ -13,15 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from zlib import crc32
 
-from bonsai.recipes.inference.asking.ask import ask
+from bonsai.recipes.inference.asking.ask import asking
+from bonsai.recipes.inference.asking.limits import check_questions
 from bonsai.recipes.inference.asking.tongue import tongue_of
 from bonsai.recipes.inference.chains.judging import Judged, judged, worth
 from bonsai.recipes.inference.chains.perspectives import PERSPECTIVES, PLAIN, Perspective
-from bonsai.recipes.inference.chains.proposing import Proposal, begun_for_it, in_its_own_words
+from bonsai.recipes.inference.chains.proposing import begun_for_it, in_its_own_words
 from bonsai.recipes.inference.chains.reasons import why_ended
-from bonsai.recipes.inference.conversation import Answer, Candidate, Chain, Question, Step
+from bonsai.recipes.inference.conversation import Candidate, Chain, Question, Step
 from bonsai.recipes.inference.generation.decoder import GREEDY, Decoder
 from bonsai.recipes.inference.generation.engine import Engine
+from bonsai.recipes.inference.generation.talks import Talk, hold
 
 OnStep = Callable[[Chain], None]
 """Called with a chain whenever it grows: by an answer, by the choice of the next question, by its end."""
@@ -65,46 +66,42 @@ def deepen(
 
     Args:
         personas: by the id of the chain, what stands before each of its questions.
-        on_step: what it was told stands, whatever comes after; keep it, and an interruption costs one batch at most.
+        on_step: what it was told stands, whatever comes after; keep it, and an interruption costs a chain one turn.
 
     Raises:
         AskingError: a chain's opening is empty, binary or too long to be a question.
         GenerationError: a question does not fit the model, or the model cannot be asked.
     """
-    now = list(chains)
+    check_questions([_opening(chain, personas or {}) for chain in chains if not chain.complete])
 
-    def grown(place: int, chain: Chain) -> None:
-        now[place] = chain
+    def grown(chain: Chain) -> Chain:
         if on_step is not None:
             on_step(chain)
+        return chain
 
-    while any(not chain.complete for chain in now):
-        _answer(engine, now, settings, personas or {}, grown)
-        _propose(engine, now, settings, personas or {}, grown)
-    return now
+    def led(chain: Chain) -> Talk[Chain]:
+        persona = (personas or {}).get(chain.id, "")
+        while not chain.complete:
+            step = _answered if next_question(chain) is not None else _considered
+            chain = grown((yield from step(chain, settings, persona, engine.name)))
+        return chain
+
+    return hold(engine, [led(chain) for chain in chains])
 
 
-def _answer(
-    engine: Engine,
-    now: Sequence[Chain],
-    settings: Deepening,
-    personas: Mapping[str, str],
-    grown: Callable[[int, Chain], None],
-) -> None:
-    waiting = [(place, question) for place, chain in enumerate(now) if (question := next_question(chain)) is not None]
-    questions = [
-        Question(instruction=text, language=now[place].language, system=personas.get(now[place].id, ""))
-        for place, text in waiting
-    ]
+def _opening(chain: Chain, personas: Mapping[str, str]) -> Question:
+    return Question(instruction=chain.theme, language=chain.language, system=personas.get(chain.id, ""))
 
-    def answered(number: int, answer: Answer) -> None:
-        place, text = waiting[number]
-        steps = now[place].steps
-        chosen = steps[-1].candidates[0].perspective if steps else None
-        step = Step(number=len(steps) + 1, question=text, perspective=chosen, answer=answer)
-        grown(place, now[place].model_copy(update={"steps": (*steps, step)}))
 
-    ask(engine, questions, decoder=settings.decoder, on_answer=answered)
+def _answered(chain: Chain, settings: Deepening, persona: str, model: str) -> Talk[Chain]:
+    """The chain with its next question answered."""
+    text = next_question(chain) or ""
+    question = Question(instruction=text, language=chain.language, system=persona)
+    answer = yield from asking(question, model, decoder=settings.decoder)
+    steps = chain.steps
+    chosen = steps[-1].candidates[0].perspective if steps else None
+    step = Step(number=len(steps) + 1, question=text, perspective=chosen, answer=answer)
+    return chain.model_copy(update={"steps": (*steps, step)})
 
 
 def next_question(chain: Chain) -> str | None:
@@ -117,37 +114,21 @@ def next_question(chain: Chain) -> str | None:
     return considered[0].question if considered and considered[0].refused_because is None else None
 
 
-def _propose(
-    engine: Engine,
-    now: Sequence[Chain],
-    settings: Deepening,
-    personas: Mapping[str, str],
-    grown: Callable[[int, Chain], None],
-) -> None:
-    refused: dict[int, list[Judged]] = {
-        place: [] for place, chain in enumerate(now) if not chain.complete and next_question(chain) is None
-    }
+def _considered(chain: Chain, settings: Deepening, persona: str, model: str) -> Talk[Chain]:
+    """The chain with its next question chosen, or with the reason why it ends."""
+    refused: list[Judged] = []
     for number in range(1 if settings.plain else settings.rounds):
-        if not refused:
-            return
-        tried = [(place, view) for place in refused for view in _views(now[place], settings, number)]
-        proposals = [Proposal(now[place], view) for place, view in tried]
+        views = _views(chain, settings, number)
         propose = in_its_own_words if settings.plain or number >= _BEGUN else begun_for_it
-        said = propose(engine, proposals, _decoder(settings.decoder, number), personas)
-        found: dict[int, list[Judged]] = {place: [] for place in refused}
-        for (place, view), text in zip(tried, said, strict=True):
-            one = judged(text, view, now[place])
-            found[place].append(_taken(one) if settings.plain else one)
-        for place, news in found.items():
-            refused[place] += [one for one in news if one.fault is not None]
-            passed = sorted((one.candidate for one in news if one.fault is None), key=worth, reverse=True)
-            if passed:
-                others = [one.candidate for one in refused.pop(place)]
-                grown(place, _considered(now[place], (*passed, *others)))
-    for place, all_of_them in refused.items():
-        because = why_ended((one.fault for one in all_of_them if one.fault), now[place].language)
-        candidates = tuple(one.candidate for one in all_of_them)
-        grown(place, _considered(now[place], candidates, ended_because=because))
+        said = yield from propose(chain, views, _decoder(settings.decoder, number), persona)
+        found = [judged(text, view, chain) for view, text in zip(views, said, strict=True)]
+        found = [_taken(one) for one in found] if settings.plain else found
+        refused += [one for one in found if one.fault is not None]
+        passed = sorted((one.candidate for one in found if one.fault is None), key=worth, reverse=True)
+        if passed:
+            return _with(chain, (*passed, *(one.candidate for one in refused)))
+    because = why_ended((one.fault for one in refused if one.fault), chain.language)
+    return _with(chain, tuple(one.candidate for one in refused), ended_because=because)
 
 
 def _taken(one: Judged) -> Judged:
@@ -174,7 +155,7 @@ def _decoder(decoder: Decoder, number: int) -> Decoder:
     return replace(decoder, temperature=temperature, top_p=min(decoder.top_p, 0.95), seed=decoder.seed + number)
 
 
-def _considered(chain: Chain, candidates: tuple[Candidate, ...], *, ended_because: str | None = None) -> Chain:
+def _with(chain: Chain, candidates: tuple[Candidate, ...], *, ended_because: str | None = None) -> Chain:
     *before, last = chain.steps
     steps = (*before, last.model_copy(update={"candidates": candidates}))
     return chain.model_copy(update={"steps": steps, "ended_because": ended_because})

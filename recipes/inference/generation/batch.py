@@ -17,7 +17,6 @@ import torch
 
 from bonsai.recipes.inference.generation.cache import empty_cache, joined
 from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.engine import Watch
 from bonsai.recipes.inference.generation.next_token import next_tokens, said_after, unpunished
 from bonsai.recipes.inference.generation.row import Answered, Asked, Row, Speech
 
@@ -42,33 +41,31 @@ class _Rows:
     """(B, 1): the last token chosen, not yet in the cache"""
     positions: torch.Tensor
     """(B, 1): its position"""
-    seen: torch.Tensor | None
-    """(B, vocabulary): tokens of the answer, where the decoder penalises them"""
 
 
 class Batch:
-    """Answers prompts with one model and one decoder."""
+    """Answers prompts with one model, each by its own decoder."""
 
-    def __init__(self, model: Any, tokenizer: Any, decoder: Decoder, ends: frozenset[int], watch: Watch | None) -> None:
+    def __init__(self, model: Any, tokenizer: Any, ends: frozenset[int]) -> None:
         self._model = model
-        self._decoder = decoder
         self._pad = min(ends)
         self._unpunished = unpunished(tokenizer)
         self._at_once = READ_AT_ONCE if model.device.type == "cpu" else None
-        self._speech = Speech(tokenizer=tokenizer, decoder=decoder, ends=ends, watch=watch)
+        self._speech = Speech(tokenizer=tokenizer, ends=ends)
 
-    def answers(self, asked: Sequence[Asked], size: int) -> Iterator[Answered]:
+    def answers(self, waiting: deque[Asked], size: int) -> Iterator[Answered]:
         """Each answer as soon as it is complete.
 
         Args:
+            waiting: emptied; what is put to it meanwhile is answered, too.
             size: prompts answered at a time.
         """
-        waiting = deque(asked)
         running: _Rows | None = None
         while waiting or running:
             free = size - (len(running.rows) if running else 0)
             if waiting and (running is None or free >= ADMIT * size):
                 news = [waiting.popleft() for _ in range(min(free, len(waiting)))]
+                news.sort(key=lambda one: -len(one.token_ids))
                 together = [running] if running else []
                 for group in _alike(news, self._at_once):
                     read, logits = self._read(group)
@@ -89,15 +86,11 @@ class Batch:
         for number, one in enumerate(group):
             ids[number, width - len(one.token_ids) :] = torch.tensor(one.token_ids)
             mask[number, width - len(one.token_ids) :] = 1
-        seen = None
-        if self._decoder.repetition_penalty != 1:
-            seen = torch.zeros(len(group), self._model.config.vocab_size, dtype=torch.bool, device=self._model.device)
         ids, mask = ids.to(self._model.device), mask.to(self._model.device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         out = self._forward(ids, mask, positions, empty_cache())
-        rows = [Row(one, self._decoder.seed, started) for one in group]
-        last = positions[:, -1:]
-        return _Rows(rows, out.past_key_values, mask, ids[:, -1:], last, seen), out.logits[:, -1].float()
+        rows = [Row(one, started) for one in group]
+        return _Rows(rows, out.past_key_values, mask, ids[:, -1:], positions[:, -1:]), out.logits[:, -1].float()
 
     @torch.inference_mode()
     def _step(self, running: _Rows) -> torch.Tensor:
@@ -110,9 +103,7 @@ class Batch:
     @torch.inference_mode()
     def _take(self, running: _Rows, logits: torch.Tensor) -> list[Answered]:
         """Choose a token for each row; rows that end with it leave."""
-        size = self._decoder.no_repeat_ngram_size
-        banned = [list(said_after([*row.asked.token_ids, *row.tokens], size)) for row in running.rows] if size else ()
-        chosen = next_tokens(logits, running.seen, self._decoder, [row.draw for row in running.rows], banned)
+        chosen = self._chosen(running.rows, logits)
         going: list[int] = []
         done: list[Answered] = []
         for number, (row, token) in enumerate(zip(running.rows, chosen.tolist(), strict=True)):
@@ -132,11 +123,34 @@ class Batch:
                 running.ids[kept],
                 running.positions[kept],
             )
-            running.seen = None if running.seen is None else running.seen[kept]
-        if running.seen is not None:
-            running.seen.scatter_(1, running.ids, True)
-            running.seen[:, self._unpunished] = False
         return done
+
+    def _chosen(self, rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
+        """The next token of each row, shape (B,); rows of one decoder are decoded together."""
+        together: dict[Decoder, list[int]] = {}
+        for number, row in enumerate(rows):
+            together.setdefault(row.decoder, []).append(number)
+        if len(together) == 1:
+            return self._chosen_by(rows[0].decoder, rows, logits)
+        chosen = torch.empty(len(rows), dtype=torch.long, device=logits.device)
+        for decoder, numbers in together.items():
+            at = torch.tensor(numbers, device=logits.device)
+            chosen[at] = self._chosen_by(decoder, [rows[number] for number in numbers], logits[at])
+        return chosen
+
+    def _chosen_by(self, decoder: Decoder, rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
+        size = decoder.no_repeat_ngram_size
+        banned = [list(said_after([*row.asked.token_ids, *row.tokens], size)) for row in rows] if size else ()
+        seen = None if decoder.repetition_penalty == 1 else self._seen(rows, logits)
+        return next_tokens(logits, seen, decoder, [row.draw for row in rows], banned)
+
+    def _seen(self, rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
+        """(B, vocabulary): True where a token stands in the row's answer, the marker before the answer excepted."""
+        seen = torch.zeros(len(rows), logits.shape[-1], dtype=torch.bool, device=logits.device)
+        for said, row in zip(seen, rows, strict=True):
+            said[row.tokens] = True
+        seen[:, self._unpunished] = False
+        return seen
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any) -> Any:
         return self._model(
@@ -177,12 +191,10 @@ def _join(parts: Sequence[_Rows]) -> _Rows:
         torch.nn.functional.pad(part.mask[:, part.mask.shape[1] - length :], (width - length, 0))
         for part, length in zip(parts, lengths, strict=True)
     ]
-    seen = [part.seen for part in parts if part.seen is not None]
     return _Rows(
         rows=[row for part in parts for row in part.rows],
         cache=joined([part.cache for part in parts], lengths, width),
         mask=torch.cat(masks),
         ids=torch.cat([part.ids for part in parts]),
         positions=torch.cat([part.positions for part in parts]),
-        seen=torch.cat(seen) if seen else None,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from bonsai.builder.schema import BonsaiError
 
@@ -45,6 +45,15 @@ Watch = Callable[[int, str], bool]
 
 For streaming, and for guards that stop a loop. Never called twice at once, but perhaps from another thread.
 """
+
+
+class Request(NamedTuple):
+    """One prompt, to be answered in its own way."""
+
+    prompt: str
+    decoder: Decoder
+    watch: Callable[[str], bool] | None = None
+    """told the text so far after each token; True ends the answer there"""
 
 
 class Engine(Protocol):

@@ -44,10 +44,10 @@ class Merging:
         self.take_out()
         self._adapted.set_adapter(name)
         layers = [module for module in self._adapted.modules() if isinstance(module, BaseTunerLayer)]
-        weights = [layer.get_base_layer().weight for layer in layers]
-        if self._adapted.peft_config[name].peft_type != PeftType.LORA or not _may_be(weights):
+        bases: list[Any] = [layer.get_base_layer() for layer in layers]
+        if self._adapted.peft_config[name].peft_type != PeftType.LORA or not _may_be([base.weight for base in bases]):
             return
-        self._own = [(layer, base.weight.data, _bias(base)) for layer in layers for base in [layer.get_base_layer()]]
+        self._own = [(layer, base.weight.data, _bias(base)) for layer, base in zip(layers, bases, strict=True)]
         try:
             self._adapted.merge_adapter([name], safe_merge=True)
         except ValueError as error:

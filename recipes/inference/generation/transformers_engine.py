@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from bonsai.recipes.inference.generation.batch import Batch
 from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.engine import Generation, GenerationError, OnAnswer, Watch
+from bonsai.recipes.inference.generation.engine import Generation, GenerationError, OnAnswer, Request, Watch
 from bonsai.recipes.inference.generation.merging import Merging
 from bonsai.recipes.inference.generation.row import Asked
 
@@ -131,22 +133,44 @@ class TransformersEngine:
         Raises:
             GenerationError: a prompt is longer than the model reads, or memory ends with a single prompt.
         """
-        waiting = sorted(self._asked(prompts, decoder), key=lambda one: -len(one.token_ids))
         done: dict[int, Generation] = {}
+
+        def told(place: int, generation: Generation) -> Sequence[Request]:
+            done[place] = generation
+            if on_answer is not None:
+                on_answer(place, generation)
+            return ()
+
+        watches = [None if watch is None else partial(watch, place) for place in range(len(prompts))]
+        self.flow([Request(prompt, decoder, each) for prompt, each in zip(prompts, watches, strict=True)], told)
+        return [done[place] for place in range(len(prompts))]
+
+    def flow(self, requests: Sequence[Request], more: Callable[[int, Generation], Sequence[Request]]) -> None:
+        """Answer requests, each by its own decoder, and those that ``more`` returns for an answer.
+
+        Args:
+            more: called with the place of a request and its answer; what it returns has the places that follow.
+
+        Raises:
+            GenerationError: a prompt is longer than the model reads, or memory ends with a single prompt.
+        """
+        known = {one.place: one for one in self._asked(requests, 0)}
+        asked = len(known)
         with self._answering() as model:
-            batch = Batch(model, self._tokenizer, decoder, self._ends(), watch)
-            while waiting:
+            batch = Batch(model, self._tokenizer, self._ends())
+            while known:
+                waiting = deque(sorted(known.values(), key=lambda one: -len(one.token_ids)))
                 try:
                     for place, generation in batch.answers(waiting, self.batch_size):
-                        done[place] = generation
-                        if on_answer is not None:
-                            on_answer(place, generation)
+                        del known[place]
+                        news = self._asked(more(place, generation), asked)
+                        asked += len(news)
+                        known.update((one.place, one) for one in news)
+                        waiting.extend(news)
                 except (MemoryError, RuntimeError) as error:
                     if not _memory_ended(error):
                         raise
-                    self._shrink(min(self.batch_size, len(waiting)), error)
-                waiting = [one for one in waiting if one.place not in done]
-        return [done[place] for place in range(len(prompts))]
+                    self._shrink(min(self.batch_size, len(known)), error)
 
     @contextlib.contextmanager
     def _answering(self) -> Iterator[Any]:
@@ -160,17 +184,18 @@ class TransformersEngine:
             self._merging.answer_with(self._active)
             yield self._adapted
 
-    def _asked(self, prompts: Sequence[str], decoder: Decoder) -> list[Asked]:
-        room = self._base.config.max_position_embeddings - decoder.max_new_tokens
+    def _asked(self, requests: Sequence[Request], first: int) -> list[Asked]:
         asked = []
-        for place, prompt in enumerate(prompts):
-            token_ids = self._tokenizer(prompt).input_ids
+        for number, request in enumerate(requests):
+            longest = request.decoder.max_new_tokens
+            room = self._base.config.max_position_embeddings - longest
+            token_ids = self._tokenizer(request.prompt).input_ids
             if not 1 <= len(token_ids) <= room:
                 raise GenerationError(
-                    f"prompt {place + 1} of {len(prompts)} has {len(token_ids):,} tokens; {self._name} reads 1 to "
-                    f"{room:,} before an answer of up to {decoder.max_new_tokens:,}: shorten it"
+                    f"prompt {number + 1} of {len(requests)} has {len(token_ids):,} tokens; {self._name} reads 1 to "
+                    f"{room:,} before an answer of up to {longest:,}: shorten it"
                 )
-            asked.append(Asked(place, prompt, token_ids))
+            asked.append(Asked(first + number, request, token_ids))
         return asked
 
     def _ends(self) -> frozenset[int]:

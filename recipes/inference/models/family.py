@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.engine import Engine, Generation, OnAnswer, Watch
+from bonsai.recipes.inference.generation.engine import Engine, Generation, OnAnswer, Request, Watch
 
 if TYPE_CHECKING:
     from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
@@ -66,3 +66,7 @@ class _Member:
     ) -> list[Generation]:
         with self._turn, contextlib.nullcontext() if self._adapter is None else self._base.using(self._adapter):
             return self._base.generate(prompts, decoder, on_answer=on_answer, watch=watch)
+
+    def flow(self, requests: Sequence[Request], more: Callable[[int, Generation], Sequence[Request]]) -> None:
+        with self._turn, contextlib.nullcontext() if self._adapter is None else self._base.using(self._adapter):
+            self._base.flow(requests, more)

@@ -15,13 +15,18 @@ from bonsai.recipes.inference.models.offline import cached, reachable
 from bonsai.recipes.inference.models.source import MODEL, Address, GgufAt, Here, ModelAt, Provided
 
 OUT = Path("out")
+DTYPES = ("float32", "float16", "bfloat16")
+"""that a model of transformers may be asked to compute in; half the memory, and not the same words to the last"""
 
 
 class Models:
     """Models that are open at the same time; whoever opens them closes them, as a context or by `close`."""
 
-    def __init__(self, *, out: Path = OUT) -> None:
+    def __init__(self, *, out: Path = OUT, dtype: str | None = None) -> None:
+        if dtype is not None and dtype not in DTYPES:
+            raise GenerationError(f"dtype {dtype!r}: give one of {', '.join(DTYPES)}")
         self._out = out
+        self._dtype = dtype
         self._families: dict[tuple[str, str | None], Family] = {}
         self._closing = contextlib.ExitStack()
         self._turn = threading.Lock()
@@ -47,6 +52,11 @@ class Models:
         See `open_model` for the arguments and errors.
         """
         found = find(source, out=self._out, base_url=base_url, provider=provider, lora=lora)
+        if self._dtype is not None and isinstance(found, Address | Provided | GgufAt):
+            raise GenerationError(
+                f"{source} has a dtype of its own; leave {self._dtype} out, it is for models of transformers that "
+                "run on this machine"
+            )
         if isinstance(found, Address | Provided):
             from bonsai.recipes.inference.models.endpoint_engine import EndpointEngine
 
@@ -83,10 +93,13 @@ class Models:
                     f"{base} would run on this machine, and {error.name} is not installed; run "
                     "`pip install 'qeu-bonsai[train]'`, or give the address of a server"
                 ) from error
+            import torch
+
+            dtype = None if self._dtype is None else getattr(torch, self._dtype)
             if Path(base).is_dir() or reachable():
-                loaded = TransformersEngine.load(base, revision=revision)
+                loaded = TransformersEngine.load(base, revision=revision, dtype=dtype)
             elif config := cached(base, MODEL, revision):
-                loaded = TransformersEngine.load(config.parent)
+                loaded = TransformersEngine.load(config.parent, dtype=dtype)
             else:
                 raise GenerationError(f"{base} is neither here nor in the cache, and no Hub can be reached")
             self._families[base, revision] = Family(loaded)
@@ -101,6 +114,7 @@ def open_model(
     base_url: str | None = None,
     provider: str | None = None,
     lora: str | None = None,
+    dtype: str | None = None,
 ) -> Iterator[Engine]:
     """One model, open for as long as the block lasts; for several use `Models`, which shares their bases.
 
@@ -116,10 +130,11 @@ def open_model(
         base_url: address of an OpenAI-compatible server; ``source`` is then the name of a model there.
         provider: an Inference Provider; ``source`` is then a Hub id. The same as ``PROVIDER:MODEL``.
         lora: a GGUF adapter, path or ``OWNER/NAME/FILE.gguf``, over a GGUF model.
+        dtype: one of `DTYPES`; None: float32 on a CPU, and on a GPU float16 over NF4.
 
     Raises:
         GenerationError: there is no such model (the nearest names are offered), it cannot be loaded, or the server
             cannot be reached.
     """
-    with Models(out=out) as models:
+    with Models(out=out, dtype=dtype) as models:
         yield models.open(source, base_url=base_url, provider=provider, lora=lora)

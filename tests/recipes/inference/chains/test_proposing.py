@@ -6,8 +6,9 @@ import pytest
 
 from bonsai.builder.schema import Language
 from bonsai.recipes.inference.chains.perspectives import PERSPECTIVES
-from bonsai.recipes.inference.chains.proposing import Proposal, begun_for_it, in_its_own_words
+from bonsai.recipes.inference.chains.proposing import begun_for_it, in_its_own_words
 from bonsai.recipes.inference.generation.decoder import GREEDY
+from bonsai.recipes.inference.generation.talks import hold
 from tests.recipes.inference.chains.scripted import Scripted
 from tests.recipes.inference.chains.test_judging import chain, step
 
@@ -41,13 +42,14 @@ OPENING = {
 def test_the_opening_and_what_is_said_make_one_question(language: Language, key: str, said: str, question: str) -> None:
     prompts: list[str] = []
     engine = Scripted(lambda prompt, decoder: prompts.append(prompt) or said)  # type: ignore[func-returns-value]
-    proposal = Proposal(chain(step(OPENING[language], "Blame.", language=language), language=language), BY_KEY[key])
-    assert begun_for_it(engine, [proposal], GREEDY, {"test": "A persona."}) == [question]
+    so_far = chain(step(OPENING[language], "Blame.", language=language), language=language)
+    assert hold(engine, [begun_for_it(so_far, [BY_KEY[key]], GREEDY, "A persona.")]) == [[question]]
     assert prompts[0].startswith("A persona.\n\n### Instruction:\n")
     assert prompts[0].endswith(f"### Response:\n{BY_KEY[key].opening[language]}")
 
 
 def test_in_its_own_words_a_model_reasons_first() -> None:
     engine = Scripted(lambda prompt, decoder: "Why do people fear blame?")
-    proposal = Proposal(chain(step(OPENING[Language.EN], "Blame.")), BY_KEY["why"])
-    assert in_its_own_words(engine, [proposal], GREEDY, {}) == ["Why do people fear blame?"]
+    so_far = chain(step(OPENING[Language.EN], "Blame."))
+    views = [BY_KEY["why"], BY_KEY["opposite"]]
+    assert hold(engine, [in_its_own_words(so_far, views, GREEDY, "")]) == [["Why do people fear blame?"] * 2]

@@ -202,3 +202,19 @@ def test_the_hub_is_asked_what_a_repo_is_and_offers_near_names(
         f"phi2_qtq is not trained here ({tmp_path}/out/adapters/phi2_qtq has no adapter), nor is qeu/bonsai-phi2-qtq "
         "in the cache, and no Hub can be reached; run `nox -s train -- phi2_qtq` first"
     )
+
+
+def test_a_model_computes_in_the_dtype_it_is_asked_to(out: Path, base: Path, tmp_path: Path) -> None:
+    for dtype in ("bfloat16", "float32"):
+        with Models(out=out, dtype=dtype) as models:
+            assert models.open("seedling").generate(PROMPTS, SHORT)
+            (family,) = models._families.values()
+            assert family._base.dtype == dtype
+    with pytest.raises(GenerationError, match="dtype 'int3': give one of float32, float16, bfloat16"):
+        Models(out=out, dtype="int3")
+    (tmp_path / "some.gguf").write_bytes(b"GGUF")
+    with (
+        pytest.raises(GenerationError, match=r"some.gguf has a dtype of its own; leave bfloat16 out"),
+        open_model(str(tmp_path / "some.gguf"), dtype="bfloat16"),
+    ):
+        pass
