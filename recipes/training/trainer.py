@@ -142,6 +142,8 @@ def sft_settings(recipe: Recipe, work: Path, max_steps: int | None, report_to: S
         "save_steps": NEVER,  # checkpoints are made by time, see checkpoint.py
         "save_total_limit": KEPT,
         "report_to": list(report_to),
+        "project": "bonsai",  # as trackers list it
+        "run_name": recipe.repo_id.rpartition("/")[2],
         "disable_tqdm": True,
     }
 
