@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bonsai.builder.standing import ingredients, standing, write_down
+from bonsai.cli.quieting import quiet_libraries
 from bonsai.hub.client.destination import in_namespace
 
 
@@ -31,14 +32,12 @@ def build(records: Path | None, *, out: Path, check: bool, again: bool, console:
 
 
 def _build(source: Path, dataset: Path, check: bool, console: Console) -> list[str]:
-    import datasets
-
+    quiet_libraries()
     from bonsai.builder.build import build as build_dataset
     from bonsai.builder.checks.finding import Severity
     from bonsai.builder.reader import shown
     from bonsai.cli.tables import counts_table, dataset_table
 
-    datasets.disable_progress_bars()
     with console.status("building") as status:
         built = build_dataset(
             source,

@@ -11,6 +11,7 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
+from bonsai.cli.quieting import quiet_libraries
 from bonsai.recipes.training.plan.gpus import PRICES_FROM, PRICES_READ, Range
 from bonsai.recipes.training.plan.kernel_time import METHOD, measured_on
 from bonsai.recipes.training.plan.memory import GIB, Peak
@@ -45,13 +46,11 @@ def plan(
     Raises:
         RecipeError: unknown recipe or base, or no dataset is built.
     """
-    import datasets
-
+    quiet_libraries()
     from bonsai.recipes.training.data import training_rows
 
     if name is None and base is None:
         raise RecipeError("plan what? name a recipe (`bonsai plan phi2_category`) or a base (`--base microsoft/phi-2`)")
-    datasets.disable_progress_bars()
     recipe = load_recipe(name or DEFAULT_RECIPE)
     known = None
     if base is not None:

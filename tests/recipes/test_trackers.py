@@ -35,9 +35,7 @@ def test_trackio_gets_the_losses_under_the_recipes_name(
     pytest.importorskip("trackio")
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
     kept = {"TRACKIO_DIR": str(tmp_path / "trackio")}
-    bonsai(
-        "train", "tiny", "--max-steps", "3", "--report-to", "trackio", cwd=tmp_path, **far_hub.environment(), **kept
-    )
+    bonsai("train", "tiny", "--max-steps", "3", "--report-to", "trackio", cwd=tmp_path, **far_hub.environment(), **kept)
     run = json.loads((tmp_path / "out/adapters/tiny/training/run.json").read_text())
     with contextlib.closing(sqlite3.connect(tmp_path / "trackio" / "bonsai.db")) as database:
         rows = database.execute("select run_name, metrics from metrics order by step").fetchall()

@@ -1,4 +1,4 @@
-"""What must never pass unseen in float16: numbers that are none, and bfloat16."""
+"""What must never pass unseen in float16: numbers that are none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bonsai.recipes.training.engine.errors import EngineError
@@ -57,13 +56,3 @@ def refuse_overflow(model: nn.Module, inputs: dict[str, Any], when: str) -> None
 def _dtype(model: nn.Module) -> str:
     dtypes = {str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()}
     return " and ".join(sorted(dtypes))
-
-
-class NoBfloat16(TorchDispatchMode):
-    """Within it, an operation that makes a bfloat16 tensor is an error; a product under bfloat16 autocast makes one."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if any(isinstance(leaf, Tensor) and leaf.dtype == torch.bfloat16 for leaf in tree_leaves(result)):
-            raise EngineError(f"{func} made a bfloat16 tensor; a T4 only emulates it")
-        return result

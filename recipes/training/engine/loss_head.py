@@ -76,13 +76,13 @@ def learnt(labels: Tensor) -> Learnt:
     return Learnt(places, target.index_select(0, places))
 
 
-def next_token_loss(hidden: Tensor, head: Any, learnt: Learnt) -> HeadOutput:
+def next_token_loss(hidden: Tensor, head: Any, positions: Learnt) -> HeadOutput:
     """The loss of the tokens that come next.
 
     Args:
         hidden: (batch, tokens, hidden size), after the last norm.
         head: the model's output linear, not trained.
     """
-    rows = hidden[:, :-1].reshape(-1, hidden.shape[-1]).index_select(0, learnt.places)
-    loss, correct = _Head.apply(rows, head.weight, head.bias, learnt.tokens)
-    return HeadOutput(loss, correct, learnt.places.numel())
+    rows = hidden[:, :-1].reshape(-1, hidden.shape[-1]).index_select(0, positions.places)
+    loss, correct = _Head.apply(rows, head.weight, head.bias, positions.tokens)
+    return HeadOutput(loss, correct, positions.places.numel())

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from bonsai.recipes.training.engine.attention import block_masked, packed, works_here
-from bonsai.recipes.training.engine.guards import NoBfloat16
 from bonsai.recipes.training.engine.install import Pieces, install
 from bonsai.recipes.training.engine.step_graph import RowLimits
 from tests.recipes.engine.models import adapted, gradients, packed_batch, stock_loss
+from tests.recipes.engine.no_bfloat16 import NoBfloat16
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
