@@ -75,6 +75,7 @@ def qtq(
             folder=out / FOLDER,
             console=console,
             in_own_words=in_own_words,
+            dtype=dtype,
         )
 
 
@@ -109,14 +110,20 @@ def deepen_all(
     folder: Path,
     console: Console,
     in_own_words: bool = False,
+    dtype: str | None = None,
 ) -> list[Chain]:
-    """Lead the chains, show them as they grow, and write the まとめ after each step; after Ctrl-C it is there too."""
+    """Lead the chains, show them as they grow, and write the まとめ after each step; after Ctrl-C it is there too.
+
+    Args:
+        dtype: where one was asked for: chains computed in another are not gone on with.
+    """
     from bonsai.recipes.inference.chains.deepening import deepen
     from bonsai.recipes.inference.chains.keeping import Keeping, begun
     from bonsai.recipes.inference.summary.write import PAGE, write
 
     keeping = Keeping(folder / "chains")
-    fresh = [begun(question, model=engine.name, depth=depth, settings=settings) for question in questions]
+    model = engine.name if dtype is None else f"{engine.name} in {dtype}"
+    fresh = [begun(question, model=model, depth=depth, settings=settings) for question in questions]
     personas = {chain.id: question.system for chain, question in zip(fresh, questions, strict=True)}
     chains = [keeping.taken_up(chain) for chain in {chain.id: chain for chain in fresh}.values()]
     kept = sum(len(chain.steps) for chain in chains)

@@ -148,3 +148,17 @@ def test_a_binary_file_of_questions_is_told_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "questions.bin").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(AskingError, match=r"questions\.bin: byte 0 is not UTF-8"):
         qtq(None, model="none", questions_file=tmp_path / "questions.bin", out=tmp_path, console=Console())
+
+
+def test_a_chain_that_was_led_in_another_dtype_is_begun_anew(tmp_path: Path) -> None:
+    for dtype, kept in ((None, 1), ("bfloat16", 2), ("bfloat16", 2)):
+        deepen_all(
+            Scripted(deeper),
+            QUESTIONS[:1],
+            depth=2,
+            settings=Deepening(),
+            folder=tmp_path,
+            console=Console(file=io.StringIO()),
+            dtype=dtype,
+        )
+        assert len([*(tmp_path / "chains").glob("chain-*.json")]) == kept
