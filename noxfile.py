@@ -194,7 +194,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(default=False, requires=["testing"], venv_backend="none")
 def thorough(session: nox.Session) -> None:
-    """pytest, the slow ones: whole trainings, the notebook, kills and resumes.  Some ten minutes."""
+    """pytest, the slow ones: whole trainings, kills and resumes.  Some ten minutes."""
     _pytest(session, "-m", "slow")
 
 

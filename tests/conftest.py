@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_DISABLE_XET"] = "1"  # the clients read it when imported, below; the local Hub speaks plain LFS
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background, and children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from bonsai.builder.build import build
 from bonsai.builder.reader import default_records

@@ -14,7 +14,6 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
 def test_every_cell_of_the_notebook_runs_on_the_seedling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("HF_", "BONSAI_"))]:
         monkeypatch.delenv(name)
