@@ -72,7 +72,8 @@ def deepen(
         AskingError: a chain's opening is empty, binary or too long to be a question.
         GenerationError: a question does not fit the model, or the model cannot be asked.
     """
-    check_questions([_opening(chain, personas or {}) for chain in chains if not chain.complete])
+    spoken = personas or {}
+    check_questions([_put(chain, chain.theme, spoken.get(chain.id, "")) for chain in chains if not chain.complete])
 
     def grown(chain: Chain) -> Chain:
         if on_step is not None:
@@ -80,7 +81,7 @@ def deepen(
         return chain
 
     def led(chain: Chain) -> Talk[Chain]:
-        persona = (personas or {}).get(chain.id, "")
+        persona = spoken.get(chain.id, "")
         while not chain.complete:
             step = _answered if next_question(chain) is not None else _considered
             chain = grown((yield from step(chain, settings, persona, engine.name)))
@@ -89,15 +90,14 @@ def deepen(
     return hold(engine, [led(chain) for chain in chains])
 
 
-def _opening(chain: Chain, personas: Mapping[str, str]) -> Question:
-    return Question(instruction=chain.theme, language=chain.language, system=personas.get(chain.id, ""))
+def _put(chain: Chain, text: str, persona: str) -> Question:
+    return Question(instruction=text, language=chain.language, system=persona)
 
 
 def _answered(chain: Chain, settings: Deepening, persona: str, model: str) -> Talk[Chain]:
     """The chain with its next question answered."""
     text = next_question(chain) or ""
-    question = Question(instruction=text, language=chain.language, system=persona)
-    answer = yield from asking(question, model, decoder=settings.decoder)
+    answer = yield from asking(_put(chain, text, persona), model, decoder=settings.decoder)
     steps = chain.steps
     chosen = steps[-1].candidates[0].perspective if steps else None
     step = Step(number=len(steps) + 1, question=text, perspective=chosen, answer=answer)
