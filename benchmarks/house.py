@@ -2,8 +2,8 @@
 
     python benchmarks/house.py
 
-Counts are of the product alone (no tests, benchmarks or docs). "Files a command can reach" is the closure of the project's own
-imports, lazy ones included, from the module that implements the command.
+Counts are of the product alone (no tests, benchmarks or docs). "Files a command can reach" is the closure of the
+project's own imports, lazy ones included, from the module that implements the command.
 """
 
 from __future__ import annotations
