@@ -6,7 +6,7 @@ generation prompt ends with the Reasoning marker: a model that is asked cannot s
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -33,8 +33,8 @@ CHAT_TEMPLATE = (
     "{{ '" + REASONING_MARKER.replace("\n", "\\n") + "' }}"
     "{%- endif -%}"
 )
-"""Jinja; an assistant turn carries its own markers, as in the config ``messages``. What is saved beside an adapter begins
-with the special tokens of its base, if there are any: see `PromptEncoder`."""
+"""Jinja; an assistant turn carries its own markers, as in the config ``messages``. The template saved beside an adapter
+begins with the special tokens of its base, if there are any: see `PromptEncoder`."""
 
 
 class Example(NamedTuple):
@@ -65,8 +65,8 @@ class PromptEncoder:
     """Tokenize prompts in the one way that training, the chat template and every engine share.
 
     Many tokenizers put a special token before a text (Llama, Gemma and Mistral a BOS), some put an EOS behind it, by a
-    flag or by a post-processor. `apply_chat_template` and vLLM's chat add none, so what training puts before a record must
-    be written in the template. An EOS behind a prompt would end the answer before it begins, and is left out.
+    flag or by a post-processor. `apply_chat_template` and vLLM's chat add none, so what training puts before a record
+    must be written in the template. An EOS behind a prompt would end the answer before it begins, and is left out.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -95,8 +95,7 @@ class PromptEncoder:
         whole = self.ids(prompt + completion)
         if whole[-1:] != [end]:
             whole.append(end)
-        shared = len(os.path.commonprefix([self.ids(prompt), whole]))
-        return EncodedExample(ids=whole, prompt_length=shared)
+        return EncodedExample(ids=whole, prompt_length=len(_shared(self.ids(prompt), whole)))
 
 
 _PROBES = (f"{INSTRUCTION_MARKER}Why?", "盆栽とは？")
@@ -105,11 +104,10 @@ _PROBES = (f"{INSTRUCTION_MARKER}Why?", "盆栽とは？")
 def _beginning(tokenizer: Any) -> str:
     """Find the text that gives, tokenized without special tokens, what the tokenizer itself puts before a text.
 
-    A SentencePiece tokenizer may mark the start of a text with a space that it does not write behind a special token; the
-    text then ends with that space.
+    A SentencePiece tokenizer may mark the start of a text with a space that it does not write behind a special token;
+    the text then ends with that space.
     """
-    added = [_added_before(tokenizer, probe) for probe in _PROBES]
-    before = os.path.commonprefix(added)
+    before = _shared(*(_added_before(tokenizer, probe) for probe in _PROBES))
     if not before:
         return ""
     text = "".join(tokenizer.convert_ids_to_tokens(before))
@@ -119,6 +117,12 @@ def _beginning(tokenizer: Any) -> str:
         if got == wanted:
             return candidate
     return text
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> list[int]:
+    """The ids that both begin with."""
+    same = zip(one, other, strict=False)
+    return [left for left, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], same)]
 
 
 def _added_before(tokenizer: Any, text: str) -> Sequence[int]:

@@ -171,10 +171,10 @@ def refuse_overlong(recipe: Recipe, tokenizer: Any, rows: TrainingRows) -> None:
     encoder = PromptEncoder(tokenizer)
     for part in (rows.train, rows.validation):
         for row in part:
-            length = len(encoder.example(row["prompt"], row["completion"]).ids)
-            if length > recipe.max_length:
+            length = len(encoder.example(row["prompt"], row["completion"]).ids) - 1
+            if length >= recipe.max_length:
                 raise RecipeError(
-                    f"{row['id']}: {length - 1} tokens and the end mark do not fit into max_length {recipe.max_length}; "
+                    f"{row['id']}: {length} tokens and the end mark do not fit into max_length {recipe.max_length}; "
                     "shorten the record or raise max_length in the recipe"
                 )
 
