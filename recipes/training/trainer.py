@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, cast
 import datasets
 import torch
 from bitsandbytes.nn import Linear4bit
-from huggingface_hub import HfApi
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PrinterCallback
 from trl import SFTConfig
 
+from bonsai.recipes.training.base_model import base_model_commit
 from bonsai.recipes.training.batch_records import NamedBatches
 from bonsai.recipes.training.checkpoint import KEPT
 from bonsai.recipes.training.data import TrainingRows
@@ -64,7 +64,7 @@ def prepare(
         RecipeError: a record is longer than the recipe's max_length.
     """
     dtype = compute_dtype()
-    commit = str(HfApi().model_info(base_model, revision=recipe.base_model_revision).sha)
+    commit = base_model_commit(base_model, recipe.base_model_revision)
     tokenizer = AutoTokenizer.from_pretrained(base_model, revision=recipe.base_model_revision)
     refuse_overlong(recipe, tokenizer, rows)
     model = AutoModelForCausalLM.from_pretrained(

@@ -96,7 +96,7 @@ def test_the_cards_snippet_for_transformers_runs_from_the_published_repo(
 ) -> None:
     home = {"HF_HOME": str(tmp_path / "hf-home"), "OMP_NUM_THREADS": "1"}
     card = Path(hf_hub_download("qeu/bonsai-tiny", "README.md", endpoint=far_hub.endpoint, cache_dir=tmp_path))
-    _, pipeline = python_snippets(card.read_text(encoding="utf-8"))
+    _, pipeline, _ = python_snippets(card.read_text(encoding="utf-8"))
     assert "pipeline(" in pipeline
     done = subprocess.run(
         [sys.executable, "-c", pipeline],
