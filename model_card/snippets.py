@@ -26,9 +26,9 @@ def generation(languages: Sequence[str]) -> dict[str, Any]:
 
     A repetition penalty counts the prompt, its markers included, in transformers, vLLM and llama.cpp alike, and so
     takes the form away that the adapter has learnt; 1.0 is written out, for a base may bring another. What the penalty
-    was there for, a text that runs in a loop, the barred runs of tokens prevent. Greedily asked 20 English questions, the
-    seedling gave Reasoning and response to 19 and looped in 9 without either, to 5 and 0 with a penalty of 1.15, and to
-    19 and 0 with runs of 8 barred (benchmarks/card_settings.py).
+    was there for, a text that runs in a loop, the barred runs of tokens prevent. Asked 20 English questions greedily,
+    the seedling gave Reasoning and response to 19 and looped in 9 without either, to 5 and 0 with a penalty of 1.15,
+    and to 19 and 0 with runs of 8 barred (benchmarks/card_settings.py).
 
     Args:
         languages: that the adapter answers in.

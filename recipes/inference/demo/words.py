@@ -153,7 +153,7 @@ JA = Words(
 
 EN = Words(
     html="en",
-    welcome="A small hand-tended dataset and the small model grown from it. Ask it; its answers may be wrong.",
+    welcome="A small dataset and the small model grown from it. Ask it; its answers may be wrong.",
     ask="Ask",
     qtq="QtQ",
     compare="Compare",
