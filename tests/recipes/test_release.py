@@ -28,6 +28,7 @@ def workplace(
     place = tmp_path_factory.mktemp("place")
     shutil.copytree(dataset, place / "out" / "dataset")
     bonsai("train", "tiny", "--no-gguf", cwd=place, **far_hub.environment())
+    shutil.copy(place / "out" / "adapters" / "tiny" / "README.md", place / "before.md")
     return place
 
 
@@ -58,28 +59,32 @@ def test_training_twice_with_one_seed_gives_the_same_bytes(
 
 
 def test_the_card_lies_in_the_folder_before_publishing_and_is_the_published_one_after(
-    workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
+    published: str, workplace: Path, far_hub: HubAddress, tmp_path: Path
 ) -> None:
-    """Trained again, so that it does not matter what was published meanwhile."""
-    shutil.copytree(workplace / "out", tmp_path / "out")
-    path = tmp_path / "out" / "adapters" / "tiny" / "README.md"
-    bonsai("evaluate", "tiny", cwd=tmp_path, **far_hub.environment())
-    before = path.read_text(encoding="utf-8")
-    assert "its commit is looked up when this adapter is published" in before
+    before = (workplace / "before.md").read_text(encoding="utf-8")
+    after = (workplace / "out" / "adapters" / "tiny" / "README.md").read_text(encoding="utf-8")
+    promise = "its commit is looked up when this adapter is published"
+    assert promise in before
     assert "Not evaluated yet" not in before
-    path.write_text(before.replace("## Licence", "Mine.\n\n## Licence"), encoding="utf-8")
-    told = bonsai("publish", cwd=tmp_path, **far_hub.environment()).stdout
-    assert "README.md: was edited by hand; it is written anew from the run's record" in told
-    after = path.read_text(encoding="utf-8")
-    there = hf_hub_download("qeu/bonsai-tiny", "README.md", endpoint=far_hub.endpoint, cache_dir=tmp_path / "cache")
+    there = hf_hub_download("qeu/bonsai-tiny", "README.md", endpoint=far_hub.endpoint, cache_dir=tmp_path)
     assert after == Path(there).read_text(encoding="utf-8")
     commit = str(HfApi(endpoint=far_hub.endpoint).repo_info("qeu/bonsai", repo_type="dataset").sha)
-    known = before.replace("its commit is looked up when this adapter is published", f"commit `{commit}`")
-    known = known.replace("/tree/v0.1.0)", f"/tree/{commit})").replace("revision: v0.1.0", f"revision: {commit}")
-    assert _unstamped(known) == _unstamped(after)
-    again = bonsai("publish", cwd=tmp_path, **far_hub.environment()).stdout
-    assert "was edited by hand" not in again
-    assert path.read_text(encoding="utf-8") == after
+    known = before.replace(promise, f"commit `{commit}`").replace("qeu/bonsai/tree/v0.1.0", f"qeu/bonsai/tree/{commit}")
+    assert _unstamped(known.replace("revision: v0.1.0", f"revision: {commit}")) == _unstamped(after)
+
+
+def test_a_card_edited_by_hand_is_replaced_and_that_is_told(
+    published: str, workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(workplace / "out", tmp_path / "out")
+    path = tmp_path / "out" / "adapters" / "tiny" / "README.md"
+    card = path.read_text(encoding="utf-8")
+    path.write_text(card.replace("## Licence", "Mine.\n\n## Licence"), encoding="utf-8")
+    told = bonsai("publish", "tiny", cwd=tmp_path, **far_hub.environment()).stdout
+    assert "README.md: was edited by hand; it is written anew from the run's record" in told
+    assert "unchanged, no commit made" in told
+    assert path.read_text(encoding="utf-8") == card
+    assert "was edited by hand" not in published
 
 
 def _unstamped(card: str) -> str:
@@ -119,7 +124,8 @@ def test_a_recipe_that_leads_nowhere_is_refused_before_training(
     changes: dict[str, str], told: str, workplace: Path, far_hub: HubAddress, bonsai: Run, recipes_folder: Path
 ) -> None:
     (recipes_folder / "astray.py").write_text(
-        f"import dataclasses\nfrom bonsai.recipes.tiny import RECIPE\nRECIPE = dataclasses.replace(RECIPE, **{changes!r})\n"
+        "import dataclasses\nfrom bonsai.recipes.tiny import RECIPE\n"
+        f"RECIPE = dataclasses.replace(RECIPE, **{changes!r})\n"
     )
     done = bonsai("train", "astray", cwd=workplace, check=False, **far_hub.environment())
     assert done.returncode == 1
