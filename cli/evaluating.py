@@ -56,12 +56,16 @@ def evaluate(
         raise RecipeError(f"{', '.join(missing)} not installed; pip install 'qeu-bonsai[train]'")
     quiet_libraries()
     from bonsai.recipes.evaluation.against import compare, find_evaluation
+    from bonsai.recipes.evaluation.card_results import evaluation_of
     from bonsai.recipes.evaluation.harness import FOLDER as HARNESS
     from bonsai.recipes.evaluation.harness import write_tasks
     from bonsai.recipes.evaluation.page import PAGE, page
     from bonsai.recipes.evaluation.record import FOLDER, write_whole
     from bonsai.recipes.evaluation.run import evaluate as evaluate_recipe
     from bonsai.recipes.evaluation.run import scope
+    from bonsai.recipes.training.record import FOLDER as RECORD_FOLDER
+    from bonsai.recipes.training.record import NAME as RECORD
+    from bonsai.recipes.training.release import edited_card, write_card
 
     earlier = find_evaluation(against, in_namespace(recipe.repo_id)) if against else None
     ensure_bases([name])
@@ -88,6 +92,10 @@ def evaluate(
         adapter=in_namespace(recipe.repo_id),
         max_new_tokens=evaluation.settings.decoder.max_new_tokens,
     )
+    if adapter is not None and not suffix and (adapter / RECORD_FOLDER / RECORD).is_file():
+        if edited := edited_card(adapter):
+            console.print(edited, markup=False, soft_wrap=True)
+        write_card(recipe, adapter, evaluation_of(adapter))
     console.print(headline_table(evaluation))
     console.print(
         f"{name}: {len(evaluation.items)} questions in {time.perf_counter() - started:.0f} s; "

@@ -127,6 +127,7 @@ def train(
         show_job(recipes or ["seedling"], on, SOURCE, console)
         return
     names, whole = recipes or ["seedling"], max_steps is None
+    training.refuse_foreign_namespaces(names)
     with hub_for(names, out):
         for name in names:
             training.train(

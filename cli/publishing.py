@@ -165,22 +165,34 @@ def _dataset(api: HfApi, destination: Destination, out: Path, console: Console) 
 
 
 def _adapter(api: HfApi, destination: Destination, name: str, recipe: Recipe, out: Path, console: Console) -> None:
+    from bonsai.builder.messages import RESPONSE_MARKER
+    from bonsai.builder.release import ReleaseError
     from bonsai.hub.client.content import read
     from bonsai.hub.client.gate import gate
     from bonsai.hub.client.patience import PATIENCE
     from bonsai.hub.client.stranger import run_as_stranger
     from bonsai.model_card.snippets import python_snippets
+    from bonsai.recipes.training.release import CARD, edited_card
 
     if recipe.base_model_package is not None and not destination.is_local:
         _base_model(api, recipe, out, console)
+    folder = out / "adapters" / name
+    if edited := edited_card(folder):
+        console.print(edited, markup=False, soft_wrap=True)
     answers: list[str] = []
 
     def loads(commit: str) -> None:
         status.update("running the card's snippet with a fresh cache")
-        snippet = python_snippets(read(release.files["README.md"]).decode("utf-8"))[0]
+        snippet = python_snippets(read(release.files[CARD]).decode("utf-8"))[0]
         untagged = snippet.replace(f'revision="{recipe.tag}"', f'revision="{commit}"')  # the tag comes after this
         python = os.environ.get(MODEL_PYTHON, sys.executable)
-        answers.append(run_as_stranger(["-c", untagged], destination, python=python))
+        answer = run_as_stranger(["-c", untagged], destination, python=python).strip()
+        if not answer:
+            raise ReleaseError(
+                f"{release.repo_id}: the card's snippet loads the adapter and it answers nothing at all; look at its "
+                f"loss in {folder}/README.md, train it longer or with other settings, and publish again"
+            )
+        answers.append(answer)
 
     with console.status(f"publishing {name}") as status:
         release = PATIENCE.run(
@@ -189,10 +201,13 @@ def _adapter(api: HfApi, destination: Destination, name: str, recipe: Recipe, ou
         )
         gate(name, release.checks())  # again, now with the card
         pushed = release.push(api, may_move_tag=destination.is_local, loads=loads)
+    (folder / CARD).write_bytes(read(release.files[CARD]))
     tell(pushed, console)
     console.print(f"  the card's snippet loaded {pushed.repo_id} and it answered:")
-    for line in "".join(answers).strip().splitlines():
+    for line in answers[-1].splitlines():
         console.print(f"  [green]|[/] {escape(line)}")
+    if RESPONSE_MARKER.strip() not in answers[-1]:
+        console.print(f"  without {RESPONSE_MARKER.strip()}: the form that its card promises is not learnt well")
 
 
 def _base_model(api: HfApi, recipe: Recipe, out: Path, console: Console) -> None:

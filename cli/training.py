@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from bonsai.cli.quieting import quiet_libraries
 from bonsai.cli.serving import ensure_bases
+from bonsai.hub.client.destination import DEFAULT_NAMESPACE, in_namespace, namespace
 from bonsai.recipes.training.process import is_main
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
@@ -55,7 +57,10 @@ def train(
             new = ensure_bases([name])
         for pushed in new:
             console.print(f"base model {pushed.repo_id} {pushed.tag} is on the Hub of this machine")
+    from bonsai.recipes.training.release import edited_card, write_card
+
     folder = out / "adapters" / name
+    edited = edited_card(folder)
     stopping = Stopping()
     with stopping.listens():
         record = train_adapter(
@@ -72,13 +77,64 @@ def train(
             api=_hub_of_checkpoints(recipe),
             llama_cpp=out / "cache" / "llama.cpp" if gguf else None,
         )
+    if is_main():
+        write_card(recipe, folder)
+        if edited:
+            console.print(edited, markup=False, soft_wrap=True)
     last = record.losses[-1]
     console.print(
         f"{name}: validation loss {record.validation_loss_before:.3f} -> {record.validation_loss_after:.3f} in "
         f"{last.step} steps, {last.tokens:,} tokens, {record.seconds:.0f} s; peak {record.peak_memory_gib:.1f} GiB",
         soft_wrap=True,
     )
-    console.print(f"adapter -> [bold]{folder}[/] (loss: {folder}/training/loss.csv, loss.png)", soft_wrap=True)
+    console.print(
+        f"adapter -> [bold]{folder}[/] (card: {folder}/README.md; loss: {folder}/training/loss.csv, loss.png)",
+        soft_wrap=True,
+    )
+
+
+def refuse_foreign_namespaces(names: Sequence[str]) -> None:
+    """Before hours of training, refuse adapters that publishing could not put where their recipes say.
+
+    A Hub that does not answer now is not waited for; publishing asks it again.
+
+    Raises:
+        RecipeError: the token may not write there, or no token is set and the Hub of this machine has no such user.
+    """
+    repos = {name: in_namespace(load_recipe(name).repo_id) for name in names}
+    owners = {repo_id.partition("/")[0] for repo_id in repos.values()}
+    if owners == {namespace()} and "HF_TOKEN" not in os.environ:
+        return
+    known, who = _namespaces()
+    for name, repo_id in repos.items():
+        if known is not None and repo_id.partition("/")[0] not in known:
+            raise RecipeError(
+                f"{name}: its repo_id is {repo_id}, and {who} may not write there; begin repo_id with "
+                f"{DEFAULT_NAMESPACE}/ and set BONSAI_NAMESPACE, which takes its place, to one of "
+                f"{', '.join(sorted(known))}, or set an HF_TOKEN that may write there"
+            )
+
+
+def _namespaces() -> tuple[set[str] | None, str]:
+    """Where the release of what is trained now may go, None where the Hub does not tell; and who asks."""
+    if "HF_TOKEN" not in os.environ:
+        return {namespace()}, f"without HF_TOKEN it goes to the Hub of this machine, whose user {namespace()}"
+    import httpx2
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    from bonsai.hub.client.session import limit_silence
+
+    limit_silence()
+    try:
+        told = HfApi().whoami()
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403):
+            raise
+        return None, ""
+    except (httpx2.HTTPError, OSError):
+        return None, ""
+    return {told["name"], *(one["name"] for one in told.get("orgs", ()))}, f"HF_TOKEN is {told['name']}'s, who"
 
 
 def _hub_of_checkpoints(recipe: Recipe) -> HfApi | None:

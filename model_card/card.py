@@ -5,6 +5,8 @@ Every number comes from the run's own record; the template holds none. A section
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
@@ -25,12 +27,15 @@ __all__ = [
     "RecordLine",
     "Setting",
     "front_matter",
+    "is_edited",
     "render",
     "thinned",
 ]
 
 TABLE_ROWS = 12
 """the loss table shows about this many steps; training/loss.csv has them all"""
+_STAMP = "\n<!-- Rendered from the run's record; SHA-256 of what stands above: {} -->\n"
+"""the last line, which no reader sees; by it an edited card is told from an old one"""
 
 
 def render(facts: AdapterFacts) -> str:
@@ -45,7 +50,19 @@ def render(facts: AdapterFacts) -> str:
         answers=_answers(facts),
         snippets=snippets,
     )
-    return f"---\n{front_matter(facts)}---\n\n{body.strip()}\n"
+    text = f"---\n{front_matter(facts)}---\n\n{body.strip()}\n"
+    return text + _STAMP.format(_sha256(text))
+
+
+def is_edited(card: str) -> bool:
+    """Whether a card is not, to the letter, what `render` once gave."""
+    head, tail = map(re.escape, _STAMP.split("{}"))
+    found = re.fullmatch(f"(.*){head}([0-9a-f]+){tail}", card, re.DOTALL)
+    return found is None or _sha256(found[1]) != found[2]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def thinned(losses: Sequence[LossRow], evaluations: Mapping[int, float] | None = None) -> list[LossRow]:

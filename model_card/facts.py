@@ -131,7 +131,8 @@ class AdapterFacts:
     base_model_commit: str
     dataset: str
     dataset_revision: str
-    dataset_commit: str
+    dataset_commit: str | None
+    """None: not looked up yet; publishing does"""
     dataset_content_hash: str
     languages: Sequence[str]
     categories: Sequence[str]
@@ -174,6 +175,10 @@ class AdapterFacts:
     tag: str
     gguf: str | None
     """the name of the adapter's GGUF file in the repo"""
+    generators: Mapping[str, int] | None = None
+    """training rows by who wrote them, as the dataset says; None: the run did not write them down"""
+    prompt_beginning: str = ""
+    """special tokens before every prompt, as text"""
     diagnosis: DiagnosisFacts | None = None
     evaluation: EvaluationFacts | None = None
 
@@ -205,6 +210,7 @@ class AdapterFacts:
             "scores and probe answers before and after": self.evaluation,
             "rows by category and language": self.rows_by_category,
             "training records": self.samples or None,
+            "who wrote the training records": self.generators,
             "the length of the records": self.lengths_by_category,
             "the GGUF adapter": self.gguf,
             "the hash of the constraints": self.constraints_sha256,

@@ -73,7 +73,7 @@ def eval_results(facts: AdapterFacts) -> list[EvalResult]:
         dataset_name=facts.dataset,
         dataset_config="default",
         dataset_split="validation",
-        dataset_revision=facts.dataset_commit,
+        dataset_revision=facts.dataset_commit or facts.dataset_revision,
         metric_type="loss",
         metric_name=f"Loss on {facts.validation_rows} rows",
         metric_value=round(facts.validation_loss_after, 4),

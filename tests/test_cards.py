@@ -7,7 +7,6 @@ import re
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -25,6 +24,7 @@ from bonsai.recipes.training.row_statistics import Lengths, counted, lengths, sa
 from bonsai.recipes.training.surroundings import machine, source_commit
 from tests.conftest import ROOT
 from tests.model_card.facts import FULL
+from tests.recipes.tiny import tiny_tokenizer
 
 
 def record(recipe: Recipe) -> RunRecord:
@@ -152,15 +152,12 @@ def test_a_record_with_a_code_fence_cannot_break_out_of_its_block() -> None:
 
 
 def test_rows_are_measured_and_shown_by_category() -> None:
-    def words(text: str) -> SimpleNamespace:
-        return SimpleNamespace(input_ids=text.split())
-
     rows = [
         {"id": "open_qa-0001-en", "prompt": "why ", "completion": "because"},
         {"id": "open_qa-0002-ja", "prompt": "how ", "completion": "so and so"},
         {"id": "closed_qa-0001-en", "prompt": "which ", "completion": "this"},
     ]
-    assert lengths(rows, words) == {"open_qa": Lengths(3, 4.0, 5), "closed_qa": Lengths(3, 3.0, 3)}
+    assert lengths(rows, tiny_tokenizer()) == {"open_qa": Lengths(12, 13.0, 14), "closed_qa": Lengths(11, 11.0, 11)}
     assert samples(rows) == ["why because", "which this"]
 
 

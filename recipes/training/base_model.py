@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from bonsai.hub.client.destination import in_namespace
 from bonsai.hub.client.push import Pushed, folder_files, push
@@ -61,6 +62,31 @@ def ensure_on_hub(recipe: Recipe, api: HfApi) -> Pushed | None:
             message=f"Weights of {recipe.base_model_package}, dequantised",
             tag=recipe.base_model_revision,
         )
+
+
+def base_model_commit(base_model: str, revision: str) -> str:
+    """The commit of the base model's pinned revision.
+
+    Raises:
+        RecipeError: the Hub has no such model or revision, or does not give it to this token.
+    """
+    api = HfApi()
+    try:
+        return str(api.model_info(base_model, revision=revision).sha)
+    except GatedRepoError as error:
+        raise RecipeError(
+            f"{base_model}: {api.endpoint} gives it only to those who have accepted its terms; accept them on its page "
+            "and set HF_TOKEN"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise RecipeError(
+            f"{base_model} has no revision {revision!r} on {api.endpoint}; correct base_model_revision in the recipe"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise RecipeError(
+            f"{base_model} (revision {revision!r}) is not on {api.endpoint}, or private; correct base_model in the "
+            "recipe, or set an HF_TOKEN that may read it"
+        ) from error
 
 
 def dequantise(recipe: Recipe, folder: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import datasets
 
+from bonsai.recipes.training.prompt import PromptEncoder
+
 COLUMN = "record_ids"
 
 
@@ -19,10 +21,8 @@ class NamedBatches:
 
     def __init__(self, collator: Any, tokenizer: Any, rows: datasets.Dataset) -> None:
         self._collator = collator
-        end = [tokenizer.eos_token_id]
-        texts = [prompt + completion for prompt, completion in zip(rows["prompt"], rows["completion"], strict=True)]
-        tokens = tokenizer(texts).input_ids if texts else []
-        self._ids = {(*ids, *end): name for ids, name in zip(tokens, rows["id"], strict=True)}
+        encoder = PromptEncoder(tokenizer)
+        self._ids = {tuple(encoder.example(row["prompt"], row["completion"]).ids): row["id"] for row in rows}
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The collator's batch and the ids in it; a record that is not among the rows has none."""

@@ -35,7 +35,7 @@ ELSEWHERE = frozenset(
 DATASET_LICENCE = "mit"
 
 
-def card_facts(recipe: Recipe, record: RunRecord, dataset_commit: str, adapter: Path) -> AdapterFacts:
+def card_facts(recipe: Recipe, record: RunRecord, dataset_commit: str | None, adapter: Path) -> AdapterFacts:
     """All that the card of the adapter in this folder states, without an evaluation."""
     shown = example("What is the longest river in Japan?", "", "…", "…")
     gguf = sorted(adapter.glob("*.gguf"))
@@ -74,7 +74,7 @@ def card_facts(recipe: Recipe, record: RunRecord, dataset_commit: str, adapter: 
         versions=record.versions,
         python=record.python,
         constraints_sha256=record.constraints_sha256,
-        prompt=shown.prompt.rstrip("\n"),
+        prompt=record.prompt_beginning + shown.prompt.rstrip("\n"),
         samples=record.samples,
         lengths_by_category=record.lengths_by_category,
         machine=record.machine,
@@ -82,6 +82,8 @@ def card_facts(recipe: Recipe, record: RunRecord, dataset_commit: str, adapter: 
         arguments=(adapter / ARGUMENTS).is_file(),
         tag=recipe.tag,
         gguf=gguf[0].name if gguf else None,
+        generators=record.generators,
+        prompt_beginning=record.prompt_beginning,
         diagnosis=read_facts(adapter),
     )
 

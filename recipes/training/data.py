@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ class TrainingRows:
     validation: datasets.Dataset
     content_hash: str
     """of the dataset's Parquet, so that publishing can tell which commit holds it"""
+    generators: dict[str, int] = field(default_factory=dict)
+    """training rows by who wrote them, the most first"""
 
 
 def training_rows(recipe: Recipe, dataset: Path) -> TrainingRows:
@@ -39,7 +42,11 @@ def training_rows(recipe: Recipe, dataset: Path) -> TrainingRows:
         )
     files = {split: str(dataset / "default" / f"{split}-*.parquet") for split in ("train", "validation")}
     loaded = datasets.load_dataset("parquet", data_files=files)
-    splits = {name: _select(recipe, rows) for name, rows in loaded.items()}
+    chosen = {name: _wanted_rows(recipe, rows) for name, rows in loaded.items()}
+    splits = {
+        name: rows.map(lambda row: as_example(recipe, row), remove_columns=_not_id(rows))
+        for name, rows in chosen.items()
+    }
     for name, rows in splits.items():
         if not len(rows):
             raise RecipeError(f"{recipe.repo_id}: its categories and languages select no {name} row; widen them")
@@ -47,13 +54,13 @@ def training_rows(recipe: Recipe, dataset: Path) -> TrainingRows:
         train=splits["train"],
         validation=spread(splits["validation"], recipe.max_eval_samples),
         content_hash=content_hash(dataset),
+        generators=dict(Counter(chosen["train"]["generator"]).most_common()),
     )
 
 
-def _select(recipe: Recipe, rows: datasets.Dataset) -> datasets.Dataset:
+def _wanted_rows(recipe: Recipe, rows: datasets.Dataset) -> datasets.Dataset:
     names = rows.features["category"].names
-    wanted = [number for number, row in enumerate(rows) if is_wanted(recipe, names[row["category"]], row)]
-    return rows.select(wanted).map(lambda row: as_example(recipe, row), remove_columns=_not_id(rows))
+    return rows.select([number for number, row in enumerate(rows) if is_wanted(recipe, names[row["category"]], row)])
 
 
 def spread(rows: datasets.Dataset, most: int) -> datasets.Dataset:

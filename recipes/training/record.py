@@ -80,6 +80,10 @@ class RunRecord:
     """how many tokens the training rows have"""
     samples: list[str] = field(default_factory=list)
     """whole training records, prompt and completion"""
+    generators: dict[str, int] | None = None
+    """training rows by the dataset's column `generator`"""
+    prompt_beginning: str = ""
+    """special tokens that the base's tokenizer puts before every prompt, as text"""
     machine: str | None = None
     """processor, cores and memory"""
     source_commit: str | None = None

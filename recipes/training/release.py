@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 from bonsai.builder.build import content_hash
 from bonsai.builder.release import Release, ReleaseError
 from bonsai.hub.client.content import folder_files
-from bonsai.model_card.card import render
+from bonsai.model_card.card import is_edited, render
 from bonsai.model_card.facts import AdapterFacts, EvaluationFacts
 from bonsai.model_card.linter import lint_card
 from bonsai.recipes.training.card_facts import card_facts
@@ -21,6 +21,7 @@ from bonsai.recipes.training.recipe import Recipe
 from bonsai.recipes.training.record import RunRecord, read_record
 
 WEIGHTS = "adapter_model.safetensors"
+CARD = "README.md"
 
 
 def adapter_release(
@@ -61,9 +62,34 @@ def adapter_release(
     return Release(
         repo_id=repo_id,
         repo_type="model",
-        files={**folder_files(adapter), "README.md": card.encode()},
+        files={**folder_files(adapter), CARD: card.encode()},
         message=f"{record.recipe_name} {recipe.tag}",
         tag=recipe.tag,
+    )
+
+
+def write_card(recipe: Recipe, adapter: Path, evaluation: EvaluationFacts | None = None) -> Path:
+    """Write the card into the adapter's folder as far as it is known before publishing: all but the dataset's commit.
+
+    Args:
+        evaluation: left out if other weights were asked than lie here.
+    """
+    facts = card_facts(recipe, read_record(adapter), None, adapter)
+    if evaluation is not None and evaluation.adapter_sha256 == _weights_sha256(adapter):
+        facts = dataclasses.replace(facts, evaluation=evaluation)
+    path = adapter / CARD
+    path.write_text(render(facts), encoding="utf-8")
+    return path
+
+
+def edited_card(adapter: Path) -> str | None:
+    """The sentence for a card in the adapter's folder that somebody has edited; None: nobody has."""
+    path = adapter / CARD
+    if not path.is_file() or not is_edited(path.read_text(encoding="utf-8", errors="replace")):
+        return None
+    return (
+        f"{path}: was edited by hand; it is written anew from the run's record, so say what you want said in the "
+        "repository's discussions, or in model_card/README.md.j2"
     )
 
 
@@ -73,8 +99,7 @@ def of_this_adapter(evaluation: EvaluationFacts, facts: AdapterFacts, adapter: P
     Raises:
         ReleaseError: other weights than these were asked.
     """
-    weights = hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest()
-    if evaluation.adapter_sha256 != weights:
+    if evaluation.adapter_sha256 != _weights_sha256(adapter):
         raise ReleaseError(
             f"{adapter}: the evaluation is of other weights than lie here; run `bonsai evaluate {facts.recipe_name}`"
         )
@@ -85,6 +110,10 @@ def of_this_adapter(evaluation: EvaluationFacts, facts: AdapterFacts, adapter: P
         for result in evaluation.results
     ]
     return dataclasses.replace(evaluation, results=results)
+
+
+def _weights_sha256(adapter: Path) -> str:
+    return hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest()
 
 
 def refuse_other_licence(api: HfApi, recipe: Recipe, record: RunRecord) -> None:

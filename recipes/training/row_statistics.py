@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from bonsai.recipes.training.prompt import PromptEncoder
+
 SAMPLES = 3
 Row = Mapping[str, str]
 
@@ -36,9 +38,10 @@ def counted(row_ids: Iterable[str]) -> dict[str, dict[str, int]]:
 
 def lengths(rows: Sequence[Row], tokenizer: Any) -> dict[str, Lengths]:
     """How long the rows (``id``, ``prompt``, ``completion``) of each category are, in the tokenizer's tokens."""
+    encoder = PromptEncoder(tokenizer)
     found: dict[str, list[int]] = {}
     for row in rows:
-        tokens = len(tokenizer(row["prompt"] + row["completion"]).input_ids) + 1
+        tokens = len(encoder.example(row["prompt"], row["completion"]).ids)
         found.setdefault(kind(row["id"])[0], []).append(tokens)
     return {name: Lengths(min(many), sum(many) / len(many), max(many)) for name, many in found.items()}
 

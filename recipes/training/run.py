@@ -43,6 +43,7 @@ from bonsai.recipes.training.losses import draw, write_table
 from bonsai.recipes.training.memory import peak_memory_gib, release_memory
 from bonsai.recipes.training.process import is_main, world_size
 from bonsai.recipes.training.progress import ProgressBar, loss_points, validation_points
+from bonsai.recipes.training.prompt import PromptEncoder
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.record import RunRecord
 from bonsai.recipes.training.row_statistics import counted, lengths, samples
@@ -232,6 +233,8 @@ def _run(
         rows_by_category=counted(rows.train["id"]),
         lengths_by_category=lengths(list(rows.train), prepared.tokenizer),
         samples=samples(list(rows.train)),
+        generators=rows.generators or None,
+        prompt_beginning=PromptEncoder(prepared.tokenizer).beginning,
         machine=machine(),
         source_commit=source_commit(),
     )

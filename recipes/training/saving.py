@@ -7,7 +7,9 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 from rich.console import Console
+from transformers import GenerationConfig
 
+from bonsai.model_card.snippets import generation
 from bonsai.recipes.training.gguf_adapter import GgufError, convert
 from bonsai.recipes.training.recipe import Recipe
 from bonsai.recipes.training.record import RunRecord
@@ -15,14 +17,27 @@ from bonsai.recipes.training.trainer import Prepared
 
 
 def save_adapter(prepared: Prepared, base_model: str, recipe: Recipe, folder: Path) -> None:
-    """Adapter and tokenizer, as PEFT saves them."""
+    """Save adapter and tokenizer as PEFT does, and the settings under which the adapter answers in its form.
+
+    The tokenizer pads on the left: padded on the right, all but the longest prompt of a batch are continued behind
+    padding.
+    """
     model: Any = prepared.model
     config = model.peft_config["default"]
     config.base_model_name_or_path = base_model  # a Hub id: vLLM and llama.cpp look the base up by it
     config.revision = recipe.base_model_revision
     model.save_pretrained(folder)
+    prepared.tokenizer.padding_side = "left"
     prepared.tokenizer.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's stub; the card is rendered when the adapter is published
+    ends = model.generation_config.eos_token_id
+    ends = [*(ends if isinstance(ends, list) else [ends]), prepared.tokenizer.eos_token_id]
+    GenerationConfig(
+        **generation(recipe.languages),
+        bos_token_id=prepared.tokenizer.bos_token_id,
+        eos_token_id=list(dict.fromkeys(end for end in ends if end is not None)),
+        pad_token_id=prepared.tokenizer.pad_token_id,
+    ).save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's stub; `write_card` writes ours when the folder is whole
 
 
 def add_gguf(adapter: Path, base_model: str, commit: str, llama_cpp: Path, record: RunRecord, console: Console) -> None:

@@ -9,18 +9,18 @@ from typing import Any, NamedTuple, cast
 import datasets
 import torch
 from bitsandbytes.nn import Linear4bit
-from huggingface_hub import HfApi
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PrinterCallback
 from trl import SFTConfig
 
+from bonsai.recipes.training.base_model import base_model_commit
 from bonsai.recipes.training.batch_records import NamedBatches
 from bonsai.recipes.training.checkpoint import KEPT
 from bonsai.recipes.training.data import TrainingRows
 from bonsai.recipes.training.engine.install import Pieces
 from bonsai.recipes.training.engine.trainer import EngineTrainer
 from bonsai.recipes.training.process import accumulation_steps, local_rank
-from bonsai.recipes.training.prompt import CHAT_TEMPLATE
+from bonsai.recipes.training.prompt import PromptEncoder
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 
 NEVER = 10**9
@@ -64,7 +64,7 @@ def prepare(
         RecipeError: a record is longer than the recipe's max_length.
     """
     dtype = compute_dtype()
-    commit = str(HfApi().model_info(base_model, revision=recipe.base_model_revision).sha)
+    commit = base_model_commit(base_model, recipe.base_model_revision)
     tokenizer = AutoTokenizer.from_pretrained(base_model, revision=recipe.base_model_revision)
     refuse_overlong(recipe, tokenizer, rows)
     model = AutoModelForCausalLM.from_pretrained(
@@ -83,8 +83,8 @@ def prepare(
     trainer = EngineTrainer(
         model,
         SFTConfig(**sft_settings(recipe, work, max_steps, report_to)),
-        train_dataset=_text_columns(rows.train),
-        eval_dataset=_text_columns(rows.validation),
+        train_dataset=encoded_rows(rows.train, tokenizer),
+        eval_dataset=encoded_rows(rows.validation, tokenizer),
         processing_class=tokenizer,
         peft_config=LoraConfig(
             r=recipe.r,
@@ -103,7 +103,7 @@ def prepare(
     trained_in_float32(adapted)
     if with_engine and recipe.lora_dropout == 0.0:  # the engine's linear has no dropout; peft's has, and is slower
         trainer.use_engine(Pieces(recompute=not recipe.gradient_checkpointing))
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = PromptEncoder(tokenizer).chat_template
     return Prepared(trainer=trainer, model=adapted, tokenizer=tokenizer, base_model_commit=commit)
 
 
@@ -168,16 +168,20 @@ def trained_in_float32(model: torch.nn.Module) -> None:
 
 def refuse_overlong(recipe: Recipe, tokenizer: Any, rows: TrainingRows) -> None:
     """A cut record would lose its end-of-sequence label, and the model would learn never to stop."""
-    room = recipe.max_length - 1
+    encoder = PromptEncoder(tokenizer)
     for part in (rows.train, rows.validation):
         for row in part:
-            length = len(tokenizer(row["prompt"] + row["completion"]).input_ids)
-            if length > room:
+            length = len(encoder.example(row["prompt"], row["completion"]).ids) - 1
+            if length >= recipe.max_length:
                 raise RecipeError(
                     f"{row['id']}: {length} tokens and the end mark do not fit into max_length {recipe.max_length}; "
                     "shorten the record or raise max_length in the recipe"
                 )
 
 
-def _text_columns(rows: datasets.Dataset) -> datasets.Dataset:
-    return rows.select_columns(["prompt", "completion"])
+def encoded_rows(rows: datasets.Dataset, tokenizer: Any) -> datasets.Dataset:
+    """Tokenize rows for TRL, which would do it in another way than the chat template (see `PromptEncoder`)."""
+    encoder = PromptEncoder(tokenizer)
+    examples = [encoder.example(row["prompt"], row["completion"]) for row in rows]
+    masks = [[0] * one.prompt_length + [1] * (len(one.ids) - one.prompt_length) for one in examples]
+    return datasets.Dataset.from_dict({"input_ids": [one.ids for one in examples], "completion_mask": masks})

@@ -84,6 +84,7 @@ FULL = dataclasses.replace(
     passes=0.92,
     arguments=True,
     gguf="bonsai-seedling-f16.gguf",
+    generators={"a language model": 100},
     diagnosis=DiagnosisFacts(
         english=("The smoothed loss falls monotonically within its noise, 3.80 -> 2.10.",),
         japanese=("平滑化した損失は、ばらつきの範囲内で単調に下がりました（3.80 -> 2.10）。",),

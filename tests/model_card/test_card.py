@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from bonsai.hub.card_check import check_card
 from bonsai.hub.names import RepoKind
 from bonsai.model_card import snippets
-from bonsai.model_card.card import render, thinned
+from bonsai.model_card.card import is_edited, render, thinned
 from bonsai.model_card.facts import AdapterFacts, LossRow
 from bonsai.model_card.footprint import footprint
 from bonsai.model_card.linter import lint_card
@@ -111,9 +111,9 @@ def test_no_energy_is_claimed_for_an_unknown_device() -> None:
     assert footprint("NVIDIA L40S", 3600) is None
 
 
-def test_the_python_snippets_are_peft_then_pipeline_and_parse() -> None:
+def test_the_python_snippets_are_peft_pipeline_and_merge_and_parse() -> None:
     found = snippets.python_snippets(render(FULL))
-    assert [text.strip() for text in found] == [snippets.peft(FULL), snippets.pipeline(FULL)]
+    assert [text.strip() for text in found] == [snippets.peft(FULL), snippets.pipeline(FULL), snippets.merge(FULL)]
     for text in found:
         ast.parse(text)
 
@@ -129,6 +129,75 @@ def test_vllm_is_given_the_base_its_revision_and_the_adapters_template() -> None
     assert "vllm serve me/base --revision v1.0" in text
     assert "--enable-lora --lora-modules bonsai=me/bonsai-seedling" in text
     assert "--chat-template bonsai-seedling/chat_template.jinja" in text
+
+
+@BOTH
+def test_no_snippet_sets_a_repetition_penalty(facts: AdapterFacts) -> None:
+    card = render(facts)
+    found = re.findall(r"repe(?:tition|at)[_-]penalty\W{1,3}([\d.]+)", card)
+    assert len(found) == 6
+    assert {float(value) for value in found} == {1.0}
+
+
+def test_only_english_is_barred_from_short_runs() -> None:
+    sizes = [snippets.generation(spoken)["no_repeat_ngram_size"] for spoken in (("en",), ("ja",), ("ja", "en"))]
+    assert sizes == [8, 24, 24]
+
+
+def test_an_adapter_trained_on_a_gpu_is_loaded_in_float16() -> None:
+    text = snippets.peft(dataclasses.replace(FULL, compute_dtype="float16"))
+    assert 'dtype=torch.float16, device_map="auto"' in text
+    assert "**prompt.to(model.device)" in text
+    ast.parse(text)
+
+
+def test_a_card_before_its_evaluation_says_what_is_missing() -> None:
+    told = "**Not evaluated yet**: `bonsai evaluate seedling`"
+    card = render(BARE)
+    assert told in card
+    assert "まだ評価していません" in card
+    assert f"{', '.join(BARE.missing)}." in card
+    assert told not in render(FULL)
+
+
+def test_a_card_before_publishing_promises_the_commit_and_names_the_tag() -> None:
+    unpublished = dataclasses.replace(FULL, dataset_commit=None)
+    card = render(unpublished)
+    assert "its commit is looked up when this adapter is published" in card
+    assert "datasets/me/bonsai/tree/v0.1.0" in card
+    assert lint_card(card, unpublished) == []
+
+
+@BOTH
+def test_an_edited_card_is_told_from_a_rendered_one(facts: AdapterFacts) -> None:
+    card = render(facts)
+    assert not is_edited(card)
+    for edited in (
+        card.replace("Reasoning", "Thinking", 1),
+        card + "\nMine.\n",
+        card.rpartition("<!--")[0],
+        "# Mine\n",
+        "",
+    ):
+        assert is_edited(edited)
+
+
+def test_the_authors_are_those_that_the_rows_name() -> None:
+    card = render(dataclasses.replace(FULL, generators={"a person | <b>": 60, "a model": 40}))
+    assert "by the dataset's column `generator`: a person \\| \\<b\\> (60), a model (40)." in card
+    assert "a person \\| \\<b\\>（60行）、a model（40行）" in card
+    for facts in (BARE, FULL):
+        assert "hand-tended" not in render(facts)
+        assert "手作業" not in render(facts)
+
+
+def test_a_beginning_of_the_prompt_is_on_the_card() -> None:
+    facts = dataclasses.replace(FULL, prompt_beginning="<s>", prompt=f"<s>{FULL.prompt}")
+    card = render(facts)
+    assert "It begins with \\<s\\>, which the base's tokenizer puts before every text" in card
+    assert "<s>### Instruction:" in card
+    assert "It begins with" not in render(FULL)
+    assert lint_card(card, facts) == []
 
 
 @BOTH

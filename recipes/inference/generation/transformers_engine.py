@@ -19,6 +19,7 @@ from bonsai.recipes.inference.generation.decoder import Decoder
 from bonsai.recipes.inference.generation.engine import Generation, GenerationError, OnAnswer, Request, Watch
 from bonsai.recipes.inference.generation.merging import Merging
 from bonsai.recipes.inference.generation.row import Asked
+from bonsai.recipes.training.prompt import PromptEncoder
 
 BATCH_SIZE = 32
 """prompts answered together; halved by itself where memory ends"""
@@ -33,6 +34,7 @@ class TransformersEngine:
         self._merging: Any = None
         self._active: str | None = None
         self._tokenizer = tokenizer
+        self._encoder = PromptEncoder(tokenizer)
         self._name = name
         self.batch_size = batch_size
         """as large as memory has allowed so far"""
@@ -189,7 +191,7 @@ class TransformersEngine:
         for number, request in enumerate(requests):
             longest = request.decoder.max_new_tokens
             room = self._base.config.max_position_embeddings - longest
-            token_ids = self._tokenizer(request.prompt).input_ids
+            token_ids = self._encoder.ids(request.prompt)
             if not 1 <= len(token_ids) <= room:
                 raise GenerationError(
                     f"prompt {number + 1} of {len(requests)} has {len(token_ids):,} tokens; {self._name} reads 1 to "

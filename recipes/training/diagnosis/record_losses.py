@@ -17,6 +17,7 @@ from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 
 from bonsai.recipes.training.diagnosis.spikes import surprises
+from bonsai.recipes.training.prompt import PromptEncoder
 from bonsai.recipes.training.record import LossPoint
 
 BATCH_TOKENS = 2048
@@ -107,9 +108,9 @@ def _plain_forward(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _tokenised(tokenizer: Any, rows: Sequence[Mapping[str, str]]) -> Iterator[_Tokens]:
+    encoder = PromptEncoder(tokenizer)
     for row in rows:
-        ids = [*tokenizer(row["prompt"] + row["completion"]).input_ids, tokenizer.eos_token_id]
-        yield _Tokens(row["id"], ids, len(tokenizer(row["prompt"]).input_ids))
+        yield _Tokens(row["id"], *encoder.example(row["prompt"], row["completion"]))
 
 
 def _within(rows: list[_Tokens], most: int | None) -> list[_Tokens]:
