@@ -122,7 +122,9 @@ def _goes_on(found: Found, console: Console) -> bool:
     )
     while True:
         try:
-            answer = console.input("Go on from it? 続きから学習しますか？ (y: yes, n: no, and keep it aside) [y] ")
+            answer = console.input(
+                "Go on from it? 続きから学習しますか？ (y: yes, n: no, and keep it aside) [y] ", markup=False
+            )
         except EOFError:
             raise KeyboardInterrupt from None
         match answer.strip().lower():

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerState
 
 from bonsai.builder.folder import exclusive, replaced_folder
+from bonsai.builder.schema import BonsaiError
 from bonsai.hub.client.destination import in_namespace
 from bonsai.recipes.training.arguments import write_arguments
 from bonsai.recipes.training.base_model import base_commit, base_place
@@ -132,9 +133,10 @@ def _train(
             "processes: a step learns from more records than on one GPU, and the result will differ"
         )
     identity = run_identity(recipe, rows.content_hash, base_commit(base_model, recipe.base_model_revision), max_steps)
-    resume = resume or (not fresh and is_main() and _unfinished(name, checkpoints, identity, goes_on, console))
+    resume = resume or (is_main() and _unfinished(name, checkpoints, identity, fresh, goes_on, console))
     if resume and world_size() == 1 and (back := take_back(checkpoints, identity)):
-        console.print(f"{back[0]}, which was kept aside, got to step {back[1].step}; it is back in {checkpoints}")
+        message = f"{back[0]}, which was kept aside, got to step {back[1].step}; it is back in {checkpoints}"
+        console.print(message, markup=False, soft_wrap=True)
     checkpoints_on_hub = checkpoints_repo(in_namespace(recipe.repo_id))
     lost = resume and is_main() and newest_whole(checkpoints) is None
     if lost and api is not None and fetch_newest(api, checkpoints_on_hub, checkpoints, tell=console.print):
@@ -151,7 +153,8 @@ def _train(
     # 2. train; weights and record take their place at once, so that nothing that comes after can lose them
     resumable = f"make room, then `nox -s train -- {name} --resume` goes on from the last whole checkpoint"
     with replaced_folder(out, when_full=resumable) if is_main() else _nowhere() as folder:
-        prepared = prepare(recipe, base_model, rows, checkpoints, max_steps=max_steps, report_to=report_to)
+        with _told(base_model):
+            prepared = prepare(recipe, base_model, rows, checkpoints, max_steps=max_steps, report_to=report_to)
         beside = [] if api is None or not is_main() else [HubCheckpoints(api, checkpoints_on_hub, console)]
         record = _run(
             name,
@@ -235,11 +238,14 @@ def _add_extras(
 
 
 def _unfinished(
-    name: str, checkpoints: Path, identity: str, goes_on: Callable[[Found], bool], console: Console
+    name: str, checkpoints: Path, identity: str, fresh: bool, goes_on: Callable[[Found], bool], console: Console
 ) -> bool:
     """Whether to go on from the checkpoint of an unfinished run; if not, keep it aside and say so."""
     found = newest_whole(checkpoints)
     if found is None:
+        return False
+    if fresh:
+        console.print(f"{checkpoints}: the checkpoint of step {found.step} is discarded", markup=False, soft_wrap=True)
         return False
     same = found.progress.identity == identity
     if same and goes_on(found):
@@ -258,6 +264,20 @@ def _unfinished(
     for old in drop_oldest(checkpoints):
         console.print(f"{old}, kept aside longest, is removed: {KEPT_ASIDE} are kept", markup=False, soft_wrap=True)
     return False
+
+
+@contextlib.contextmanager
+def _told(base_model: str) -> Iterator[None]:
+    """An architecture that Transformers has no class or no attention for, or a tokenizer that needs another package."""
+    try:
+        yield
+    except BonsaiError:
+        raise
+    except (ValueError, ImportError, KeyError, NotImplementedError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].partition(". ")[0]
+        raise RecipeError(
+            f"{base_model}: cannot be trained here, in NF4 and without custom code ({reason}); choose another base"
+        ) from error
 
 
 @contextlib.contextmanager
