@@ -172,7 +172,7 @@ class Recipe:
             if not _fits(value, kind):
                 written = f'("{value}",)' if tuple in _origins(kind) and isinstance(value, str) else _spelled(kind)
                 raise RecipeFieldError(
-                    self.repo_id, field.name, f"{field.name} is {value!r}, a {type(value).__name__}; write {written}"
+                    self.repo_id, field.name, f"{field.name} is {value!r} ({type(value).__name__}); write {written}"
                 )
 
     def _check_values(self) -> None:

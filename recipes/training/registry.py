@@ -10,7 +10,6 @@ import dataclasses
 import importlib
 import importlib.util
 import re
-import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -72,14 +71,11 @@ def _imported(name: str, path: Path) -> ModuleType:
     try:
         if str(path.parent) in bonsai.recipes.__path__:
             return importlib.import_module(known)
-        if known in sys.modules:
-            return sys.modules[known]
         spec = importlib.util.spec_from_file_location(known, path)
         assert spec is not None  # of a .py there always is one
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        sys.modules[known] = module
         return module
     except Exception as error:  # a recipe is a person's code, and may raise whatever it likes
         raise RecipeError(_sentence(path, error)) from error
