@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bonsai.builder.folder import FolderInUseError, exclusive, replaced_folder, restore
+from tests.conftest import Run
 
 
 def test_a_failure_leaves_the_old_folder_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -101,3 +102,27 @@ def test_one_process_may_hold_its_folder_twice_under_two_names(tmp_path: Path, m
         _replace(tmp_path / "dataset")
         assert (tmp_path / ".dataset.lock").exists()
     assert not (tmp_path / ".dataset.lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        (["build"], "out/dataset"),
+        (["publish", "dataset"], "out/dataset"),
+        (["publish", "seedling"], "out/adapters/seedling"),
+        (["train", "seedling"], "out/adapters/seedling"),
+        (["evaluate", "seedling"], "out/adapters/seedling"),
+        (["evaluate", "seedling", "--base"], "out/base/seedling"),
+        (["qtq", "Why is the sky blue?", "--model", "seedling"], "out/qtq"),
+        (["compare", "seedling", "--questions", "post-en", "--folder", "out/compared"], "out/compared"),
+    ],
+)
+def test_a_command_whose_folder_is_in_use_ends_at_once(
+    arguments: list[str], folder: str, bonsai: Run, tmp_path: Path
+) -> None:
+    with exclusive(tmp_path / folder):
+        done = bonsai(*arguments, cwd=tmp_path, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"{tmp_path / folder}: process {os.getpid()} (since " in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / folder).exists()
