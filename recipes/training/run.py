@@ -155,7 +155,11 @@ def _train(
     with replaced_folder(out, when_full=resumable) if is_main() else _nowhere() as folder:
         with _told(base_model):
             prepared = prepare(recipe, base_model, rows, checkpoints, max_steps=max_steps, report_to=report_to)
-        beside = [] if api is None or not is_main() else [HubCheckpoints(api, checkpoints_on_hub, console)]
+        beside = (
+            []
+            if api is None or not is_main()
+            else [HubCheckpoints(api, checkpoints_on_hub, console, keep_aside=found is None and not fresh)]
+        )
         record = _run(
             name,
             recipe,
