@@ -258,8 +258,8 @@ class HubCheckpoints(TrainerCallback):
             try:
                 if self._keep_aside and (branch := branch_aside(self._api, self._repo_id)):
                     self._console.print(
-                        f"{self._repo_id} held an earlier run's checkpoints; they are kept on its branch {branch}: to go "
-                        f"on from them, `hf download {self._repo_id} --revision {branch} --local-dir "
+                        f"{self._repo_id} held an earlier run's checkpoints; they are kept on its branch {branch}: to "
+                        f"go on from them, `hf download {self._repo_id} --revision {branch} --local-dir "
                         f"{checkpoint.parent}`, then train with --resume",
                         markup=False,
                         soft_wrap=True,
