@@ -182,6 +182,8 @@ class Stopping:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 for terminal in terminals:
                     os.dup2(nowhere, terminal)
+                if self.asked and self.in_loop:  # the shell and the kernel both tell of one closed terminal
+                    return
             self._answer(number, frame)
 
         heard = [number for number in SIGNALS if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]

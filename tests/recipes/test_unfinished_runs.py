@@ -114,6 +114,9 @@ def test_a_signal_in_the_loop_waits_for_the_step_to_be_saved(number: signal.Sign
         stopping.enter_loop()
         os.kill(os.getpid(), number)
         assert stopping.asked
+        os.kill(os.getpid(), signal.SIGHUP)  # a closed terminal is told twice: by the shell and by the kernel
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(number) == before
 
 
