@@ -1,15 +1,69 @@
-"""A folder that is either the old one or the new one, never something in between."""
+"""A folder that is either the old one or the new one, never something in between, and that one run at a time writes."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from bonsai.builder.full_disk import FullDiskError, is_full, sentence
+from bonsai.builder.schema import BonsaiError
+
+
+class FolderInUseError(BonsaiError, RuntimeError):
+    """Another run is writing into the folder; nothing was touched."""
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Keep other processes from writing into the folder ``path`` for as long as the block lasts.
+
+    The lock is the operating system's, on a file beside the folder: it goes with its process, however that ends. The
+    file says who holds it. The same thread may take it again.
+
+    Raises:
+        FolderInUseError: another process holds it; raised at once, nobody waits.
+    """
+    from filelock import FileLock, Timeout  # here and not above: `--help` needs none
+
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f".{path.name}.lock")
+    lock = FileLock(file, is_singleton=True)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise FolderInUseError(
+            f"{path}: {_holder(file)} is writing here; wait until it has ended, or end it, or work elsewhere with "
+            "--out FOLDER. 別の実行が使用中です。終わるまで待つか、--out で別の場所を指定してください。"
+        ) from None
+    try:
+        if lock.lock_counter == 1:
+            program = Path(sys.argv[0]).stem
+            command = " ".join(["bonsai" if program == "main" else program, *sys.argv[1:]])[:200]
+            started = time.strftime("%Y-%m-%d %H:%M:%S")
+            with contextlib.suppress(OSError):  # Windows keeps even its holder from writing: then it stays unnamed
+                file.write_text(json.dumps({"pid": os.getpid(), "since": started, "command": command}), "utf-8")
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            with contextlib.suppress(OSError):
+                file.unlink()  # while it is held: whoever waits notices and makes a new one
+        lock.release()
+
+
+def _holder(file: Path) -> str:
+    try:
+        told = json.loads(file.read_text("utf-8"))
+        return f"process {told['pid']} (since {told['since']}: {told['command']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 @contextlib.contextmanager
@@ -23,8 +77,13 @@ def replaced_folder(path: Path, *, when_full: str = "make room and run the same 
 
     Raises:
         FullDiskError: it was.
+        FolderInUseError: another process writes here.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(path):
+        yield from _replaced(path, when_full)
+
+
+def _replaced(path: Path, when_full: str) -> Iterator[Path]:
     fresh = None
     try:
         restore(path)

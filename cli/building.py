@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bonsai.builder.folder import exclusive
 from bonsai.builder.standing import ingredients, standing, write_down
 from bonsai.cli.quieting import quiet_libraries
 from bonsai.hub.client.destination import in_namespace
@@ -16,19 +17,21 @@ def build(records: Path | None, *, out: Path, check: bool, again: bool, console:
 
     Raises:
         RecordError: with every fault in the records, or every error the checks found.
+        FolderInUseError: another build writes here.
     """
     from bonsai.builder.reader import default_records
 
     source, dataset = records or default_records(), out / "dataset"
-    made_of = ingredients(source, in_namespace("qeu/bonsai"), check=check)
-    summary = None if again else standing(dataset, made_of)
-    if summary is not None:
-        for line in summary:
-            console.print(line)
-        console.print("nothing has changed since that build; `--again` makes it anew")
-        return
-    summary = _build(source, dataset, check, console)
-    write_down(dataset, made_of, summary)
+    with exclusive(dataset):
+        made_of = ingredients(source, in_namespace("qeu/bonsai"), check=check)
+        summary = None if again else standing(dataset, made_of)
+        if summary is not None:
+            for line in summary:
+                console.print(line)
+            console.print("nothing has changed since that build; `--again` makes it anew")
+            return
+        summary = _build(source, dataset, check, console)
+        write_down(dataset, made_of, summary)
 
 
 def _build(source: Path, dataset: Path, check: bool, console: Console) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from bonsai.builder.folder import exclusive
 from bonsai.cli.bars import Bars
 from bonsai.cli.compared_tables import compared_changes_table, likeness_table, measures_table, ranking_table
 from bonsai.cli.quieting import quiet_libraries
@@ -58,13 +59,14 @@ def compare(
 
     Raises:
         RecipeError, EvaluationError, GenerationError, AskingError: with the reason.
+        FolderInUseError: another comparison or vote writes here.
     """
     missing = [package for package in ("sacrebleu", "scipy") if importlib.util.find_spec(package) is None]
     if missing:
         raise RecipeError(f"{', '.join(missing)} not installed; pip install 'qeu-bonsai[train]'")
     quiet_libraries()
     names = [name for name in models if name in recipe_names()]
-    with hub_for(names, out):
+    with exclusive(folder), hub_for(names, out):
         plan, earlier = _planned(questions, samples, decoder, max_new_tokens, persona, against, blind)
         ensure_bases(names)
         comparison = _asked(models, plan, folder, out, console)
@@ -77,18 +79,20 @@ def vote(folder: Path, *, console: Console) -> None:
 
     Raises:
         EvaluationError: no comparison lies in the folder.
+        FolderInUseError: a comparison or another vote writes here.
     """
     from bonsai.cli.voting import judge
     from bonsai.recipes.evaluation.comparing.record import read_comparison
 
     comparison = read_comparison(folder)
-    left = judge(comparison, folder, console)
-    if left:
-        console.print(
-            f"{left} questions are left; `bonsai compare --vote {escape(str(folder))}` goes on. 残り{left}問。"
-        )
-    else:
-        _show(comparison, folder, console, None)
+    with exclusive(folder):
+        left = judge(comparison, folder, console)
+        if left:
+            console.print(
+                f"{left} questions are left; `bonsai compare --vote {escape(str(folder))}` goes on. 残り{left}問。"
+            )
+        else:
+            _show(comparison, folder, console, None)
 
 
 def _planned(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from bonsai.builder.folder import exclusive
 from bonsai.builder.probes import default_probes, read_probes
 from bonsai.builder.schema import BonsaiError, Language
 from bonsai.cli.asking import opened
@@ -57,6 +58,7 @@ def qtq(
 
     Raises:
         AskingError, GenerationError, KeepingError: with the reason.
+        FolderInUseError: another run keeps its chains here.
     """
     questions = _openings(question, questions_file, language, persona)
     from bonsai.recipes.inference.chains.deepening import Deepening
@@ -66,7 +68,7 @@ def qtq(
     if depth < 1:
         raise AskingError(f"--depth {depth}: a chain has at least one step; give 1 or more. 1以上にしてください。")
     settings = decoder_called(decoder, AskingError, max_new_tokens=max_new_tokens)
-    with opened(model, base_url, provider, out, dtype) as engine:
+    with exclusive(out / FOLDER), opened(model, base_url, provider, out, dtype) as engine:
         deepen_all(
             engine,
             questions,

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from bonsai.builder.folder import exclusive
 from bonsai.cli.bars import Bars
 from bonsai.cli.changes_table import Line, changes_table
 from bonsai.cli.quieting import quiet_libraries
 from bonsai.cli.serving import ensure_bases
 from bonsai.hub.client.destination import in_namespace
-from bonsai.recipes.training.recipe import RecipeError
+from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
 
 if TYPE_CHECKING:
@@ -49,8 +50,24 @@ def evaluate(
 
     Raises:
         RecipeError, EvaluationError, GenerationError: with the reason.
+        FolderInUseError: another run trains, evaluates or publishes this adapter.
     """
     recipe = load_recipe(name)
+    adapter = None if base else out / "adapters" / name
+    with exclusive(adapter or out / "base" / name):
+        return _evaluate(name, recipe, adapter, out, console, decoder, limit, against)
+
+
+def _evaluate(
+    name: str,
+    recipe: Recipe,
+    adapter: Path | None,
+    out: Path,
+    console: Console,
+    decoder: str,
+    limit: int | None,
+    against: str | None,
+) -> bool:
     missing = [package for package in ("torch", "peft", "sacrebleu") if importlib.util.find_spec(package) is None]
     if missing:
         raise RecipeError(f"{', '.join(missing)} not installed; pip install 'qeu-bonsai[train]'")
@@ -69,7 +86,6 @@ def evaluate(
 
     earlier = find_evaluation(against, in_namespace(recipe.repo_id)) if against else None
     ensure_bases([name])
-    adapter = None if base else out / "adapters" / name
     started = time.perf_counter()
     with Bars(console) as bars:
         evaluation = evaluate_recipe(

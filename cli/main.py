@@ -102,6 +102,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint. 続きから学習する。")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew, discard an unfinished run. 途中の学習を破棄して最初から。")
+    ] = False,
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Fewer steps, for a smoke run. 試しに数ステップだけ。")
     ] = None,
@@ -135,6 +138,7 @@ def train(
                 out=out,
                 max_steps=max_steps,
                 resume=resume,
+                fresh=fresh,
                 gguf=whole if gguf is None else gguf,
                 report_to=tuple(report_to or ()),
                 console=console,

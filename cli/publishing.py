@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from bonsai.builder.folder import exclusive
 from bonsai.builder.schema import BonsaiError
 from bonsai.hub.client.destination import Destination, chosen_hub, in_namespace, local_hub
 from bonsai.hub.errors import HubError
-from bonsai.recipes.training.recipe import Recipe
+from bonsai.recipes.training.recipe import Recipe, base_folder
 from bonsai.recipes.training.registry import load_recipe, recipe_names
 
 if TYPE_CHECKING:
@@ -43,13 +45,16 @@ def publish(
 
     Raises:
         GateError: with every reason against it; nothing was sent.
+        FolderInUseError: what is to go out is being built, trained or evaluated.
         BonsaiError, HubError: with the reason; a repo is either released as a whole or as it was before.
     """
     wanted = list(what) or _made(out)
     if not wanted:
         raise BonsaiError(f"{out}: nothing is made yet; run `nox -s build train` first")
     recipes = {name: load_recipe(name) for name in wanted if name not in (DATASET, SPACE)}
-    with chosen_hub(out / "hub") as destination:
+    with contextlib.ExitStack() as held, chosen_hub(out / "hub") as destination:
+        for folder in [out / "dataset"] * (DATASET in wanted) + [out / "adapters" / recipe for recipe in recipes]:
+            held.enter_context(exclusive(folder))
         api = connect(destination, out)
         if dry_run:
             from bonsai.builder.release import dataset_release
@@ -116,19 +121,21 @@ def _checks(
     from bonsai.hub.client.gate import Check, pinned
     from bonsai.recipes.evaluation.card_results import against_evaluation
     from bonsai.recipes.training.record import read_record
+    from bonsai.recipes.training.release import folder_base
 
     checks: list[Check] = []
     if DATASET in wanted:
         release = dataset_release(out / "dataset", in_namespace("qeu/bonsai"))
         checks += dataset_checks(release, out / "dataset", records or default_records())
     for name, recipe in recipes.items():
-        read_record(out / "adapters" / name)
+        record = read_record(out / "adapters" / name)
         files = folder_files(out / "adapters" / name)
         base, dataset = in_namespace(recipe.base_model), in_namespace(recipe.dataset)
         checks.append(Check(f"{name}, private", partial(private_texts, files)))
         checks.append(Check(f"{name}, weights", partial(unsafe_weights, files)))
         checks.append(Check(f"{name}, evaluation", partial(against_evaluation, out / "adapters" / name, name)))
-        if recipe.base_model_package is None:
+        checks.append(Check(f"{name}, base", partial(folder_base, record)))
+        if recipe.base_model_package is None and base_folder(recipe.base_model) is None:
             checks.append(Check(f"{name}, base", partial(pinned, api, base, "model", recipe.base_model_revision)))
         if DATASET not in wanted:
             checks.append(Check(f"{name}, dataset", partial(pinned, api, dataset, "dataset", recipe.dataset_revision)))

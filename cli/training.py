@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from bonsai.builder.folder import exclusive
 from bonsai.cli.quieting import quiet_libraries
 from bonsai.cli.serving import ensure_bases
 from bonsai.hub.client.destination import DEFAULT_NAMESPACE, in_namespace, namespace
-from bonsai.recipes.training.process import is_main
+from bonsai.recipes.training.process import is_main, world_size
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 from bonsai.recipes.training.registry import load_recipe
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+    from bonsai.recipes.training.checkpoint import Found
 
 TRACKERS = ("tensorboard", "trackio")
 
@@ -29,6 +35,7 @@ def train(
     out: Path,
     max_steps: int | None,
     resume: bool,
+    fresh: bool = False,
     gguf: bool,
     report_to: tuple[str, ...],
     console: Console,
@@ -37,8 +44,28 @@ def train(
 
     Raises:
         RecipeError: unknown recipe, wrong machine, missing packages.
+        FolderInUseError: another run trains, evaluates or publishes this adapter.
     """
+    if resume and fresh:
+        raise RecipeError("--resume goes on from the checkpoint that --fresh discards; give one of the two")
     recipe = load_recipe(name)
+    folder = out / "adapters" / name
+    with exclusive(folder) if is_main() else contextlib.nullcontext():
+        _train(name, recipe, folder, out, max_steps, resume, fresh, gguf, report_to, console)
+
+
+def _train(
+    name: str,
+    recipe: Recipe,
+    folder: Path,
+    out: Path,
+    max_steps: int | None,
+    resume: bool,
+    fresh: bool,
+    gguf: bool,
+    report_to: tuple[str, ...],
+    console: Console,
+) -> None:
     console.quiet = not is_main()
     missing = [package for package in ("torch", "trl", "bitsandbytes") if importlib.util.find_spec(package) is None]
     if missing:
@@ -59,7 +86,6 @@ def train(
             console.print(f"base model {pushed.repo_id} {pushed.tag} is on the Hub of this machine")
     from bonsai.recipes.training.release import edited_card, write_card
 
-    folder = out / "adapters" / name
     edited = edited_card(folder)
     stopping = Stopping()
     with stopping.listens():
@@ -72,6 +98,8 @@ def train(
             console=console,
             max_steps=max_steps,
             resume=resume,
+            fresh=fresh,
+            goes_on=lambda found: _goes_on(found, console),
             stopping=stopping,
             report_to=report_to,
             api=_hub_of_checkpoints(recipe),
@@ -135,6 +163,31 @@ def _namespaces() -> tuple[set[str] | None, str]:
     except (httpx2.HTTPError, OSError):
         return None, ""
     return {told["name"], *(one["name"] for one in told.get("orgs", ()))}, f"HF_TOKEN is {told['name']}'s, who"
+
+
+def _goes_on(found: Found, console: Console) -> bool:
+    """Ask on a terminal whether to go on; where nobody can answer, an unfinished run is not gone on from."""
+    if world_size() > 1 or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    saved = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.path.stat().st_mtime))
+    console.print(
+        f"An earlier run was not finished; its checkpoint of step {found.step} ({saved}) is in {found.path}.\n"
+        f"途中で終わった学習があります（{found.step}ステップまで）。",
+        markup=False,
+        soft_wrap=True,
+    )
+    while True:
+        try:
+            answer = console.input(
+                "Go on from it? 続きから学習しますか？ (y: yes, n: no, and keep it aside) [y] ", markup=False
+            )
+        except EOFError:
+            raise KeyboardInterrupt from None
+        match answer.strip().lower():
+            case "" | "y" | "yes" | "はい":
+                return True
+            case "n" | "no" | "いいえ":
+                return False
 
 
 def _hub_of_checkpoints(recipe: Recipe) -> HfApi | None:

@@ -62,6 +62,15 @@ _ORDINAL = "|".join(sorted(_ORDINALS, key=len, reverse=True))
 _PART = "|".join(sorted(_PARTS, key=len, reverse=True))
 _TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
 
+_UNIT = "one|two|three|four|five|six|seven|eight|nine"
+_TEEN = "ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen"
+_TWO_PARTS = (
+    rf"\b(?P<hour>{_UNIT}|{_TEEN}|twenty(?:[\s-](?:one|two|three|four))?)[\s-]"
+    rf"(?P<minute>oh?[\s-](?:{_UNIT})|{_TEEN}|(?:twenty|thirty|forty|fifty)(?:[\s-](?:{_UNIT}))?)\b"
+    r"(?!\s+(?:and|hundred|thousand|million|billion)\b)"
+)
+"""eleven thirty, nine oh five: no count is spoken so; a time, a year or a price."""
+
 _SPELLED = re.compile(
     rf"(?P<mixed>(?<![{_LATIN}/.,])(?P<whole>\d+)(?:\s+|と|又|\s*and\s+)(?P<over>\d+)/(?P<under>\d+)(?![/\d]))"
     rf"|(?P<numerator>(?<![{_LATIN}/.,])\d+)/(?P<denominator>\d+)(?![/\d])"
@@ -70,6 +79,7 @@ _SPELLED = re.compile(
     rf"(?![-\s]centur)"
     rf"|(?P<halfdozen>\bhalf\s+a\s+dozen\b)"
     rf"|(?P<ordinal>\b(?:(?:{_TENS})-)?(?:{_ORDINAL})\b)"
+    rf"|(?P<twoparts>{_TWO_PARTS})"
     rf"|(?P<arabic>(?<![{_LATIN}])(?:{_ARABIC})(?:[-\s](?:hundred|thousand|million|billion|trillion|dozen)\b)+)"
     rf"|(?P<words>(?<!few )(?<!several )(?<!many )\b(?:a\s+(?:hundred|thousand|million|billion|dozen)|{_WORD})"
     rf"(?:(?:\s+and\s+|[-\s])(?:{_WORD}))*\b(?P<half>\s+and\s+a\s+half\b)?)"
@@ -82,16 +92,27 @@ _SHARED_SCALE = re.compile(
     re.IGNORECASE,
 )
 """2 and 6 million, 2〜3万: the scale may belong to both."""
+_OF_A_THING = re.compile(r"-[a-z]|\s+(?:minute|hour|second|day|week|month|year|percent|per cent)", re.IGNORECASE)
+"""Behind three fifteen-minute breaks: two counts side by side."""
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
 
 
 def marked(text: str) -> Marked:
-    """The text after NFKC, each number replaced by ``⟨i⟩``; digits inside a word (M4, CO2) are left alone."""
+    """The text after NFKC, each number replaced by ``⟨i⟩``; digits inside a word (M4, CO2) are left alone.
+
+    ``eleven thirty`` becomes ``⟨i⟩:⟨j⟩``, as 11:30 does.
+    """
     spaced = _VULGAR.sub(lambda found: f" {unicodedata.normalize('NFKC', found[0])}", text)
     plain = unicodedata.normalize("NFKC", spaced).replace("⁄", "/").replace("−", "-")
     numbers: list[Number] = []
 
     def mark(found: re.Match[str]) -> str:
+        if found["twoparts"]:
+            hour, minute = (_english(found[part].lower()) for part in ("hour", "minute"))
+            numbers.append(Number(hour, found["hour"], digits=False))
+            numbers.append(Number(minute, found["minute"], digits=False))
+            between = " " if _OF_A_THING.match(found.string, found.end()) else ":"
+            return f"⟨{len(numbers) - 2}⟩{between}⟨{len(numbers) - 1}⟩"
         number = _number(found)
         if number is None:
             return found[0]

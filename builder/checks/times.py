@@ -6,7 +6,7 @@ Base units: a date is month * 100 + day, a time of the day is minutes since midn
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from bonsai.builder.checks.numerals import Number
@@ -16,12 +16,20 @@ from bonsai.builder.checks.units import ERAS, MONTHS, WEEKDAYS
 _HALF_DAY = 12 * 60
 _MONTH = "|".join([*MONTHS, *(f"{month[:3]}\\b" for month in MONTHS if month != "may")])
 _WEEKDAY = "mon|tues|wednes|thurs|fri|satur|sun"
-_MORNING = "午前|上午|早上|凌晨|清晨|朝の?"
-_AFTERNOON = "午後|下午|晚上|傍晚|夜の?|夕方の?"
+_DAY = 2 * _HALF_DAY
+_PART_OF_DAY = (
+    r"(?:(?P<morning>午前|上午|早上|清晨|早晨|早朝|明け方の?|未明の?|朝の?)|(?P<afternoon>午後|下午|傍晚|夕方の?)"
+    r"|(?P<night>真夜中の?|夜中の?|深夜の?|午夜|半夜|晚上|夜里|夜裡|凌晨|夜の?)|(?P<midday>正午の?|中午|お?昼の?))"
+)
+"""At night it is 20:00 as well as 2:00, and twelve is midnight; at midday it is 11:00 as well as 13:00."""
 _BEFORE_MONTH = "|".join(
     f"(?<={word})" for word in ("in ", "of ", "to ", "by ", "and ", "from ", "late ", "early ", "mid-")
 )
-_MERIDIEM = r"\s?(?P<meridiem>[ap])\.?m\b\.?"
+_IN_WORDS = (
+    r",?\s+(?:in the (?P<in_morning>morning)|in the (?P<in_afternoon>afternoon|evening)|(?P<in_night>at night)"
+    r"|(?P<in_midday>at noon|noon)|(?P<in_midnight>at midnight|midnight))\b"
+)
+_MERIDIEM = rf"(?:\s?(?P<meridiem>[ap])\.?m\b\.?|{_IN_WORDS})"
 
 
 def _weekday(found: re.Match[str], numbers: Sequence[Number]) -> Quantity | None:
@@ -83,51 +91,73 @@ def _century(found: re.Match[str], numbers: Sequence[Number]) -> Quantity:
 
 
 def _clock(found: re.Match[str], numbers: Sequence[Number]) -> Quantity | None:
-    parts = found.groupdict()
+    parts = {name.removeprefix("in_"): part for name, part in found.groupdict().items() if part is not None}
     hour, minute = value(found, "hour", numbers), Fraction(0)
+    written = numbers[int(found["hour"])].text
+    if parts.get("meridiem") and re.fullmatch(r"\d{1,2}\.[0-5]\d", written):  # 11.30 a.m.
+        hour, minute = (Fraction(part) for part in written.split("."))
     if hour is None or hour > 24 or hour.denominator > 1:
         return None
     if parts.get("minute"):
         minute = value(found, "minute", numbers) or Fraction(0)
+        if minute == Fraction(1, 4):  # of an hour: "a quarter" is read as a number
+            minute = Fraction(15)
     elif parts.get("half"):
         minute = Fraction(30)
     elif parts.get("quarters"):
         minute = 15 * (value(found, "quarters", numbers) or Fraction(1))
-    if parts.get("to"):
-        hour, minute = hour - 1, 60 - (minute or Fraction(15))
     elif parts.get("quarter"):
         minute = Fraction(15)
+    if minute >= 60 or minute.denominator > 1:
+        return None
+    at = {hour * 60 + (-minute if parts.get("to") else minute)}
+    if parts.get("before"):  # 10時15分前: a quarter to ten, or a little before a quarter past
+        at.add(hour * 60 - minute)
     weight = Weight.DIGITS if numbers[int(found["hour"])].digits or minute else Weight.WORD
-    return _at(found[0], hour * 60 + minute, _later(parts), weight, None if minute else hour)
+    times = {time for one in at for time in _times(one, parts)}
+    return quantity(found[0], weight, *((time, "clock") for time in times), numeral=None if minute else hour)
 
 
-def _later(parts: dict[str, str | None]) -> bool | None:
-    """Afternoon (True), morning (False), or left to the reader (None)."""
-    meridiem = parts.get("meridiem")
-    if meridiem:
-        return meridiem.lower() == "p"
-    return True if parts.get("afternoon") else False if parts.get("morning") else None
+def _clock_without_unit(found: re.Match[str], numbers: Sequence[Number]) -> Quantity | None:
+    """六点二十 is a time; 六点二 and 三点一四 are decimals."""
+    return _clock(found, numbers) if re.match("[零〇]|.*十", numbers[int(found["minute"])].text) else None
 
 
-def _at(text: str, minutes: Fraction, later: bool | None, weight: Weight, bare: Fraction | None) -> Quantity:
+def _times(minutes: Fraction, parts: dict[str, str]) -> set[Fraction]:
+    """The minutes since midnight that a time on a clock's face may mean, by the part of the day that is named."""
     within = minutes % _HALF_DAY
-    if later is None:
-        times = {minutes} if minutes >= 13 * 60 or minutes == 0 else {minutes, (minutes + _HALF_DAY) % (2 * _HALF_DAY)}
-    else:
-        times = {within + _HALF_DAY if later else within}
-    return quantity(text, weight, *((time, "clock") for time in times), numeral=bare)
+    if meridiem := parts.get("meridiem"):
+        return {within + (_HALF_DAY if meridiem in "pP" else 0)}
+    if parts.get("morning") or parts.get("afternoon"):  # 午前12時 is noon to some and midnight to others
+        unsure = within < 60 <= minutes
+        return {within, within + _HALF_DAY} if unsure else {within + (_HALF_DAY if parts.get("afternoon") else 0)}
+    if parts.get("night"):  # before five, or from six in the evening
+        return (
+            {within} if within < 5 * 60 else {within, within + _HALF_DAY} if within < 6 * 60 else {within + _HALF_DAY}
+        )
+    if parts.get("midday"):
+        return {within + (_HALF_DAY if within < 10 * 60 else 0)}
+    if parts.get("midnight"):
+        return {within}
+    return {minutes % _DAY} if minutes >= 13 * 60 or minutes == 0 else {minutes, (minutes + _HALF_DAY) % _DAY}
 
 
-def _noon(found: re.Match[str], numbers: Sequence[Number]) -> Quantity:
-    return quantity(found[0], Weight.WORD, (_HALF_DAY, "clock"))
+def _spoken_time(minutes: int, weight: Weight) -> Callable[[re.Match[str], Sequence[Number]], Quantity]:
+    return lambda found, _: quantity(found[0], weight, (minutes, "clock"))
 
 
 def _two_parts(found: re.Match[str], numbers: Sequence[Number]) -> Quantity | None:
-    """19:42 is a time of the day, hours and minutes, or minutes and seconds."""
-    minutes = numbers[int(found["minute"])]
-    if not minutes.digits or len(minutes.text) != 2:
+    """19:42 is a time of the day, hours and minutes, or minutes and seconds; nine fifty a price or a year too."""
+    hours, minutes = (numbers[int(found[part])] for part in ("hour", "minute"))
+    if hours.digits != minutes.digits or (minutes.digits and len(minutes.text) != 2):
         return None
     clock = _clock(found, numbers)
+    if clock is not None and not hours.digits:
+        price, year = hours.value + minutes.value / 100, hours.value * 100 + minutes.value
+        spoken = found[0].replace(":", " ")
+        clock = clock._replace(
+            text=spoken, weight=Weight.WORD, readings=clock.readings | {Reading(price), Reading(year)}
+        )
     if clock is None and found["meridiem"] is None:
         clock = quantity(found[0], Weight.DIGITS)
     if clock is None:
@@ -171,6 +201,8 @@ def _rule(pattern: str, read: object) -> Rule:
     return Rule(re.compile(pattern, re.IGNORECASE), read)  # type: ignore[arg-type]
 
 
+_HOUR = rf"{number('hour')}(?:\s?o'clock)?{_MERIDIEM}?"
+_HAN_HOUR = rf"{number('hour')}[点點時时][钟鐘]?"
 _MINUTES = rf"\s?{number('minutes')}\s?(?:分(?![のか])間?[钟鐘]?|minutes?\b|mins?\b)"
 _SECONDS = rf"\s?{number('seconds')}\s?(?:秒[钟鐘]?|seconds?\b|s\b)"
 
@@ -199,19 +231,31 @@ TIME_RULES: tuple[Rule, ...] = (
     _rule(rf"{number('hours')}\s+of\s+an\s+hour", _span),
     _fixed_span(3600),
     _rule(
-        rf"(?:(?P<morning>{_MORNING})|(?P<afternoon>{_AFTERNOON})|中午)?{number('hour')}(?:[時时](?![間间])|[点點](?![のを以])钟?)"
-        rf"(?:(?P<half>半)|{number('quarters')}刻|{number('minute')}分(?![間钟]))?",
+        rf"{_PART_OF_DAY}?(?P<to>差)(?:{number('minute')}分|{number('quarters')}刻)[钟鐘]?[到就]?{_HAN_HOUR}", _clock
+    ),
+    _rule(rf"{_PART_OF_DAY}?{_HAN_HOUR}(?P<to>差)(?:{number('minute')}分|{number('quarters')}刻)", _clock),
+    _rule(rf"{_PART_OF_DAY}?{number('hour')}[点點]{number('minute')}(?![分刻个個])", _clock_without_unit),
+    _rule(
+        rf"{_PART_OF_DAY}?{number('hour')}(?:[時时](?![間间])|[点點](?![のを以])[钟鐘整]?)"
+        rf"(?:(?P<half>半)|{number('quarters')}刻|{number('minute')}分(?![間钟])(?P<before>前)?)?",
         _clock,
     ),
+    _rule(rf"{_PART_OF_DAY}?{number('hour')}:{number('minute')}{_MERIDIEM}?", _two_parts),
+    _rule(rf"(?P<half>half)\s+past\s+{_HOUR}", _clock),
+    _rule(rf"(?<=\bat )(?P<half>half)\s+{_HOUR}", _clock),
+    _rule(rf"(?P<quarter>quarter)\s+(?:past|after|(?P<to>to|before|till))\s+{_HOUR}", _clock),
+    _rule(rf"{number('minute')}(?:\s+minutes?)?\s+past\s+{_HOUR}", _clock),
+    _rule(rf"{number('minute')}\s+minutes?\s+(?:after|(?P<to>to|before|till))\s+{_HOUR}", _clock),
     _rule(
-        rf"(?:(?P<morning>{_MORNING})|(?P<afternoon>{_AFTERNOON}))?{number('hour')}:{number('minute')}(?:{_MERIDIEM})?",
-        _two_parts,
+        rf"(?:(?<=\bat )|(?<=\bby )|(?<=\buntil )){number('minute')}\s+(?:after|(?P<to>to|of|till))\s+{_HOUR}", _clock
     ),
-    _rule(rf"(?P<half>half)\s+past\s+{number('hour')}(?:{_MERIDIEM})?", _clock),
-    _rule(rf"(?P<quarter>quarter)\s+(?:past|(?P<to>to))\s+{number('hour')}(?:{_MERIDIEM})?", _clock),
-    _rule(rf"{number('hour')}{_MERIDIEM}", _clock),
+    _rule(rf"(?:(?<=\bat )|(?<=\bby )|(?<=\buntil ))(?P<quarter>quarter)\s+(?P<to>of)\s+{_HOUR}", _clock),
+    _rule(rf"{number('hour')}(?:\s?o'clock)?{_MERIDIEM}", _clock),
     _rule(rf"{number('hour')}\s?o'clock", _clock),
-    _rule(r"正午|\bnoon\b", _noon),
+    _rule(r"正午|\b(?:noon|midday|noontime)\b", _spoken_time(_HALF_DAY, Weight.WORD)),
+    _rule("中午|お昼", _spoken_time(_HALF_DAY, Weight.SOFT)),
+    _rule(r"\bmidnight\b|午夜", _spoken_time(0, Weight.WORD)),
+    _rule("真夜中|半夜", _spoken_time(0, Weight.SOFT)),
     _rule(rf"{number('month')}月(?!曜)", _east_month),
     _rule(rf"\b(?P<name>{'|'.join(month for month in MONTHS if month not in ('march', 'may'))})\b", _month),
     Rule(re.compile(rf"(?:^|{_BEFORE_MONTH})(?P<name>March|May)\b(?! (?:I|we|you|the)\b)", re.MULTILINE), _month),

@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from bonsai.recipes.evaluation.items import Item
 from bonsai.recipes.inference.generation.engine import Generation, OnAnswer
 
@@ -27,7 +29,10 @@ class Journal:
         told = json.dumps(identity, sort_keys=True, ensure_ascii=False)
         self.path = folder / f"{_digest(told)[:16]}.jsonl"
         self._identity = told
-        self._known = self._read()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.path.with_suffix(".lock"))  # recipes on one base keep its answers in one file
+        with self._lock:
+            self._known = self._read()
 
     def get(self, prompt: str) -> Generation | None:
         """The answer to a prompt, if it was given before."""
@@ -41,12 +46,11 @@ class Journal:
         """Keep an answer; it is on disk when this returns."""
         key = _digest(prompt)
         self._known[key] = generation
-        with self.path.open("a", encoding="utf-8") as file:
+        with self._lock, self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"prompt": key, **asdict(generation)}, ensure_ascii=False) + "\n")
 
     def _read(self) -> dict[str, Generation]:
         """What is kept; a last line that a killed process left unfinished goes."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.is_file():
             self.path.write_text(self._identity + "\n", encoding="utf-8")
             return {}

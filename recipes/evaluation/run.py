@@ -26,7 +26,7 @@ from bonsai.recipes.inference.answer_parts import parts
 from bonsai.recipes.inference.generation.decoder import Decoder, decoder_called
 from bonsai.recipes.inference.generation.engine import Generation, OnAnswer
 from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
-from bonsai.recipes.training.base_model import base_model_commit
+from bonsai.recipes.training.base_model import base_commit, base_place
 from bonsai.recipes.training.recipe import Recipe
 
 Told = Callable[[str, int, int], None]
@@ -87,7 +87,7 @@ def evaluate(
 
     @functools.cache
     def engine() -> TransformersEngine:
-        loaded = TransformersEngine.load(settings.base_model, revision=settings.base_model_revision)
+        loaded = TransformersEngine.load(settings.base_model, revision=settings.base_model_revision or None)
         if adapter is not None:
             loaded.add_adapter(name, adapter)
         return loaded
@@ -134,11 +134,11 @@ def _scored(item: Item, generation: Generation) -> Answer:
 
 
 def _settings(recipe: Recipe, adapter: Path | None, dataset: Path, scope: Scope) -> Settings:
-    base = in_namespace(recipe.base_model)
+    base = base_place(recipe)
     return Settings(
         base_model=base,
         base_model_revision=recipe.base_model_revision,
-        base_model_commit=base_model_commit(base, recipe.base_model_revision),
+        base_model_commit=base_commit(base, recipe.base_model_revision),
         adapter_repo=in_namespace(recipe.repo_id) if adapter else None,
         adapter_sha256=hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest() if adapter else None,
         dataset=in_namespace(recipe.dataset),

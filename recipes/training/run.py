@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,17 +17,23 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerState
 
-from bonsai.builder.folder import replaced_folder
+from bonsai.builder.folder import exclusive, replaced_folder
+from bonsai.builder.schema import BonsaiError
 from bonsai.hub.client.destination import in_namespace
 from bonsai.recipes.training.arguments import write_arguments
+from bonsai.recipes.training.base_model import base_commit, base_place
 from bonsai.recipes.training.checkpoint import (
+    KEPT_ASIDE,
     Found,
     Progress,
     StoppedError,
     Stopping,
     TimedCheckpoint,
+    drop_oldest,
     newest_whole,
     run_identity,
+    set_aside,
+    take_back,
 )
 from bonsai.recipes.training.data import TrainingRows, training_rows
 from bonsai.recipes.training.diagnosis.run import diagnose_run, told
@@ -64,6 +71,8 @@ def train(
     console: Console,
     max_steps: int | None = None,
     resume: bool = False,
+    fresh: bool = False,
+    goes_on: Callable[[Found], bool] = lambda _: False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     stopping: Stopping,
     report_to: Sequence[str] = (),
@@ -77,25 +86,58 @@ def train(
         checkpoints: where checkpoints lie until the run is done; emptied then.
         max_steps: fewer steps than the recipe's, for a smoke run.
         resume: go on from the newest whole checkpoint, if there is one.
-        stopping: listens for Ctrl-C and SIGTERM.
+        fresh: begin anew and discard the checkpoints of an unfinished run; without it they are kept aside.
+        goes_on: asked whether to go on from this run's checkpoint where neither ``resume`` nor ``fresh`` says it.
+        stopping: listens for Ctrl-C and the like.
         report_to: experiment trackers, by Transformers' names.
         api: a Hub that keeps checkpoints in a private repo, for a runtime whose disk goes away; None: this disk only.
         llama_cpp: where llama.cpp's converter is kept, for a GGUF of the adapter beside it; None: no GGUF.
 
     Raises:
         RecipeError: the machine or the data do not fit the recipe, or the checkpoint is another run's.
-        StoppedError: the run was asked to stop and has saved a checkpoint.
+        StoppedError: the run was asked to stop and has saved a checkpoint, or all but what comes beside the adapter.
+        FolderInUseError: another process trains into ``out``.
     """
+    with exclusive(out) if is_main() else contextlib.nullcontext():
+        return _train(
+            name, recipe, dataset, out, checkpoints, console, max_steps, resume, fresh, goes_on, checkpoint_seconds,
+            stopping, report_to, api, llama_cpp,
+        )  # fmt: skip
+
+
+def _train(
+    name: str,
+    recipe: Recipe,
+    dataset: Path,
+    out: Path,
+    checkpoints: Path,
+    console: Console,
+    max_steps: int | None,
+    resume: bool,
+    fresh: bool,
+    goes_on: Callable[[Found], bool],
+    checkpoint_seconds: float,
+    stopping: Stopping,
+    report_to: Sequence[str],
+    api: HfApi | None,
+    llama_cpp: Path | None,
+) -> RunRecord:
+    # 1. what is trained on what, and where it begins
     if recipe.needs_gpu and not torch.cuda.is_available():
         raise RecipeError(f"{name} needs a GPU and this machine has none; on a CPU run `nox -s train -- seedling`")
     rows = training_rows(recipe, dataset)
-    base_model = in_namespace(recipe.base_model)
+    base_model = base_place(recipe)
     console.print(f"[bold]{name}[/]: {len(rows.train)} records, base {base_model} in NF4")
     if recipe.gradient_accumulation_steps % world_size():
         console.print(
             f"gradient_accumulation_steps {recipe.gradient_accumulation_steps} does not divide by {world_size()} "
             "processes: a step learns from more records than on one GPU, and the result will differ"
         )
+    identity = run_identity(recipe, rows.content_hash, base_commit(base_model, recipe.base_model_revision), max_steps)
+    resume = resume or (is_main() and _unfinished(name, checkpoints, identity, fresh, goes_on, console))
+    if resume and world_size() == 1 and (back := take_back(checkpoints, identity)):
+        message = f"{back[0]}, which was kept aside, got to step {back[1].step}; it is back in {checkpoints}"
+        console.print(message, markup=False, soft_wrap=True)
     checkpoints_on_hub = checkpoints_repo(in_namespace(recipe.repo_id))
     lost = resume and is_main() and newest_whole(checkpoints) is None
     if lost and api is not None and fetch_newest(api, checkpoints_on_hub, checkpoints, tell=console.print):
@@ -104,40 +146,146 @@ def train(
     if found is None and is_main():
         shutil.rmtree(checkpoints, ignore_errors=True)
     checkpoints.mkdir(parents=True, exist_ok=True)
+    if found is not None and found.progress.identity != identity:
+        raise RecipeError(
+            f"{found.path}: the checkpoint of another run (other recipe, records or base); train without --resume"
+        )
+    notes: list[str] = []  # told once nothing can be lost any more
+    # 2. train; weights and record take their place at once, so that nothing that comes after can lose them
     resumable = f"make room, then `nox -s train -- {name} --resume` goes on from the last whole checkpoint"
-    with replaced_folder(out, when_full=resumable) if is_main() else _nowhere() as fresh:
-        prepared = prepare(recipe, base_model, rows, checkpoints, max_steps=max_steps, report_to=report_to)
-        identity = run_identity(recipe, rows.content_hash, prepared.base_model_commit, max_steps)
-        if found is not None and found.progress.identity != identity:
-            raise RecipeError(
-                f"{found.path}: the checkpoint of another run (other recipe, records or base); train without --resume"
-            )
-        beside = [] if api is None or not is_main() else [HubCheckpoints(api, checkpoints_on_hub, console)]
+    with replaced_folder(out, when_full=resumable) if is_main() else _nowhere() as folder:
+        with _told(base_model):
+            prepared = prepare(recipe, base_model, rows, checkpoints, max_steps=max_steps, report_to=report_to)
+        beside = (
+            []
+            if api is None or not is_main()
+            else [HubCheckpoints(api, checkpoints_on_hub, console, keep_aside=found is None and not fresh)]
+        )
         record = _run(
-            name, recipe, base_model, rows, prepared, console, found, identity, checkpoint_seconds, stopping, beside
+            name,
+            recipe,
+            base_model,
+            rows,
+            prepared,
+            console,
+            found,
+            identity,
+            checkpoint_seconds,
+            stopping,
+            beside,
+            notes,
         )
         record = replace(record, max_steps=max_steps)
-        save_adapter(prepared, base_model, recipe, fresh)
-        record.write(fresh)
-        write_arguments(prepared.trainer.args, fresh)
-        if llama_cpp is not None and is_main():
-            add_gguf(fresh, base_model, prepared.base_model_commit, llama_cpp, record, console)
-        with console.status("the loss of each record"):
-            diagnosis = diagnose_run(
-                record, prepared.model, prepared.tokenizer, list(rows.train), dataset=dataset, adapter=fresh
-            )
-        for line in told(diagnosis):
-            console.print(line, markup=False, soft_wrap=True)
-        write_table(record.losses, fresh)
-        draw(record.losses, record.validation_by_step(), f"{name}: loss by step", fresh)
-        del prepared  # with the cycles in it: what comes next may load the base again
+        save_adapter(prepared, base_model, recipe, folder)
+        record.write(folder)
+        write_arguments(prepared.trainer.args, folder)
+    # 3. what comes beside them
+    for note in notes:
+        console.print(note)
+    if is_main():
+        _add_extras(name, prepared, record, rows, dataset, out, console, stopping, llama_cpp)
+    del prepared  # with the cycles in it: what comes next may load the base again
     release_memory()
     if is_main():
         shutil.rmtree(checkpoints, ignore_errors=True)
     return record
 
 
-@contextmanager
+def _add_extras(
+    name: str,
+    prepared: Prepared,
+    record: RunRecord,
+    rows: TrainingRows,
+    dataset: Path,
+    out: Path,
+    console: Console,
+    stopping: Stopping,
+    llama_cpp: Path | None,
+) -> None:
+    """Write pictures, tables and diagnosis beside a trained adapter; one that fails is told, and the others go on.
+
+    Raises:
+        StoppedError: the run was asked to stop; the adapter is whole.
+    """
+
+    def diagnosis() -> None:
+        with console.status("the loss of each record"):
+            found = diagnose_run(
+                record, prepared.model, prepared.tokenizer, list(rows.train), dataset=dataset, adapter=out
+            )
+        for line in told(found):
+            console.print(line, markup=False, soft_wrap=True)
+
+    extras: dict[str, Callable[[], object]] = {
+        "the table of losses": partial(write_table, record.losses, out),
+        "the picture of the loss": partial(
+            draw, record.losses, record.validation_by_step(), f"{name}: loss by step", out
+        ),
+        "the diagnosis": diagnosis,
+    }
+    if llama_cpp is not None:
+        extras["the GGUF adapter"] = partial(
+            add_gguf, out, record.base_model, prepared.base_model_commit, llama_cpp, record, console
+        )
+    again = f"`nox -s train -- {name} --resume` makes the rest"
+    if stopping.asked:
+        raise StoppedError(f"stopped after the last step; the adapter is whole in {out}, and {again}")
+    stopping.in_loop = False  # nothing is left to save
+    for what, make in extras.items():
+        try:
+            make()
+        except KeyboardInterrupt:
+            raise StoppedError(f"stopped at {what}; the adapter is whole in {out}, and {again}") from None
+        except Exception as error:  # noqa: BLE001 - whatever an extra runs into, hours of training stand beside it
+            message = f"{what} is missing ({type(error).__name__}: {error}); the adapter in {out} is whole without it"
+            with contextlib.suppress(OSError, UnicodeError):  # a terminal that fails is what may have failed
+                console.print(message, markup=False, soft_wrap=True)
+
+
+def _unfinished(
+    name: str, checkpoints: Path, identity: str, fresh: bool, goes_on: Callable[[Found], bool], console: Console
+) -> bool:
+    """Whether to go on from the checkpoint of an unfinished run; if not, keep it aside and say so."""
+    found = newest_whole(checkpoints)
+    if found is None:
+        return False
+    if fresh:
+        console.print(f"{checkpoints}: the checkpoint of step {found.step} is discarded", markup=False, soft_wrap=True)
+        return False
+    same = found.progress.identity == identity
+    if same and goes_on(found):
+        return True
+    place = set_aside(checkpoints, found)
+    train = f"nox -s train -- {name}"
+    console.print(
+        f"{checkpoints} held the checkpoint of {'an unfinished run' if same else 'another run that did not finish'} "
+        f"(step {found.step}); it is kept aside in {place}: "
+        + (f"`{train} --resume` goes on from it" if same else f"undo the change and `{train} --resume` goes on from it")
+        + ", delete the folder (or give --fresh another time) to be rid of it. "
+        f"途中の学習（{found.step}ステップ）を {place} に残しました。--resume で続きから、--fresh なら破棄します。",
+        markup=False,
+        soft_wrap=True,
+    )
+    for old in drop_oldest(checkpoints):
+        console.print(f"{old}, kept aside longest, is removed: {KEPT_ASIDE} are kept", markup=False, soft_wrap=True)
+    return False
+
+
+@contextlib.contextmanager
+def _told(base_model: str) -> Iterator[None]:
+    """An architecture that Transformers has no class or no attention for, or a tokenizer that needs another package."""
+    try:
+        yield
+    except BonsaiError:
+        raise
+    except (ValueError, ImportError, KeyError, NotImplementedError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].partition(". ")[0]
+        raise RecipeError(
+            f"{base_model}: cannot be trained here, in NF4 and without custom code ({reason}); choose another base"
+        ) from error
+
+
+@contextlib.contextmanager
 def _nowhere() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
@@ -168,6 +316,7 @@ def _run(
     checkpoint_seconds: float,
     stopping: Stopping,
     beside: Sequence[TrainerCallback],
+    notes: list[str],
 ) -> RunRecord:
     trainer = prepared.trainer
     if found is None:
@@ -197,7 +346,7 @@ def _run(
     last_step = trainer.state.global_step
     kept_earlier = best.restore(last_step)
     if best.stopped:
-        console.print(
+        notes.append(
             f"stopped early at step {trainer.state.global_step} of {trainer.state.max_steps}: the validation loss has "
             f"not fallen since step {best.best_step}"
         )

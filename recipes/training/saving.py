@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from bonsai.model_card.snippets import generation
 from bonsai.recipes.training.gguf_adapter import GgufError, convert
-from bonsai.recipes.training.recipe import Recipe
+from bonsai.recipes.training.recipe import Recipe, base_folder
 from bonsai.recipes.training.record import RunRecord
 from bonsai.recipes.training.trainer import Prepared
 
@@ -24,14 +24,14 @@ def save_adapter(prepared: Prepared, base_model: str, recipe: Recipe, folder: Pa
     """
     model: Any = prepared.model
     config = model.peft_config["default"]
-    config.base_model_name_or_path = base_model  # a Hub id: vLLM and llama.cpp look the base up by it
-    config.revision = recipe.base_model_revision
+    config.base_model_name_or_path = base_model  # a Hub id, by which vLLM and llama.cpp look it up, or a folder
+    config.revision = recipe.base_model_revision or None
     model.save_pretrained(folder)
     prepared.tokenizer.padding_side = "left"
     prepared.tokenizer.save_pretrained(folder)
     ends = model.generation_config.eos_token_id
     ends = [*(ends if isinstance(ends, list) else [ends]), prepared.tokenizer.eos_token_id]
-    GenerationConfig(
+    GenerationConfig(  # type: ignore[no-untyped-call]
         **generation(recipe.languages),
         bos_token_id=prepared.tokenizer.bos_token_id,
         eos_token_id=list(dict.fromkeys(end for end in ends if end is not None)),
@@ -42,7 +42,8 @@ def save_adapter(prepared: Prepared, base_model: str, recipe: Recipe, folder: Pa
 
 def add_gguf(adapter: Path, base_model: str, commit: str, llama_cpp: Path, record: RunRecord, console: Console) -> None:
     """A GGUF is a courtesy: without one the adapter is whole, and the person is told why."""
-    config = Path(hf_hub_download(base_model, "config.json", revision=commit))
+    folder = base_folder(base_model)
+    config = folder / "config.json" if folder else Path(hf_hub_download(base_model, "config.json", revision=commit))
     try:
         with console.status("the adapter as GGUF; llama.cpp's converter is fetched once, 77 MB"):
             convert(adapter, config, llama_cpp, name=record.adapter_repo.rpartition("/")[2])

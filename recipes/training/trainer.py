@@ -13,7 +13,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PrinterCallback
 from trl import SFTConfig
 
-from bonsai.recipes.training.base_model import base_model_commit
+from bonsai.recipes.training.base_model import base_commit
 from bonsai.recipes.training.batch_records import NamedBatches
 from bonsai.recipes.training.checkpoint import KEPT
 from bonsai.recipes.training.data import TrainingRows
@@ -21,7 +21,7 @@ from bonsai.recipes.training.engine.install import Pieces
 from bonsai.recipes.training.engine.trainer import EngineTrainer
 from bonsai.recipes.training.process import accumulation_steps, local_rank
 from bonsai.recipes.training.prompt import PromptEncoder
-from bonsai.recipes.training.recipe import Recipe, RecipeError
+from bonsai.recipes.training.recipe import Recipe, RecipeError, nearest
 
 NEVER = 10**9
 
@@ -54,22 +54,24 @@ def prepare(
     """Load the base in NF4, attach the adapter, hand both to TRL.
 
     Args:
-        base_model: the Hub id in the namespace in force.
+        base_model: the Hub id in the namespace in force, or a folder.
         work: a folder for TRL's own files.
         max_steps: fewer steps than the recipe's, for a smoke run.
         report_to: experiment trackers beside our own table, by Transformers' names.
         with_engine: False leaves TRL, PEFT and bitsandbytes as they are, to compare with.
 
     Raises:
-        RecipeError: a record is longer than the recipe's max_length.
+        RecipeError: a record is longer than the recipe's max_length, target_modules names a layer that the base lacks,
+            or the base cannot be trained here.
     """
     dtype = compute_dtype()
-    commit = base_model_commit(base_model, recipe.base_model_revision)
-    tokenizer = AutoTokenizer.from_pretrained(base_model, revision=recipe.base_model_revision)
+    commit = base_commit(base_model, recipe.base_model_revision)
+    revision = recipe.base_model_revision or None  # None: a folder
+    tokenizer = AutoTokenizer.from_pretrained(base_model, revision=revision)
     refuse_overlong(recipe, tokenizer, rows)
     model = AutoModelForCausalLM.from_pretrained(
         base_model,
-        revision=recipe.base_model_revision,
+        revision=revision,
         dtype=dtype,
         attn_implementation="sdpa",
         device_map={"": local_rank()} if torch.cuda.is_available() else None,
@@ -80,6 +82,7 @@ def prepare(
             bnb_4bit_compute_dtype=dtype,
         ),
     )
+    refuse_unknown_targets(recipe, base_model, model)
     trainer = EngineTrainer(
         model,
         SFTConfig(**sft_settings(recipe, work, max_steps, report_to)),
@@ -105,6 +108,24 @@ def prepare(
         trainer.use_engine(Pieces(recompute=not recipe.gradient_checkpointing))
     tokenizer.chat_template = PromptEncoder(tokenizer).chat_template
     return Prepared(trainer=trainer, model=adapted, tokenizer=tokenizer, base_model_commit=commit)
+
+
+def refuse_unknown_targets(recipe: Recipe, base_model: str, model: torch.nn.Module) -> None:
+    """PEFT adapts the targets it finds and says nothing of the others, as long as it finds one."""
+    if isinstance(recipe.target_modules, str):
+        return
+    linears = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    unknown = [
+        target
+        for target in recipe.target_modules
+        if not any(name == target or name.endswith(f".{target}") for name in linears)
+    ]
+    if unknown:
+        known = sorted({name.rpartition(".")[2] for name in linears} - {"lm_head"})
+        raise RecipeError(
+            f"{recipe.repo_id}: target_modules has {', '.join(map(repr, unknown))}, which {base_model} lacks"
+            f"{nearest(unknown[0], known)}; its linear layers are {', '.join(known)}"
+        )
 
 
 def sft_settings(recipe: Recipe, work: Path, max_steps: int | None, report_to: Sequence[str] = ()) -> dict[str, Any]:

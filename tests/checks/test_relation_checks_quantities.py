@@ -69,6 +69,65 @@ def test_a_time_of_the_day_is_one_in_three_languages(hour: int, minute: int) -> 
     assert not any(disagreement(japanese, chinese))
 
 
+ONE_TIME = {
+    "11:30": "十一時半|11時半|午前十一時半|十一時三十分|eleven thirty|eleven-thirty|half past eleven|11.30 a.m.|11:30am"
+    "|half eleven|上午十一点半|十一點半|thirty minutes past eleven",
+    "14:30": "午後二時半|14時30分|下午两点半|两点半|two thirty p.m.|two-thirty in the afternoon|half past two|2:30pm",
+    "12:00": "正午|noon|12 noon|twelve noon|midday|中午12点|お昼の十二時|twelve o'clock|12 p.m.|正午12時",
+    "0:00": "真夜中|midnight|午前0時|半夜十二点|夜の12時|24時|深夜零時|12 a.m.|twelve midnight|凌晨零点|午夜",
+    "9:45": "九時四十五分|a quarter to ten|quarter to 10|nine forty-five|九点三刻|差一刻十点|十点差一刻|十時十五分前"
+    "|fifteen minutes to ten",
+    "9:15": "九時十五分|a quarter past nine|nine fifteen|九点一刻|fifteen past nine|quarter after nine|9時15分過ぎ",
+    "7:05": "seven oh five|7時5分|七点零五分|five past seven|five minutes past seven",
+    "6:20": "六時二十分|twenty past six|六点二十|six twenty|6:20",
+    "15:00": "午後三時|下午三点整|three p.m.|three in the afternoon|3 o'clock in the afternoon|3 o'clock",
+    "20:00": "夜の八時|eight in the evening|晚上八点|eight o'clock at night|8 p.m.",
+    "2:00": "深夜2時|夜中の2時|two in the morning|凌晨两点|半夜两点|two o'clock at night",
+}
+
+
+def _opens(time: str) -> str:
+    return f"The shop opens at {time} sharp." if time.isascii() else f"店は{time}に開く。"
+
+
+@pytest.mark.parametrize("time", ONE_TIME)
+def test_a_time_of_the_day_agrees_with_itself_in_any_words(time: str) -> None:
+    forms = ONE_TIME[time].split("|")
+    pairs = [(one, other) for one in forms for other in forms if any(disagreement(_opens(one), _opens(other)))]
+    assert pairs == []
+
+
+@pytest.mark.parametrize("time", ONE_TIME)
+def test_a_time_of_the_day_disagrees_with_every_other_in_any_words(time: str) -> None:
+    others = [form for name, forms in ONE_TIME.items() if name != time for form in forms.split("|")]
+    unseen = [
+        (one, other)
+        for one in ONE_TIME[time].split("|")
+        for other in others
+        if not any(disagreement(_opens(one), _opens(other)))
+    ]
+    faces = {"12:00": "0:00", "0:00": "12:00"}  # twelve o'clock is either
+    either = ONE_TIME.get(faces.get(time, ""), "").split("|")
+    assert [pair for pair in unseen if pair[1] not in either] == []
+
+
+@pytest.mark.parametrize(
+    ("english", "japanese"),
+    [
+        ("three fifteen-minute breaks", "15分の休みを3回"),
+        ("eleven thirty-year-olds", "30歳の人が11人"),
+        ("It cost nine fifty.", "9.50ドルでした"),
+        ("in nineteen forty-five", "1945年に"),
+        ("five to ten minutes", "5〜10分"),
+        ("Take three in the morning.", "朝に3錠飲む。"),
+        ("a quarter of ten people", "10人の4分の1"),
+    ],
+)
+def test_two_numbers_side_by_side_are_no_time_where_another_thing_is_counted(english: str, japanese: str) -> None:
+    assert not any(disagreement(english, japanese))
+    assert all(disagreement(english, "77個と78個"))
+
+
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_any_text_is_read_and_agrees_with_itself(first: str, second: str) -> None:
     assert not any(disagreement(first, first))

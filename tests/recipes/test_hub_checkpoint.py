@@ -19,7 +19,13 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from bonsai.hub.running import HubAddress
 from bonsai.recipes.training.checkpoint import Progress, newest_whole, write_manifest
-from bonsai.recipes.training.hub_checkpoint import HubCheckpoints, checkpoints_repo, fetch_newest, push_checkpoint
+from bonsai.recipes.training.hub_checkpoint import (
+    HubCheckpoints,
+    branch_aside,
+    checkpoints_repo,
+    fetch_newest,
+    push_checkpoint,
+)
 from bonsai.recipes.training.recipe import RecipeError
 from bonsai.recipes.training.run import _checkpoint_to_resume
 from tests.conftest import Run
@@ -71,6 +77,37 @@ def test_a_checkpoint_comes_back_as_it_was_without_the_pickle(api: HfApi, repo_i
     assert (found.path / "adapter_model.safetensors").read_bytes() == weights
     assert not (found.path / "training_args.bin").exists()
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["checkpoint-7"]
+
+
+def test_a_run_begun_anew_keeps_an_earlier_runs_checkpoints_on_a_branch(
+    api: HfApi, repo_id: str, tmp_path: Path
+) -> None:
+    assert branch_aside(api, repo_id) is None
+    push_checkpoint(api, checkpoint(tmp_path / "old", 50), repo_id)
+    said = io.StringIO()
+    keeper = HubCheckpoints(api, repo_id, Console(file=said, width=300), keep_aside=True)
+    arguments = TrainingArguments(output_dir=str(tmp_path / "new"), use_cpu=True)
+    for step in (1, 2, 3):  # the third tidies the repo's history
+        checkpoint(tmp_path / "new", step)
+        keeper.on_save(arguments, TrainerState(global_step=step), TrainerControl())
+        keeper.on_train_end(arguments, TrainerState(), TrainerControl())
+    assert folders(api, repo_id) == {"checkpoint-2", "checkpoint-3"}
+    (branch,) = [one.name for one in api.list_repo_refs(repo_id).branches if one.name != "main"]
+    assert said.getvalue().count(f"they are kept on its branch {branch}") == 1
+    api.snapshot_download(repo_id, revision=branch, local_dir=tmp_path / "back")
+    found = newest_whole(tmp_path / "back")
+    assert found is not None
+    assert found.step == 50
+
+
+def test_only_a_few_branches_of_earlier_runs_are_kept(api: HfApi, repo_id: str, tmp_path: Path) -> None:
+    push_checkpoint(api, checkpoint(tmp_path, 7), repo_id)
+    head = str(api.repo_info(repo_id).sha)
+    for name in ("step900-20240507-000000", "step1-20240507-000001", "mine"):
+        api.create_branch(repo_id, branch=name, revision=head)
+    made = branch_aside(api, repo_id)
+    names = {one.name for one in api.list_repo_refs(repo_id).branches}
+    assert names == {"main", "mine", "step1-20240507-000001", made}
 
 
 def test_the_repo_is_private_and_keeps_two(api: HfApi, repo_id: str, tmp_path: Path) -> None:
