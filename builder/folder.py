@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from bonsai.builder.full_disk import FullDiskError, is_full, sentence
+
+_LONGEST = 24 * 3600
+"""seconds after which an unfinished folder counts as left behind, where nobody can be asked"""
 
 
 @contextlib.contextmanager
@@ -49,7 +54,7 @@ def restore(path: Path) -> None:
         os.rename(old, path)
     shutil.rmtree(old, ignore_errors=True)
     for left in path.parent.glob(f".{path.name}.*.*"):
-        if not _alive(left.name.rsplit(".", 2)[1]):
+        if not _in_use(left):
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -66,9 +71,12 @@ def _old(path: Path) -> Path:
     return path.with_name(f"{path.name}.old")
 
 
-def _alive(pid: str) -> bool:
+def _in_use(left: Path) -> bool:
+    """Whether the process that made a folder may still be at work in it."""
+    if sys.platform == "win32":  # where signal 0 is no question but Ctrl-C
+        return time.time() - left.stat().st_mtime < _LONGEST
     try:
-        os.kill(int(pid), 0)
+        os.kill(int(left.name.rsplit(".", 2)[1]), 0)
     except (ValueError, ProcessLookupError):
         return False
     except PermissionError:

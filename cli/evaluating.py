@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bonsai.cli.bars import Bars
 from bonsai.cli.changes_table import Line, changes_table
@@ -89,10 +90,8 @@ def evaluate(
         max_new_tokens=evaluation.settings.decoder.max_new_tokens,
     )
     console.print(headline_table(evaluation))
-    console.print(
-        f"{name}: {len(evaluation.items)} questions in {time.perf_counter() - started:.0f} s; "
-        f"page -> [bold]{folder / PAGE}[/]"
-    )
+    told = f"{name}: {len(evaluation.items)} questions in {time.perf_counter() - started:.0f} s; page -> "
+    console.print(Text.assemble(told, (str(folder / PAGE), "bold")))
     if earlier is None:
         return True
     changes = compare(earlier, evaluation)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from bonsai.cli.console import OUT, Out, console
 from bonsai.hub.client.destination import chosen_hub, in_namespace
 from bonsai.recipes.training.registry import load_recipe
 
@@ -16,12 +16,9 @@ app = typer.Typer(
     help="List releases, take one back, make an earlier one current. リリースの一覧、取り下げ、差し戻し。",
     no_args_is_help=True,
 )
-_console = Console(stderr=False, highlight=False)
 
 What = Annotated[str, typer.Argument(help="'dataset' or a recipe's name. データセットかレシピ名。")]
 Tag = Annotated[str, typer.Argument(help="A release, such as v0.1.0. リリースのタグ。")]
-Out = Annotated[Path, typer.Option("--out", help="Where everything is made. 出力先。")]
-OUT = Path("out")
 
 
 @app.command("list")
@@ -37,7 +34,7 @@ def list_(what: What, out: Out = OUT) -> None:
     for release in found:
         current = "current 現行" if release.is_current else ""
         table.add_row(release.tag, release.commit[:12], f"{release.date:%Y-%m-%d %H:%M}", current)
-    _console.print(table if found else f"{repo_id}: no release yet. リリースはまだありません。")
+    console.print(table if found else f"{repo_id}: no release yet. リリースはまだありません。")
 
 
 @app.command()
@@ -59,7 +56,7 @@ def withdraw(
         api = connect(destination, out)
         commit = releases.withdraw(api, repo_id, repo_type, tag, reason=reason, instead=instead)
     put = f", main holds {instead} again" if instead else ""
-    _console.print(f"[bold]{repo_id}[/] {tag}: withdrawn, the card says so ({commit[:12]}){put}")
+    console.print(Text.assemble((repo_id, "bold"), f" {tag}: withdrawn, the card says so ({commit[:12]}){put}"))
 
 
 @app.command()
@@ -71,7 +68,7 @@ def current(what: What, tag: Tag, out: Out = OUT) -> None:
         from bonsai.hub.client.releases import make_current
 
         commit = make_current(connect(destination, out), repo_id, repo_type, tag)
-    _console.print(f"[bold]{repo_id}[/]: main holds {tag} ({commit[:12]})")
+    console.print(Text.assemble((repo_id, "bold"), f": main holds {tag} ({commit[:12]})"))
 
 
 def _repo(what: str) -> tuple[str, str]:

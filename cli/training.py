@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from bonsai.cli.quieting import quiet_libraries
 from bonsai.cli.serving import ensure_bases
@@ -78,7 +79,8 @@ def train(
         f"{last.step} steps, {last.tokens:,} tokens, {record.seconds:.0f} s; peak {record.peak_memory_gib:.1f} GiB",
         soft_wrap=True,
     )
-    console.print(f"adapter -> [bold]{folder}[/] (loss: {folder}/training/loss.csv, loss.png)", soft_wrap=True)
+    told = Text.assemble("adapter -> ", (str(folder), "bold"), f" (loss: {folder}/training/loss.csv, loss.png)")
+    console.print(told, soft_wrap=True)
 
 
 def _hub_of_checkpoints(recipe: Recipe) -> HfApi | None:

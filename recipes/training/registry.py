@@ -9,6 +9,9 @@ import pkgutil
 import bonsai.recipes
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 
+DEFAULT_RECIPE = "seedling"
+"""what is trained and asked where nothing is named: it needs no GPU"""
+
 
 def recipe_names() -> list[str]:
     """The names of all recipes, sorted."""

@@ -13,6 +13,7 @@ import torch
 from huggingface_hub import HfApi
 from peft import set_peft_model_state_dict
 from rich.console import Console
+from rich.text import Text
 from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerState
 
@@ -89,7 +90,7 @@ def train(
         raise RecipeError(f"{name} needs a GPU and this machine has none; on a CPU run `nox -s train -- seedling`")
     rows = training_rows(recipe, dataset)
     base_model = in_namespace(recipe.base_model)
-    console.print(f"[bold]{name}[/]: {len(rows.train)} records, base {base_model} in NF4")
+    console.print(Text.assemble((name, "bold"), f": {len(rows.train)} records, base {base_model} in NF4"))
     if recipe.gradient_accumulation_steps % world_size():
         console.print(
             f"gradient_accumulation_steps {recipe.gradient_accumulation_steps} does not divide by {world_size()} "
@@ -125,14 +126,14 @@ def train(
             diagnosis = diagnose_run(
                 record, prepared.model, prepared.tokenizer, list(rows.train), dataset=dataset, adapter=fresh
             )
-        for line in told(diagnosis):
-            console.print(line, markup=False, soft_wrap=True)
         write_table(record.losses, fresh)
         draw(record.losses, record.validation_by_step(), f"{name}: loss by step", fresh)
         del prepared  # with the cycles in it: what comes next may load the base again
     release_memory()
     if is_main():
         shutil.rmtree(checkpoints, ignore_errors=True)
+    for line in told(diagnosis):  # now that the adapter is in place: a print that fails takes nothing with it
+        console.print(Text(line), soft_wrap=True)
     return record
 
 
@@ -145,13 +146,13 @@ def _nowhere() -> Iterator[Path]:
 def _checkpoint_to_resume(checkpoints: Path, console: Console) -> Found | None:
     found = newest_whole(checkpoints)
     if found is None:
-        console.print(f"{checkpoints}: no whole checkpoint to go on from; starting from the first step")
+        console.print(Text(f"{checkpoints}: no whole checkpoint to go on from; starting from the first step"))
         return None
     for path in found.passed_over:
-        console.print(f"{path} is damaged; going on from the one before")
+        console.print(Text(f"{path} is damaged; going on from the one before"))
         shutil.rmtree(path)
     refuse_code(found.path, unread=LEFT_AT_HOME)
-    console.print(f"going on from step {found.step} ({found.path})")
+    console.print(Text(f"going on from step {found.step} ({found.path})"))
     return found
 
 
