@@ -16,12 +16,17 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ISSUES = "https://github.com/qeu/bonsai/issues"
 INTERRUPTED = 130
 """what a shell expects after Ctrl-C"""
 BROKEN_PIPE = 1
 """as click and Python's own documentation have it"""
+PLACES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "HF_DATASETS_CACHE", "XDG_CACHE_HOME", "TMPDIR", "HOME")
+"""variables that say where the libraries put their files"""
+_TOKEN = 8
+"""characters that a real token has at least; a shorter one would be found in every other word"""
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|Unable to allocate", re.IGNORECASE)
 
 
@@ -33,9 +38,11 @@ def main() -> None:
     """
     try:
         _prepare_streams()
-        from bonsai.hub.running import direct_loopback
+        from bonsai.hub.running import direct_loopback, is_loopback, on_this_machine
 
-        os.environ.update(direct_loopback(os.environ))  # the Hub's clients read it when they are imported
+        # the Hub's clients read this when they are imported
+        here = is_loopback(urlsplit(os.environ.get("HF_ENDPOINT", "")).hostname)
+        os.environ.update(on_this_machine(os.environ) if here else direct_loopback(os.environ))
         from bonsai.cli.main import app
 
         code = app(standalone_mode=False, prog_name="bonsai") or 0
@@ -141,12 +148,18 @@ def _refused(error: OSError) -> str:
         return f"the Hub answered {status}: {first}; nothing half-written is left, try again"
     if error.errno == errno.ENOENT and error.filename is None and not _has_working_directory():
         return "the working directory is gone; change to one that exists and run the same command again"
-    if error.errno in (errno.ENOSPC, errno.EIO) and error.filename is None and not _stdout_takes_text():
+    if error.errno in (errno.ENOSPC, errno.EIO) and error.filename is None:
+        _abandon_stdout()
         return (
-            f"standard output takes nothing more ({error.strerror}); send it elsewhere and run the same command again"
+            f"standard output, or a disk, takes nothing more ({error.strerror}); what was there before is untouched: "
+            "make room, or send the output elsewhere, and run the same command again"
         )
     name = f"{error.filename}: " if error.filename else ""
-    return f"{name}{error.strerror or _one_line(error) or type(error).__name__}; what was there before is untouched"
+    told = f"{name}{error.strerror or _one_line(error) or type(error).__name__}; what was there before is untouched"
+    for variable in PLACES:  # a folder that nobody remembers to have chosen
+        if (folder := os.environ.get(variable)) and str(error.filename).startswith(folder):
+            return f"{told}. The folder is the one of {variable}; set it to one of yours, or unset it"
+    return told
 
 
 def _missing(error: ImportError) -> str | None:
@@ -217,15 +230,6 @@ def _has_working_directory() -> bool:
     return True
 
 
-def _stdout_takes_text() -> bool:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _abandon_stdout()
-        return False
-    return True
-
-
 def _abandon_stdout() -> None:
     """Send what is still in the buffer nowhere: Python would try it again at its end, and complain."""
     with contextlib.suppress(OSError, ValueError, io.UnsupportedOperation):
@@ -234,7 +238,7 @@ def _abandon_stdout() -> None:
 
 def _without_token(text: str) -> str:
     token = os.environ.get("HF_TOKEN", "")
-    return text.replace(token, "(token)") if token else text
+    return text.replace(token, "(token)") if len(token) >= _TOKEN else text
 
 
 def _say(message: str, code: int = 1) -> int:

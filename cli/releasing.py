@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bonsai.cli.console import OUT, Out, console
+from bonsai.cli.publishing import connect
 from bonsai.hub.client.destination import chosen_hub, in_namespace
 from bonsai.recipes.training.registry import load_recipe
 
@@ -26,10 +27,10 @@ def list_(what: What, out: Out = OUT) -> None:
     """Tag, commit, date, and which of them main holds. 一覧。"""
     repo_id, repo_type = _repo(what)
     with chosen_hub(out / "hub") as destination:
-        from bonsai.cli.publishing import connect
+        api = connect(destination, out)
         from bonsai.hub.client.releases import list_releases
 
-        found = list_releases(connect(destination, out), repo_id, repo_type)
+        found = list_releases(api, repo_id, repo_type)
     table = Table("release", "commit", "date 日付", "", title=f"{repo_id} on {destination}", box=None)
     for release in found:
         current = "current 現行" if release.is_current else ""
@@ -50,10 +51,9 @@ def withdraw(
     """Remove a release's tag and say so on the card; its files stay in the history. 取り下げる。"""
     repo_id, repo_type = _repo(what)
     with chosen_hub(out / "hub") as destination:
-        from bonsai.cli.publishing import connect
+        api = connect(destination, out)
         from bonsai.hub.client import releases
 
-        api = connect(destination, out)
         commit = releases.withdraw(api, repo_id, repo_type, tag, reason=reason, instead=instead)
     put = f", main holds {instead} again" if instead else ""
     console.print(Text.assemble((repo_id, "bold"), f" {tag}: withdrawn, the card says so ({commit[:12]}){put}"))
@@ -64,10 +64,10 @@ def current(what: What, tag: Tag, out: Out = OUT) -> None:
     """Make main hold the files of an earlier release again, in one commit. 以前のリリースに戻す。"""
     repo_id, repo_type = _repo(what)
     with chosen_hub(out / "hub") as destination:
-        from bonsai.cli.publishing import connect
+        api = connect(destination, out)  # before anything that imports the client, which reads then where it is
         from bonsai.hub.client.releases import make_current
 
-        commit = make_current(connect(destination, out), repo_id, repo_type, tag)
+        commit = make_current(api, repo_id, repo_type, tag)
     console.print(Text.assemble((repo_id, "bold"), f": main holds {tag} ({commit[:12]})"))
 
 

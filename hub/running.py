@@ -25,6 +25,11 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _START_SECONDS, _STOP_SECONDS = 30.0, 10.0
 
 
+def is_loopback(host: str | None) -> bool:
+    """Whether a host of an address is this machine itself."""
+    return host is not None and (host in LOOPBACK or host.startswith("127."))
+
+
 def direct_loopback(environment: Mapping[str, str], *hosts: str) -> dict[str, str]:
     """The variables by which every client reaches this machine without a proxy; what they name already stays named.
 

@@ -11,7 +11,7 @@ from huggingface_hub import constants, set_client_factory
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from bonsai.hub.errors import HubError
-from bonsai.hub.running import LOOPBACK, direct_loopback, unusable_proxies
+from bonsai.hub.running import direct_loopback, is_loopback, unusable_proxies
 
 SILENCE_SECONDS = 60.0
 """without a byte in either direction; a large file may take as long as it likes"""
@@ -37,7 +37,7 @@ def limit_silence(seconds: float = SILENCE_SECONDS) -> None:
 
 def reach_loopback(host: str) -> None:
     """Let huggingface_hub reach a server on this machine whatever proxy is set; of other hosts nothing changes."""
-    if host not in (*LOOPBACK, "0.0.0.0") and not host.startswith("127."):
+    if not is_loopback(host) and host != "0.0.0.0":
         return
     os.environ.update(direct_loopback(os.environ, host))
     if unusable_proxies(os.environ):
@@ -49,7 +49,7 @@ def _client(hooks: list[Callable[[httpx2.Request], None]], **options: Any) -> ht
     unusable = unusable_proxies(os.environ)
 
     def stay_here(request: httpx2.Request) -> None:
-        if request.url.host not in LOOPBACK and not request.url.host.startswith("127."):
+        if not is_loopback(request.url.host) and request.url.host != "0.0.0.0":
             raise HubError(
                 f"{unusable[0]} is {os.environ.get(unusable[0], '')!r}, a proxy that cannot be spoken to from here; "
                 "for SOCKS run `pip install socksio`, else write http://HOST:PORT, or unset it"
