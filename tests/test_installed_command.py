@@ -58,16 +58,13 @@ def odd_records(folder: Path) -> Path:
         ("releases", "list", "{}"),
         ("ask", "Why?", "--model", "./{}", "--out", "{}"),
         ("ask", "Why?", "--base-url", "{}"),
-        ("ask", "Why?", "--questions", "{}"),
         ("ask", "--questions", "{}"),
         ("qtq", "--questions", "{}"),
         ("compare", "{}", "{}2"),
         ("compare", "--vote", "{}"),
         ("demo", "{}", "--records", "{}"),
-        ("nosuch", "{}"),
         ("{}",),
-        ("build", "--nosuch={}"),
-        ("plan", "--gpus", "{}"),
+        ("build", "--{}"),
     ],
     ids=lambda arguments: " ".join(arguments),
 )
@@ -78,11 +75,7 @@ def test_an_odd_name_is_printed_as_it_is(arguments: tuple[str, ...], bonsai: Run
     assert done.returncode in (1, 2), said
     assert "Traceback" not in said
     assert "bug in BONSAI" not in said
-    for odd in ODD:
-        # a place in a file is shown by its end, an unknown option by its beginning
-        assert odd in said or f"nosuch={name}" not in " ".join(arguments).format(name), (odd, said)
-    if name in said:
-        assert len([line for line in said.splitlines() if name in line]) >= 1
+    assert name in said
 
 
 def test_text_of_records_and_long_places_come_through_a_pipe_unbroken(bonsai: Run, tmp_path: Path) -> None:
