@@ -12,6 +12,8 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from bonsai.cli.entry_point import abandon_stdout
+
 LOG_WIDTH = 120
 """columns of a log; Rich would take 80, too few for the tables"""
 
@@ -40,22 +42,26 @@ class Terminal(Console):
             options.setdefault("soft_wrap", all(isinstance(one, str | Text) for one in objects))
             if any(isinstance(one, Table) for one in objects):
                 options.setdefault("crop", False)
+        super().print(*objects, **options)
+
+    def __exit__(self, *raised: Any) -> None:
+        """Write what was collected; print, spinners and bars all come through here."""
         try:
-            super().print(*objects, **options)
+            super().__exit__(*raised)
         except OSError:
             if not self.outlives_reader:
                 raise
             self.quiet = True
+            abandon_stdout()
 
     def on_broken_pipe(self) -> None:
         """Whoever read the output is gone (``| head -1``): Rich would end the command, whatever it is in the middle of.
 
         Raises:
-            BrokenPipeError: unless the work outlives its reader.
+            BrokenPipeError: which ends it here too, unless the work outlives its reader.
         """
         self.quiet = True
-        if not self.outlives_reader:
-            raise BrokenPipeError
+        raise BrokenPipeError
 
     def status(self, status: RenderableType, **options: Any) -> Status:
         """A spinner with a text, which Rich's own would take for markup whatever the console says."""

@@ -75,7 +75,7 @@ def report(error: BaseException) -> int:
             "stopped; what was there before is untouched. 中断しました。以前のものはそのままです。", INTERRUPTED
         )
     if isinstance(error, BrokenPipeError):
-        _abandon_stdout()
+        abandon_stdout()
         return BROKEN_PIPE
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own, which typer carries a copy of
         return _usage(error)
@@ -149,7 +149,7 @@ def _refused(error: OSError) -> str:
     if error.errno == errno.ENOENT and error.filename is None and not _has_working_directory():
         return "the working directory is gone; change to one that exists and run the same command again"
     if error.errno in (errno.ENOSPC, errno.EIO) and error.filename is None:
-        _abandon_stdout()
+        abandon_stdout()
         return (
             f"standard output, or a disk, takes nothing more ({error.strerror}); what was there before is untouched: "
             "make room, or send the output elsewhere, and run the same command again"
@@ -230,7 +230,7 @@ def _has_working_directory() -> bool:
     return True
 
 
-def _abandon_stdout() -> None:
+def abandon_stdout() -> None:
     """Send what is still in the buffer nowhere: Python would try it again at its end, and complain."""
     with contextlib.suppress(OSError, ValueError, io.UnsupportedOperation):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

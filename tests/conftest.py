@@ -116,7 +116,8 @@ def bonsai(command: Path) -> Run:
             cwd=cwd,
             env={**kept, "HF_HOME": str(cwd / "hf-home"), "COLUMNS": "200", **env},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # a terminal may have another
             check=False,
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr

@@ -34,7 +34,7 @@ def odd_records(folder: Path) -> Path:
     records.mkdir(parents=True)
     line = json.loads((default_records() / "open_qa.jsonl").read_text(encoding="utf-8").splitlines()[0])
     for language in ("ja", "en"):
-        line[language]["output"] += " [/b] :smile: [v2] :100:"
+        line[language]["output"] += " [/b] :smile: [v2] :100: <br>"
     (records / "open_qa.jsonl").write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")
     return records
 
@@ -83,7 +83,10 @@ def test_text_of_records_and_long_places_come_through_a_pipe_unbroken(bonsai: Ru
     done = bonsai("check", "--records", str(records), "--notes", cwd=tmp_path, check=False, COLUMNS="40")
     found = [line for line in done.stdout.splitlines() if "open_qa.jsonl:1" in line]
     assert found, done.stdout + done.stderr
-    assert all(line.split(" ", 1)[1].startswith(f"{records}/open_qa.jsonl:1: open_qa-0001") for line in found), found
+    assert all(
+        line.split(" ", 1)[1].startswith(f"{records.relative_to(tmp_path)}/open_qa.jsonl:1: open_qa-0001")
+        for line in found
+    ), found
 
 
 def test_built_imported_and_marked_files_are_named_as_they_are(bonsai: Run, tmp_path: Path) -> None:
