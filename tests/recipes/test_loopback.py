@@ -47,7 +47,6 @@ def test_what_was_named_stays_named() -> None:
         ("quic://proxy", False),
         ("http://proxy:port", False),
         ("http://[::1", False),
-        ("http://", False),
     ],
 )
 def test_a_proxy_that_no_client_speaks_to_is_known(value: str, usable: bool) -> None:
