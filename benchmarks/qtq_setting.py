@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from bonsai.builder.schema import Language
-from bonsai.cli.deepening import prepared
+from bonsai.recipes.inference.asking.question_file import prepared
 from bonsai.recipes.inference.chains.deepening import Deepening
 from bonsai.recipes.inference.chains.keeping import begun
 from bonsai.recipes.inference.conversation import Chain

@@ -66,6 +66,10 @@ def _holder(file: Path) -> str:
         return "another process"
 
 
+_LONGEST = 24 * 3600
+"""seconds after which an unfinished folder counts as left behind, where nobody can be asked"""
+
+
 @contextlib.contextmanager
 def replaced_folder(path: Path, *, when_full: str = "make room and run the same command again") -> Iterator[Path]:
     """Yield an empty folder beside ``path``; on success it takes the place of ``path``, on any failure it goes.
@@ -108,7 +112,7 @@ def restore(path: Path) -> None:
         os.rename(old, path)
     shutil.rmtree(old, ignore_errors=True)
     for left in path.parent.glob(f".{path.name}.*.*"):
-        if not _alive(left.name.rsplit(".", 2)[1]):
+        if not _in_use(left):
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -125,9 +129,12 @@ def _old(path: Path) -> Path:
     return path.with_name(f"{path.name}.old")
 
 
-def _alive(pid: str) -> bool:
+def _in_use(left: Path) -> bool:
+    """Whether the process that made a folder may still be at work in it."""
+    if sys.platform == "win32":  # where signal 0 is no question but Ctrl-C
+        return time.time() - left.stat().st_mtime < _LONGEST
     try:
-        os.kill(int(pid), 0)
+        os.kill(int(left.name.rsplit(".", 2)[1]), 0)
     except (ValueError, ProcessLookupError):
         return False
     except PermissionError:

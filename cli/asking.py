@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bonsai.builder.schema import BonsaiError, Language
+from bonsai.cli.console import Terminal
 from bonsai.cli.quieting import quiet_libraries
 from bonsai.cli.serving import ensure_bases, hub_for
 from bonsai.recipes.inference.asking.course import Passes
@@ -92,10 +93,10 @@ def answer_all(
         if as_json:
             told = {"number": place + 1, "question": questions[place].model_dump(mode="json")}
             line = json.dumps(told | {"answer": answer.model_dump(mode="json")}, ensure_ascii=False)
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
             return
         if len(questions) > 1:
-            console.print(f"\n{place + 1}/{len(questions)} {questions[place].instruction}", markup=False, style="cyan")
+            console.print(f"\n{place + 1}/{len(questions)} {questions[place].instruction}", style="cyan")
         voice.complete(answer)
 
     alone = len(questions) == 1 and not as_json
@@ -110,7 +111,7 @@ def answer_all(
         )
     except (KeyboardInterrupt, BonsaiError):
         if len(questions) > 1:
-            Console(stderr=True).print(
+            Terminal(stderr=True).print(
                 f"\n{done} of {len(questions)} questions are answered. {len(questions)}問中{done}問に答えました。"
             )
         elif alone:
@@ -148,14 +149,14 @@ class _Voice:
         if not reasoned or not self._shown["answer"].startswith(answer.answer):
             self._print(answer.answer, "answer")
         for note in _notes(answer):
-            self._console.print(f"({note})", markup=False, style="yellow", soft_wrap=True)
+            self._console.print(f"({note})", style="yellow", soft_wrap=True)
         told = f"{answer.model}, {answer.tokens} tokens, {answer.seconds:.1f} s"
-        self._console.print(told, markup=False, style="dim italic")
+        self._console.print(told, style="dim italic")
         self._part, self._shown = None, {"reasoning": "", "answer": ""}
 
     def _print(self, text: str, part: Part, end: str = "\n") -> None:
         style = "bold" if part == "answer" else "dim"
-        self._console.print(text, end=end, markup=False, highlight=False, soft_wrap=True, style=style)
+        self._console.print(text, end=end, soft_wrap=True, style=style)
 
 
 def _notes(answer: Answer) -> list[str]:

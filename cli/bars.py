@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 
@@ -16,7 +15,7 @@ class Bars(contextlib.AbstractContextManager["Bars"]):
         self._console = console
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -34,9 +33,9 @@ class Bars(contextlib.AbstractContextManager["Bars"]):
     def tell(self, name: str, done: int, total: int) -> None:
         """So many of its answers are there; told for the first time, they are from an earlier run."""
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(escape(name), total=total)
+            self._tasks[name] = self._progress.add_task(name, total=total)
             if done:
-                self._console.print(f"{escape(name)}: {done} of {total} answers are kept from an earlier run")
+                self._console.print(f"{name}: {done} of {total} answers are kept from an earlier run")
         elif not self._console.is_terminal and (done % max(1, total // 4) == 0 or done == total):
-            self._console.print(f"{escape(name)} {done}/{total}")
+            self._console.print(f"{name} {done}/{total}")
         self._progress.update(self._tasks[name], completed=done)

@@ -52,7 +52,7 @@ def _build(source: Path, dataset: Path, check: bool, console: Console) -> list[s
     console.print(dataset_table(built.facts))
     console.print(counts_table(built.facts))
     summary = [
-        f"{built.facts.groups} groups, {built.facts.rows} rows from {shown(source)} -> [bold]{built.path}[/] "
+        f"{built.facts.groups} groups, {built.facts.rows} rows from {shown(source)} -> {built.path} "
         f"(card: {built.path}/README.md)"
     ]
     if built.checked is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from bonsai.recipes.evaluation import against
@@ -27,7 +27,7 @@ class Line(NamedTuple):
 
 def changes_table(earlier: str, columns: tuple[str, str], lines: Iterable[Line]) -> Table:
     """The table; ``columns`` head what was scored and the score."""
-    table = Table(title=f"against {escape(earlier)} (95 % intervals, paired test)", title_style="bold")
+    table = Table(title=Text(f"against {earlier} (95 % intervals, paired test)"), title_style="bold")
     for column in columns:
         table.add_column(column)
     for column in ("n", "then", "now", "difference", "p"):
@@ -37,13 +37,13 @@ def changes_table(earlier: str, columns: tuple[str, str], lines: Iterable[Line])
         spread = change.difference
         low, high = shown(spread.low, signed=True), shown(spread.high, signed=True)
         table.add_row(
-            escape(what),
+            Text(what),
             score,
             str(change.questions),
             shown(change.then),
             shown(change.now),
             f"{shown(spread.value, signed=True)} ({low} … {high})",
             f"{spread.p:.3f}",
-            f"[{_COLOURS[change.verdict]}]{change.verdict}[/]",
+            Text(change.verdict, style=_COLOURS[change.verdict]),
         )
     return table

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bonsai.builder.checks.finding import Finding, Severity
 from bonsai.builder.checks.run import CHECKS, Checked, run_checks
@@ -54,7 +55,5 @@ def tell(finding: Finding, console: Console) -> None:
     """One finding, in the form an editor makes a link of."""
     colour = _COLOURS[finding.severity]
     field = f" {finding.field}" if finding.field else ""
-    console.print(f"[{colour}]{finding.severity.value}[/] ", end="")
-    console.print(
-        f"{finding.place}: {finding.group_id}{field}: [{finding.check}] {finding.what}; {finding.why}", markup=False
-    )
+    said = f" {finding.place}: {finding.group_id}{field}: [{finding.check}] {finding.what}; {finding.why}"
+    console.print(Text.assemble((finding.severity.value, colour), said))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from bonsai.cli.changes_table import Line, changes_table
 
@@ -26,7 +26,7 @@ def measures_table(results: Results) -> Table:
     table = Table(title="side by side (95 % intervals)", title_style="bold")
     table.add_column("measure")
     for name in _short(results).values():
-        table.add_column(escape(name), justify="right")
+        table.add_column(Text(name), justify="right")
     for name, metric in MEASURES.items():
         found = [one.estimates.get(name) for one in results.measured]
         if any(found):
@@ -55,10 +55,10 @@ def likeness_table(results: Results) -> Table:
     )
     table.add_column("")
     for name in names.values():
-        table.add_column(escape(name), justify="right")
+        table.add_column(Text(name), justify="right")
     for first in names:
         pairs = [known.get(frozenset((first, second))) for second in names]
-        table.add_row(escape(names[first]), *map(_likeness, pairs))
+        table.add_row(Text(names[first]), *map(_likeness, pairs))
     return table
 
 
@@ -94,7 +94,7 @@ def ranking_table(ranked: Sequence[Ranked], votes: int) -> Table:
     for one in ranked:
         share, strength = one.preferred, one.strength
         table.add_row(
-            escape(one.model),
+            Text(one.model),
             f"{share.value:.0%} ({share.low:.0%} … {share.high:.0%})",
             f"{strength.value:+.2f} ({strength.low:+.2f} … {strength.high:+.2f})",
         )

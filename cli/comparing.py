@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from bonsai.builder.folder import exclusive
 from bonsai.cli.bars import Bars
@@ -88,9 +88,7 @@ def vote(folder: Path, *, console: Console) -> None:
     with exclusive(folder):
         left = judge(comparison, folder, console)
         if left:
-            console.print(
-                f"{left} questions are left; `bonsai compare --vote {escape(str(folder))}` goes on. 残り{left}問。"
-            )
+            console.print(f"{left} questions are left; `bonsai compare --vote {folder}` goes on. 残り{left}問。")
         else:
             _show(comparison, folder, console, None)
 
@@ -136,7 +134,7 @@ def _asked(models: Sequence[str], plan: Plan, folder: Path, out: Path, console: 
             comparison = compare(models, plan, folder=folder, out=out, told=bars.tell)
     except KeyboardInterrupt:
         console.print(
-            f"the answers so far are kept in [bold]{folder / ANSWERS}[/]; the same command goes on from there. "
+            f"the answers so far are kept in {folder / ANSWERS}; the same command goes on from there. "
             "ここまでの回答は残っています。同じコマンドで続きから始まります。"
         )
         raise
@@ -160,7 +158,7 @@ def _told(
         _show(comparison, folder, console, found)
     failed = [side for side in comparison.models if side.failed_because]
     for side in failed:
-        console.print(f"[red]{escape(side.name)}: answers are missing: {escape(side.failed_because or '')}[/]")
+        console.print(f"{side.name}: answers are missing: {side.failed_because or ''}", style="red")
     return not failed and not (found and found.worse)
 
 
@@ -187,10 +185,10 @@ def _show(comparison: Comparison, folder: Path, console: Console, changed: Chang
             console.print(compared_changes_table(changed, found))
         better = sum(change.verdict == "better" for change in changed.changes)
         console.print(
-            f"against {escape(changed.earlier)}: {better} better, {len(changed.worse)} worse beyond chance, "
+            f"against {changed.earlier}: {better} better, {len(changed.worse)} worse beyond chance, "
             f"of {len(changed.changes)} compared"
         )
-    console.print(f"page -> [bold]{folder / PAGE}[/]")
+    console.print(Text.assemble("page -> ", (str(folder / PAGE), "bold")))
 
 
 def _hide(comparison: Comparison, folder: Path, console: Console) -> None:
@@ -203,6 +201,5 @@ def _hide(comparison: Comparison, folder: Path, console: Console) -> None:
         (folder / name).unlink(missing_ok=True)
     write_whole(folder / BLIND, blind_page(list(hidden(comparison)), str(folder)))
     console.print(
-        f"page without names -> [bold]{folder / BLIND}[/]; vote with `bonsai compare --vote {escape(str(folder))}`. "
-        "名前を伏せたページです。"
+        f"page without names -> {folder / BLIND}; vote with `bonsai compare --vote {folder}`. 名前を伏せたページです。"
     )

@@ -8,16 +8,17 @@ from typing import Annotated
 import typer
 
 from bonsai.cli.console import OUT, Out, console
+from bonsai.recipes.training.registry import DEFAULT_RECIPE
 
 app = typer.Typer()
 
-DEFAULT = "seedling"
 Model = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--model",
         "-m",
-        help="A recipe, folder, Hub id, .gguf, or a name at --base-url. レシピ、フォルダー、Hub ID。",
+        help="A recipe, folder, Hub id, .gguf, or a name at --base-url; none: seedling, or the only one there. "
+        "レシピ、フォルダー、Hub ID。",
     ),
 ]
 BaseUrl = Annotated[
@@ -31,10 +32,15 @@ DecoderName = Annotated[str, typer.Option("--decoder", help="greedy, or post: th
 Longest = Annotated[int | None, typer.Option(min=1, help="Tokens of an answer at most. 回答の最大トークン数。")]
 
 
+def _named(model: str | None, base_url: str | None) -> str:
+    """The model that is meant: an address is asked which one it serves."""
+    return model or ("" if base_url is not None else DEFAULT_RECIPE)
+
+
 @app.command()
 def ask(
     question: Annotated[str | None, typer.Argument(help="What you want to know. 質問。")] = None,
-    model: Model = DEFAULT,
+    model: Model = None,
     base_url: BaseUrl = None,
     provider: Provider = None,
     dtype: DType = None,
@@ -60,7 +66,7 @@ def ask(
         raise typer.BadParameter("give --one-pass or --two-pass, not both")
     ask_model(
         question,
-        model=model,
+        model=_named(model, base_url),
         base_url=base_url,
         provider=provider,
         dtype=dtype,
@@ -80,7 +86,7 @@ def ask(
 @app.command()
 def qtq(
     question: Annotated[str | None, typer.Argument(help="None: nine prepared ones. 省略すると用意した9問。")] = None,
-    model: Model = DEFAULT,
+    model: Model = None,
     base_url: BaseUrl = None,
     provider: Provider = None,
     dtype: DType = None,
@@ -102,7 +108,7 @@ def qtq(
 
     deepen(
         question,
-        model=model,
+        model=_named(model, base_url),
         base_url=base_url,
         provider=provider,
         dtype=dtype,

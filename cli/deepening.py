@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from bonsai.builder.folder import exclusive
-from bonsai.builder.probes import default_probes, read_probes
 from bonsai.builder.schema import BonsaiError, Language
 from bonsai.cli.asking import opened
 from bonsai.cli.growing import Growing, tree
 from bonsai.recipes.inference.asking.errors import AskingError
 from bonsai.recipes.inference.asking.limits import check_questions, text_of
-from bonsai.recipes.inference.asking.question_file import questions_in
+from bonsai.recipes.inference.asking.question_file import prepared, questions_in
 from bonsai.recipes.inference.conversation import Chain, Question
 from bonsai.recipes.inference.summary.words import words
 
@@ -94,15 +94,6 @@ def _openings(question: str | None, file: Path | None, language: str | None, per
     return prepared(spoken or Language.JA, persona)
 
 
-def prepared(language: Language, persona: str = "") -> list[Question]:
-    """The nine questions of the post of 2024-05-07, as the probes have them."""
-    return [
-        Question(instruction=probe.question, language=language, system=persona)
-        for probe in read_probes(default_probes())
-        if probe.kind == "qtq_opening" and probe.language is language
-    ]
-
-
 def deepen_all(
     engine: Engine,
     questions: Sequence[Question],
@@ -131,7 +122,8 @@ def deepen_all(
     kept = sum(len(chain.steps) for chain in chains)
     if kept:
         console.print(f"{kept} steps are kept from an earlier run. 前回までの{kept}段から続けます。")
-    console.print(f"it grows with each step: まとめは一段ごとに育ちます: [bold]{folder / PAGE}[/]", soft_wrap=True)
+    told = Text.assemble("it grows with each step: まとめは一段ごとに育ちます: ", (str(folder / PAGE), "bold"))
+    console.print(told, soft_wrap=True)
     with Growing(console, chains) as growing:
 
         def grown(chain: Chain) -> None:
@@ -162,7 +154,7 @@ def _in_own_words(engine: Engine, chains: Sequence[Chain], folder: Path, console
         told[chain.id] = summary = tell(chain, engine)
         write(chains, folder, told)
         said = summary.told or words(chain.language).untold.format(summary.untold_because)
-        console.print(f"\n{chain.theme}\n{said}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"\n{chain.theme}\n{said}", soft_wrap=True)
 
 
 def _conclude(growing: Growing, folder: Path, console: Console) -> None:
@@ -180,6 +172,6 @@ def _conclude(growing: Growing, folder: Path, console: Console) -> None:
         )
     if begun:
         written = write(begun, folder)
-        console.print(f"まとめ -> [bold]{written.page}[/]", soft_wrap=True)
+        console.print(Text.assemble("まとめ -> ", (str(written.page), "bold")), soft_wrap=True)
         for path in (*written.markdown, written.json):
-            console.print(f"         {path}", soft_wrap=True, markup=False)
+            console.print(f"         {path}", soft_wrap=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bonsai.builder.folder import exclusive
 from bonsai.cli.bars import Bars
@@ -113,10 +114,8 @@ def _evaluate(
             console.print(edited, markup=False, soft_wrap=True)
         write_card(recipe, adapter, evaluation_of(adapter))
     console.print(headline_table(evaluation))
-    console.print(
-        f"{name}: {len(evaluation.items)} questions in {time.perf_counter() - started:.0f} s; "
-        f"page -> [bold]{folder / PAGE}[/]"
-    )
+    told = f"{name}: {len(evaluation.items)} questions in {time.perf_counter() - started:.0f} s; page -> "
+    console.print(Text.assemble(told, (str(folder / PAGE), "bold")))
     if earlier is None:
         return True
     changes = compare(earlier, evaluation)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from bonsai.recipes.inference.conversation import Chain, Step
@@ -58,12 +58,10 @@ class Growing(contextlib.AbstractContextManager["Growing"]):
         number = list(self._now).index(chain.id) + 1
         last = chain.steps[-1]
         if not last.candidates:
-            self._console.print(
-                f"{number}/{len(self._now)} step {last.number}/{chain.depth}: {last.question}", markup=False
-            )
-            self._console.print(interim(chain), markup=False, highlight=False, soft_wrap=True)
+            self._console.print(f"{number}/{len(self._now)} step {last.number}/{chain.depth}: {last.question}")
+            self._console.print(interim(chain), soft_wrap=True)
         if chain.ended_because:
-            self._console.print(f"{number}/{len(self._now)} ended: {chain.ended_because}", markup=False)
+            self._console.print(f"{number}/{len(self._now)} ended: {chain.ended_because}")
 
     def _tree(self) -> Group:
         return Group(*(tree(chain, answers=len(self._now) == 1) for chain in self._now.values()))
@@ -71,18 +69,18 @@ class Growing(contextlib.AbstractContextManager["Growing"]):
 
 def tree(chain: Chain, *, answers: bool) -> Tree:
     """Each question below the one it came from; what was asked from where, and why it ended."""
-    root = Tree(f"[bold]{escape(chain.theme)}[/]", guide_style="green")
+    root = Tree(Text(chain.theme, style="bold"), guide_style="green")
     branch = root
     for step in chain.steps:
         if step.number > 1:
             asked_from = words(chain.language).perspective(step.perspective).name
-            branch = branch.add(f"[cyan]{step.number} {asked_from}[/] {escape(step.question)}")
+            branch = branch.add(Text.assemble((f"{step.number} {asked_from}", "cyan"), f" {step.question}"))
         if answers:
-            branch.add(f"[dim]{escape(_shortened(step))}[/]")
+            branch.add(Text(_shortened(step), style="dim"))
     if chain.ended_because:
-        branch.add(f"[yellow]{escape(chain.ended_because)}[/]")
+        branch.add(Text(chain.ended_because, style="yellow"))
     elif not chain.complete:
-        branch.add(f"[dim]… {len(chain.steps)}/{chain.depth}[/]")
+        branch.add(Text(f"… {len(chain.steps)}/{chain.depth}", style="dim"))
     return root
 
 

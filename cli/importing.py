@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from bonsai.builder.importing.check_rows import CheckedRows, check_rows
 from bonsai.builder.importing.import_file import Imported, import_file
@@ -19,7 +20,7 @@ DRAFTS_SHOWN = 10
 @contextmanager
 def _bar(what: str, console: Console) -> Iterator[Callable[[int, int | None], None]]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("rows"),
@@ -57,21 +58,18 @@ def bring_in(
             dry_run=dry_run,
             progress=progress,
         )
-    console.print(
-        f"{imported.rows} rows in {imported.shape} columns, {imported.encoding} ({imported.encoding_rule})",
-        markup=False,
-    )
+    console.print(f"{imported.rows} rows in {imported.shape} columns, {imported.encoding} ({imported.encoding_rule})")
     console.print(_table(imported))
     for guess, rows in imported.guesses.items():
-        console.print(f"guessed {rows}x {guess}", markup=False)
+        console.print(f"guessed {rows}x {guess}")
     for draft in imported.drafts[:DRAFTS_SHOWN]:
-        console.print(f"draft {', '.join(row.piece.place for row in draft.rows)}: {draft.reason}", markup=False)
+        console.print(f"draft {', '.join(row.piece.place for row in draft.rows)}: {draft.reason}")
     if len(imported.drafts) > DRAFTS_SHOWN:
         console.print(f"and {len(imported.drafts) - DRAFTS_SHOWN} drafts more")
     if dry_run:
         console.print("a dry run: nothing was written. 試しただけで、何も書いていません。")
     for written in imported.written:
-        console.print(f"-> [bold]{written}[/]")
+        console.print(Text.assemble("-> ", (str(written), "bold")))
 
 
 def _table(imported: Imported) -> Table:
@@ -95,4 +93,4 @@ def mark_rows(path: Path, output: Path, console: Console) -> None:
         f"{checked.rows:,} rows: {checked.duplicates:,} exact and {checked.near_duplicates:,} near duplicates marked, "
         f"none dropped; {languages}"
     )
-    console.print(f"-> [bold]{checked.output}[/]")
+    console.print(Text.assemble("-> ", (str(checked.output), "bold")))

@@ -33,7 +33,7 @@ def show_job(recipes: Sequence[str], flavor: str, source: str, console: Console)
     for name in recipes:
         load_recipe(name)
     command = job_command(recipes, flavor, source)
-    console.print(" ".join(map(shlex.quote, command)), soft_wrap=True, markup=False)
+    console.print(" ".join(map(shlex.quote, command)), soft_wrap=True)
     console.print(
         "It needs HF_TOKEN with write access in your environment; checkpoints and the adapter go to "
         f"{in_namespace('qeu/…')}. 実行すると料金がかかります。"

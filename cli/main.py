@@ -6,22 +6,26 @@ when they are imported, after a command has chosen the Hub.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything that may be missing, or be interrupted, is imported
+    from bonsai.cli.entry_point import main
+
+    main()
+
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bonsai.builder.schema import BonsaiError, RecordError
 from bonsai.cli import building, conversing, evaluating, publishing, releasing, training
 from bonsai.cli.console import OUT, Out, console
+from bonsai.cli.entry_point import main as main
 from bonsai.cli.serving import hub_for
-from bonsai.hub.errors import HubError
 from bonsai.recipes.training.process import is_main
+from bonsai.recipes.training.registry import DEFAULT_RECIPE
 
 app = typer.Typer(
-    help="BONSAI 盆栽: a hand-tended dataset and the adapters grown from it.\n\n"
+    help="BONSAI 盆栽: a small dataset and the adapters grown from it.\n\n"
     "データセットを作り、アダプターを育て、公開します。",
     no_args_is_help=True,
     add_completion=False,
@@ -29,9 +33,6 @@ app = typer.Typer(
 )
 app.add_typer(releasing.app, name="releases")
 app.add_typer(conversing.app)
-
-INTERRUPTED = 130
-"""what typer exits with after Ctrl-C"""
 
 
 @app.command()
@@ -42,6 +43,7 @@ def build(
     out: Out = OUT,
 ) -> None:
     """Build the dataset from the records: out/dataset/. レコードからデータセットを作る。"""
+    console.outlives_reader = True
     building.build(records, out=out, check=check, again=again, console=console)
 
 
@@ -127,9 +129,10 @@ def train(
         from bonsai.cli.jobs import show_job
         from bonsai.recipes.training.surroundings import SOURCE
 
-        show_job(recipes or ["seedling"], on, SOURCE, console)
+        show_job(recipes or [DEFAULT_RECIPE], on, SOURCE, console)
         return
-    names, whole = recipes or ["seedling"], max_steps is None
+    console.outlives_reader = True  # what counts lies on the disk
+    names, whole = recipes or [DEFAULT_RECIPE], max_steps is None
     training.refuse_foreign_namespaces(names)
     with hub_for(names, out):
         for name in names:
@@ -195,6 +198,7 @@ def publish(
     out: Out = OUT,
 ) -> None:
     """Publish to the Hub (HF_TOKEN set) or to the Hub on this machine. 公開する。"""
+    console.outlives_reader = not dry_run
     publishing.publish(what or [], out=out, console=console, records=records, dry_run=dry_run)
 
 
@@ -216,59 +220,3 @@ def hub(
     raise SystemExit(
         serve(["--root", str(out / "hub"), "--port", str(port), *(part for name in users for part in ("--user", name))])
     )
-
-
-def main() -> None:
-    """Run a command; every expected trouble ends in a sentence and an exit code, not in a traceback."""
-    try:
-        app(standalone_mode=True)
-    except RecordError as error:
-        faults = len(error.faults)
-        told = f"{faults} fault{'s' if faults > 1 else ''}; nothing was built, what was there before is untouched."
-        _stop(f"{error}\n\n{told}")
-    except (BonsaiError, HubError) as error:
-        _stop(str(error))
-    except _unreachable() as error:
-        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-        _stop(
-            f"{endpoint} cannot be reached ({error}); what was not told as released is as it was: "
-            "check the network and run the same command again"
-        )
-    except OSError as error:
-        _stop(_told(error))
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            _stop(
-                "stopped; what was there before is untouched. 中断しました。以前のものはそのままです。",
-                code=INTERRUPTED,
-            )
-        raise
-
-
-def _unreachable() -> type[Exception]:
-    """What the Hub's client raises without a network; asked for only when something was raised."""
-    import httpx2
-
-    return httpx2.RequestError
-
-
-def _told(error: OSError) -> str:
-    """The sentence for what the machine or the Hub refused."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        status = response.status_code
-        if status in (401, 403):
-            return f"the Hub refused the token ({status}): check HF_TOKEN, and that it may write to BONSAI_NAMESPACE"
-        return f"the Hub answered {status}: {str(error).splitlines()[0]}; nothing half-written is left, try again"
-    name = f"{error.filename}: " if error.filename else ""
-    return f"{name}{error.strerror or error}; what was there before is untouched"
-
-
-def _stop(message: str, code: int = 1) -> None:
-    token = os.environ.get("HF_TOKEN", "")
-    sys.stderr.write((message.replace(token, "(token)") if token else message) + "\n")
-    raise SystemExit(code)
-
-
-if __name__ == "__main__":
-    main()

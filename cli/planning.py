@@ -10,6 +10,7 @@ from typing import Any
 from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bonsai.cli.quieting import quiet_libraries
 from bonsai.recipes.training.plan.gpus import PRICES_FROM, PRICES_READ, Range
@@ -70,8 +71,9 @@ def show(made: Plan, console: Console) -> None:
     size = f"{shape.parameters() / 1e9:.2f} billion weights"
     full = f"{made.packing_efficiency:.1%} full"
     on_each = "" if made.together == 1 else f" on each of {made.together} GPUs"
+    console.print(Text(made.name, style="bold"), end="")
     console.print(
-        f"[bold]{made.name}[/]: {made.base_model}, {size} in NF4, r={settings.r}\n"
+        f": {made.base_model}, {size} in NF4, r={settings.r}\n"
         f"  records {rows.records:,} with {rows.tokens:,} tokens, {rows.learnt / rows.tokens:.0%} of them learnt "
         f"(記録数・トークン数・学習対象)\n"
         f"  rows    {rows.rows:,} of up to {settings.max_length:,} tokens, {full} (詰め込み率)\n"
@@ -79,11 +81,12 @@ def show(made: Plan, console: Console) -> None:
         "(学習ステップ)"
     )
     if made.overlong:
-        console.print(f"  [bold]{made.overlong} records are longer than max_length[/]: training will refuse them")
+        longer = (f"  {made.overlong} records are longer than max_length", "bold")
+        console.print(Text.assemble(longer, ": training will refuse them"))
     console.print(_memory(made), _gpus(made), sep="\n")
     for line in notes(made):
-        console.print(f"[dim]{line}[/]")
-    console.print(f"[bold]{made.verdict}[/]")
+        console.print(line, style="dim")
+    console.print(made.verdict, style="bold")
 
 
 def _memory(made: Plan) -> Table:

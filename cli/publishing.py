@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from bonsai.builder.folder import exclusive
 from bonsai.builder.schema import BonsaiError
@@ -64,7 +64,7 @@ def publish(
             releases += [_adapter_release(api, name, recipe, out, console) for name, recipe in recipes.items()]
             show(api, releases, console)
         else:
-            console.print(f"publishing {', '.join(wanted)} to [bold]{destination}[/]")
+            console.print(Text.assemble(f"publishing {', '.join(wanted)} to ", (str(destination), "bold")))
         from bonsai.hub.client.gate import gate
 
         with console.status("looking at what would go out"):
@@ -89,7 +89,7 @@ def connect(destination: Destination, out: Path) -> HfApi:
     Raises:
         HTTPError: it does not; a wrong address or token is not worth a second try.
     """
-    os.environ.update({**destination.environment, "HF_HOME": str((out / "cache").resolve())})
+    destination.settle(out / "cache")
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     import logging
 
@@ -212,7 +212,7 @@ def _adapter(api: HfApi, destination: Destination, name: str, recipe: Recipe, ou
     tell(pushed, console)
     console.print(f"  the card's snippet loaded {pushed.repo_id} and it answered:")
     for line in answers[-1].splitlines():
-        console.print(f"  [green]|[/] {escape(line)}")
+        console.print(Text.assemble(("  | ", "green"), line))
     if RESPONSE_MARKER.strip() not in answers[-1]:
         console.print(f"  without {RESPONSE_MARKER.strip()}: the form that its card promises is not learnt well")
 
@@ -244,7 +244,8 @@ def tell(pushed: Pushed, console: Console) -> None:
     """Say how a repo stands after its release."""
     state = "released" if pushed.changed else "unchanged, no commit made"
     moved = "; this rehearsal moved the tag, the real Hub would ask for a new version" if pushed.tag_moved else ""
-    console.print(f"[bold]{pushed.repo_id}[/] {pushed.tag} at {pushed.commit[:12]}: {state}{moved}")
+    told = f" {pushed.tag} at {pushed.commit[:12]}: {state}{moved}"
+    console.print(Text.assemble((pushed.repo_id, "bold"), told))
 
 
 def _what_next(destination: Destination, wanted: Sequence[str], recipes: dict[str, Recipe], console: Console) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bonsai.hub.client.destination import local_hub
+from bonsai.hub.client.destination import check_cache, local_hub
 from bonsai.recipes.training.recipe import RecipeError
 from bonsai.recipes.training.registry import load_recipe
 
@@ -29,10 +28,12 @@ def hub_for(recipes: Sequence[str], out: Path) -> Iterator[None]:
     if len(packaged) > 1:
         raise RecipeError(f"{', '.join(recipes)}: their base models lie on two Hubs; give each recipe its own command")
     if packaged != {True}:
+        if recipes:
+            check_cache()
         yield
         return
     with local_hub(out / "hub") as home:
-        os.environ.update({**home.environment, "HF_HOME": str((out / "cache").resolve())})
+        home.settle(out / "cache")
         yield
 
 

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 from bonsai.cli.quieting import quiet_libraries
 from bonsai.cli.serving import ensure_bases, hub_for
 from bonsai.hub.client.destination import in_namespace
 from bonsai.recipes.inference.demo.errors import DemoError
-from bonsai.recipes.training.registry import load_recipe, recipe_names
+from bonsai.recipes.training.registry import DEFAULT_RECIPE, load_recipe, recipe_names
 
 PORT = 7860
 
@@ -47,7 +46,7 @@ def demo(
     """
     if importlib.util.find_spec("gradio") is None:
         raise DemoError("the demo needs gradio; install it with: pip install 'qeu-bonsai[demo]'")
-    wanted = list(dict.fromkeys(models)) or ["seedling"]
+    wanted = list(dict.fromkeys(models)) or [DEFAULT_RECIPE]
     recipes = [name for name in wanted if name in recipe_names()]
     if wanted == recipes[:1]:
         recipe = load_recipe(wanted[0])
@@ -58,7 +57,7 @@ def demo(
         from bonsai.recipes.evaluation.comparing.figures import figures
         from bonsai.recipes.inference.demo.serve import serve
 
-        console.print(f"opening {escape(', '.join(wanted))} … モデルを開いています")
+        console.print(f"opening {', '.join(wanted)} … モデルを開いています")
         ensure_bases(recipes)
         serve(
             wanted,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from bonsai.builder.folder import exclusive
 from bonsai.cli.quieting import quiet_libraries
@@ -115,10 +116,8 @@ def _train(
         f"{last.step} steps, {last.tokens:,} tokens, {record.seconds:.0f} s; peak {record.peak_memory_gib:.1f} GiB",
         soft_wrap=True,
     )
-    console.print(
-        f"adapter -> [bold]{folder}[/] (card: {folder}/README.md; loss: {folder}/training/loss.csv, loss.png)",
-        soft_wrap=True,
-    )
+    made = f" (card: {folder}/README.md; loss: {folder}/training/loss.csv, loss.png)"
+    console.print(Text.assemble("adapter -> ", (str(folder), "bold"), made), soft_wrap=True)
 
 
 def refuse_foreign_namespaces(names: Sequence[str]) -> None:

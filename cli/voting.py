@@ -42,7 +42,7 @@ def _show(one: Hidden, place: str, console: Console) -> None:
     console.rule(place)
     console.print(Text(_clean("\n".join(filter(None, (question.instruction, question.input)))), style="bold"))
     for letter, answer in one.answers.items():
-        console.print(Panel(_text(answer), title=letter, title_align="left"))
+        console.print(Panel(_text(answer), title=Text(letter), title_align="left"))
 
 
 def _order(one: Hidden, console: Console) -> tuple[tuple[str, ...], ...] | None:
@@ -52,7 +52,7 @@ def _order(one: Hidden, console: Console) -> tuple[tuple[str, ...], ...] | None:
     example = f"{letters[0]}, {letters[1]} or {'='.join(letters)}" if len(letters) == 2 else " ".join(reversed(letters))
     while True:
         try:
-            told = console.input(f"the best first ({example}; q: stop) 良い順に: ")
+            told = console.input(f"the best first ({example}; q: stop) 良い順に: ", markup=False, emoji=False)
         except EOFError:
             return None
         if told.strip().lower() == "q":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,12 +13,51 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
+from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from bonsai.hub.accounts import DEFAULT_USERS, USERS
 from bonsai.hub.errors import ServeError
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _START_SECONDS, _STOP_SECONDS = 30.0, 10.0
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host of an address is this machine itself."""
+    return host is not None and (host in LOOPBACK or host.startswith("127."))
+
+
+def direct_loopback(environment: Mapping[str, str], *hosts: str) -> dict[str, str]:
+    """The variables by which every client reaches this machine without a proxy; what they name already stays named.
+
+    Args:
+        hosts: more names of this machine.
+    """
+    named = ",".join(environment.get(name, "") for name in ("NO_PROXY", "no_proxy"))
+    told = ",".join(dict.fromkeys([*filter(None, re.split(r"[,\s]+", named)), *LOOPBACK, *hosts]))
+    return {"NO_PROXY": told, "no_proxy": told}
+
+
+def unusable_proxies(environment: Mapping[str, str]) -> list[str]:
+    """The variables that name a proxy the Hub's client cannot speak to.
+
+    It reads all of them when it begins, and fails even if it is to talk to this machine only.
+    """
+    return [name for name, value in environment.items() if name.lower() in _PROXIES and not _speaks_to(value.strip())]
+
+
+def _speaks_to(proxy: str) -> bool:
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        usable = not proxy or bool(parts.hostname and (parts.port is None or parts.port))
+    except ValueError:
+        return False
+    if parts.scheme in ("socks5", "socks5h"):
+        return importlib.util.find_spec("socksio") is not None
+    return usable and parts.scheme in ("http", "https")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +75,17 @@ class HubAddress:
             "HF_ENDPOINT": self.endpoint,
             "HF_TOKEN": self.token,
             "HF_HUB_DISABLE_XET": "1",
-            "NO_PROXY": "127.0.0.1,localhost",
-            "no_proxy": "127.0.0.1,localhost",
+            **on_this_machine(os.environ),
         }
+
+
+def on_this_machine(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a client that talks to this machine alone: no proxy is in its way, and it is never offline."""
+    return {
+        **direct_loopback(environment),
+        **dict.fromkeys(unusable_proxies(environment), ""),
+        **{name: "0" for name in _OFFLINE if environment.get(name)},
+    }
 
 
 @contextmanager
@@ -61,7 +110,7 @@ def running_hub(root: Path, *, users: Mapping[str, str] | None = None, port: int
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,
-            env={**os.environ, "PYTHONPATH": search_path, "PYTHONUTF8": "1", USERS: told},
+            env={**os.environ, "PYTHONPATH": search_path, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8", USERS: told},
         )
     try:
         yield HubAddress(endpoint=_endpoint(process, log), token=next(iter(accounts.values())))
@@ -71,10 +120,10 @@ def running_hub(root: Path, *, users: Mapping[str, str] | None = None, port: int
 
 def _endpoint(process: subprocess.Popen[bytes], log: Path) -> str:
     assert process.stdout is not None
-    line = process.stdout.readline().decode().strip()
+    line = process.stdout.readline().decode(errors="replace").strip()
     if not line.startswith("HF_ENDPOINT="):
         process.wait(_STOP_SECONDS)
-        last_words = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        last_words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
         raise ServeError(f"the Hub did not start: {last_words[0]}")
     endpoint = line.removeprefix("HF_ENDPOINT=")
     opener = build_opener(ProxyHandler({}))

@@ -6,6 +6,7 @@ A user's token is known to all, unless the environment gives a secret one: BONSA
 from __future__ import annotations
 
 import argparse
+import io
 import ipaddress
 import os
 import signal
@@ -54,6 +55,8 @@ def serve(root: Path, *, host: str, port: int, users: Mapping[str, str]) -> int:
         name = f"[{host}]" if ":" in host else host
         endpoint = f"http://{name}:{listener.getsockname()[1]}"
         hint = _HINT.format(endpoint=endpoint, token=_shown(*next(iter(users.items()))), root=root)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may have no Japanese letters
         sys.stdout.write(f"HF_ENDPOINT={endpoint}\n{hint}")
         sys.stdout.flush()
         config = uvicorn.Config(

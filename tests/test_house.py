@@ -6,12 +6,13 @@ import ast
 import os
 import subprocess
 import sys
-import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import name_dependencies
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("builder", "cli", "dataset_card", "hub", "model_card", "recipes")
@@ -64,23 +65,6 @@ def test_imports_only_point_down() -> None:
     assert wrong == ["bonsai.recipes.training.registry imports bonsai.recipes"]
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.splitlines()
-    for name in listed:
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(source)], check=True
-    )
-    return next(folder.glob("*.whl"))
-
-
 def test_every_package_template_and_record_file_is_in_the_wheel(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     wanted = {
@@ -107,9 +91,8 @@ def test_the_wheel_works_in_a_new_environment(wheel: Path, tmp_path: Path) -> No
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "new")], check=True)
     python = tmp_path / "new" / "bin" / "python"
     subprocess.run([str(python), "-m", "pip", "install", "-q", "--no-deps", str(wheel)], check=True)
-    # its dependencies, without this checkout: a path named in a .pth brings no further .pth files with it
     site = next((tmp_path / "new" / "lib").glob("python*/site-packages"))
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    name_dependencies(site)
     done = subprocess.run(
         [
             str(python),

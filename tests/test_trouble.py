@@ -8,7 +8,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -37,10 +36,10 @@ def test_every_fault_is_listed_and_the_previous_build_stays(bonsai: Run, dataset
     assert content_hash(tmp_path / "out" / "dataset") == content_hash(dataset)
 
 
-def test_a_full_disk_is_a_sentence_and_the_previous_build_stays(dataset: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_sentence_and_the_previous_build_stays(command: Path, dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
     done = subprocess.run(
-        [sys.executable, "-m", "bonsai.cli.main", "build", "--no-check"],
+        [command, "build", "--no-check"],
         cwd=tmp_path,
         # no file may grow beyond 64 KiB: the write fails in the middle of a table, as on a full disk
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)),
@@ -58,11 +57,11 @@ def test_a_full_disk_is_a_sentence_and_the_previous_build_stays(dataset: Path, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.4, 2.0, 4.0])
-def test_ctrl_c_in_a_build_leaves_nothing_half_written(seconds: float, dataset: Path, tmp_path: Path) -> None:
+def test_ctrl_c_in_a_build_leaves_nothing_half_written(
+    seconds: float, command: Path, dataset: Path, tmp_path: Path
+) -> None:
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bonsai.cli.main", "build"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([command, "build"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
@@ -73,10 +72,12 @@ def test_ctrl_c_in_a_build_leaves_nothing_half_written(seconds: float, dataset: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1.0, 12.0])
-def test_ctrl_c_in_training_leaves_no_half_adapter(seconds: float, dataset: Path, tmp_path: Path) -> None:
+def test_ctrl_c_in_training_leaves_no_half_adapter(
+    seconds: float, command: Path, dataset: Path, tmp_path: Path
+) -> None:
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
     process = subprocess.Popen(
-        [sys.executable, "-m", "bonsai.cli.main", "train", "seedling", "--max-steps", "500"],
+        [command, "train", "seedling", "--max-steps", "500"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bonsai.hub.accounts import public_token
-from bonsai.hub.errors import HubError
-from bonsai.hub.running import running_hub
+from bonsai.hub.errors import BadRequestError, HubError
+from bonsai.hub.names import check_user_name
+from bonsai.hub.running import direct_loopback, on_this_machine, running_hub
 
 DEFAULT_NAMESPACE = "qeu"
 REAL_ENDPOINT = "https://huggingface.co"
+CACHES = (
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_ASSETS_CACHE",
+    "HF_DATASETS_CACHE",
+    "HF_MODULES_CACHE",
+    "HF_XET_CACHE",
+    "TRANSFORMERS_CACHE",
+)
+"""variables that each outrank HF_HOME"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +44,13 @@ class Destination:
     def environment(self) -> Mapping[str, str]:
         """What the clients read; they read it when imported, so set it before, or give it to a child process."""
         settings = {"HF_ENDPOINT": self.endpoint, "HF_TOKEN": self.token}
-        return settings | {"HF_HUB_DISABLE_XET": "1"} if self.is_local else settings
+        return settings | {"HF_HUB_DISABLE_XET": "1", **on_this_machine(os.environ)} if self.is_local else settings
+
+    def settle(self, home: Path) -> None:
+        """Point the clients that this process imports from now on to this Hub, with their caches below ``home``."""
+        for name in CACHES:
+            os.environ.pop(name, None)
+        os.environ.update({**direct_loopback(os.environ), **self.environment, "HF_HOME": str(home.resolve())})
 
     def __str__(self) -> str:
         return f"the local Hub on this machine ({self.endpoint})" if self.is_local else f"the Hub ({self.endpoint})"
@@ -41,9 +59,34 @@ class Destination:
 def namespace() -> str:
     """The user or organisation that publishes: BONSAI_NAMESPACE, or qeu."""
     name = os.environ.get("BONSAI_NAMESPACE", "").strip() or DEFAULT_NAMESPACE
-    if "/" in name:
-        raise HubError(f"BONSAI_NAMESPACE is {name!r}; give the user or organisation alone, without a slash")
-    return name
+    try:
+        return check_user_name(name)
+    except BadRequestError:
+        raise HubError(
+            f"BONSAI_NAMESPACE is {name!r}, which is no name on the Hub; give the user or organisation alone, in "
+            "letters, digits, '-', '_' and '.'. ユーザー名か組織名だけを入れてください。"
+        ) from None
+
+
+def check_cache() -> None:
+    """Look whether the Hub's clients can write what they fetch.
+
+    Raises:
+        HubError: they cannot; it names the variable that says where.
+    """
+    name = next((name for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME") if os.environ.get(name)), None)
+    if name is None:
+        return
+    folder = Path(os.path.expandvars(os.environ[name])).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise HubError(
+            f"{name} is {os.environ[name]!r}, where nothing can be written ({error.strerror}); set it to a folder of "
+            "yours, or unset it"
+        ) from error
 
 
 def in_namespace(repo_id: str) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from typing import Any
+
 import httpx2
 from huggingface_hub import constants, set_client_factory
 from huggingface_hub.errors import OfflineModeIsEnabled
+
+from bonsai.hub.errors import HubError
+from bonsai.hub.running import direct_loopback, is_loopback, unusable_proxies
 
 SILENCE_SECONDS = 60.0
 """without a byte in either direction; a large file may take as long as it likes"""
@@ -25,6 +32,31 @@ def limit_silence(seconds: float = SILENCE_SECONDS) -> None:
             kind: min(asked.get(kind) or seconds, seconds) for kind in ("connect", "read", "write", "pool")
         }
 
-    set_client_factory(
-        lambda: httpx2.Client(event_hooks={"request": [look_at]}, follow_redirects=True, timeout=seconds)
-    )
+    set_client_factory(lambda: _client([look_at], timeout=seconds))
+
+
+def reach_loopback(host: str) -> None:
+    """Let huggingface_hub reach a server on this machine whatever proxy is set; of other hosts nothing changes."""
+    if not is_loopback(host) and host != "0.0.0.0":
+        return
+    os.environ.update(direct_loopback(os.environ, host))
+    if unusable_proxies(os.environ):
+        set_client_factory(lambda: _client([], timeout=None))
+
+
+def _client(hooks: list[Callable[[httpx2.Request], None]], **options: Any) -> httpx2.Client:
+    """A client by the proxies in the environment; if it cannot speak to one of them, a client for this machine only."""
+    unusable = unusable_proxies(os.environ)
+
+    def stay_here(request: httpx2.Request) -> None:
+        if not is_loopback(request.url.host) and request.url.host != "0.0.0.0":
+            raise HubError(
+                f"{unusable[0]} is {os.environ.get(unusable[0], '')!r}, a proxy that cannot be spoken to from here; "
+                "for SOCKS run `pip install socksio`, else write http://HOST:PORT, or unset it"
+            )
+
+    if unusable:
+        return httpx2.Client(
+            event_hooks={"request": [*hooks, stay_here]}, follow_redirects=True, trust_env=False, **options
+        )
+    return httpx2.Client(event_hooks={"request": hooks}, follow_redirects=True, **options)

@@ -31,9 +31,16 @@ def run_as_stranger(arguments: Sequence[str], destination: Destination, *, pytho
         done = subprocess.run(
             [python, *arguments],
             cwd=home,
-            env={**kept, **destination.environment, "HF_HOME": f"{home}/hf", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+            env={
+                **kept,
+                **destination.environment,
+                "HF_HOME": f"{home}/hf",
+                "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+                "PYTHONIOENCODING": "utf-8",  # whatever this terminal's is: answers are Japanese and Chinese too
+            },
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=TIMEOUT_SECONDS,
             check=False,
         )

@@ -153,7 +153,7 @@ def write_manifest(path: Path, progress: Progress) -> None:
     }
     beside = path / f".{MANIFEST}"
     beside.write_text(json.dumps({"progress": asdict(progress), "files": files}), encoding="utf-8")
-    beside.rename(path / MANIFEST)
+    beside.replace(path / MANIFEST)
 
 
 def _sha256(path: Path) -> str:

@@ -93,7 +93,9 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS, check=False
+    )
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from rich.console import Console
+from rich.text import Text
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import safe_globals
 
@@ -267,4 +268,4 @@ class HubCheckpoints(TrainerCallback):
                 self._keep_aside = False
                 push_checkpoint(self._api, checkpoint, self._repo_id)
             except (HubError, RecipeError, OSError) as error:
-                self._console.print(f"{checkpoint.name} is on this disk only: {error}")
+                self._console.print(Text(f"{checkpoint.name} is on this disk only: {error}"))

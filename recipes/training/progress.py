@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from bonsai.recipes.training.memory import peak_memory_gib
@@ -23,10 +24,10 @@ class ProgressBar(TrainerCallback):
         self._name = name
         self._console = console
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -65,7 +66,7 @@ class ProgressBar(TrainerCallback):
         self._progress.update(self._task, completed=step, numbers=numbers)
         if not self._console.is_terminal and (step % max(1, state.max_steps // 10) == 0 or step == state.max_steps):
             left = seconds / (step - self._first_step) * (state.max_steps - step)
-            self._console.print(f"{self._name} {step}/{state.max_steps}  {numbers}  {left:.0f} s left")
+            self._console.print(Text(f"{self._name} {step}/{state.max_steps}  {numbers}  {left:.0f} s left"))
 
     def _cost(self, seconds: float) -> str:
         return "" if self._usd_per_hour is None else f"  ${self._usd_per_hour * seconds / 3600:.3f}"

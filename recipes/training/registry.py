@@ -21,6 +21,9 @@ HOME = Path(__file__).resolve().parents[1]
 """the checkout's folder ``recipes``, or the installed package"""
 _FIELDS = [field.name for field in dataclasses.fields(Recipe)]
 
+DEFAULT_RECIPE = "seedling"
+"""what is trained and asked where nothing is named: it needs no GPU"""
+
 
 def recipe_names() -> list[str]:
     """The names of all recipes, sorted; a module that never says RECIPE is none."""

@@ -14,6 +14,7 @@ import torch
 from huggingface_hub import HfApi
 from peft import set_peft_model_state_dict
 from rich.console import Console
+from rich.text import Text
 from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerState
 
@@ -127,7 +128,7 @@ def _train(
         raise RecipeError(f"{name} needs a GPU and this machine has none; on a CPU run `nox -s train -- seedling`")
     rows = training_rows(recipe, dataset)
     base_model = base_place(recipe)
-    console.print(f"[bold]{name}[/]: {len(rows.train)} records, base {base_model} in NF4")
+    console.print(Text.assemble((name, "bold"), f": {len(rows.train)} records, base {base_model} in NF4"))
     if recipe.gradient_accumulation_steps % world_size():
         console.print(
             f"gradient_accumulation_steps {recipe.gradient_accumulation_steps} does not divide by {world_size()} "
@@ -294,13 +295,13 @@ def _nowhere() -> Iterator[Path]:
 def _checkpoint_to_resume(checkpoints: Path, console: Console) -> Found | None:
     found = newest_whole(checkpoints)
     if found is None:
-        console.print(f"{checkpoints}: no whole checkpoint to go on from; starting from the first step")
+        console.print(Text(f"{checkpoints}: no whole checkpoint to go on from; starting from the first step"))
         return None
     for path in found.passed_over:
-        console.print(f"{path} is damaged; going on from the one before")
+        console.print(Text(f"{path} is damaged; going on from the one before"))
         shutil.rmtree(path)
     refuse_code(found.path, unread=LEFT_AT_HOME)
-    console.print(f"going on from step {found.step} ({found.path})")
+    console.print(Text(f"going on from step {found.step} ({found.path})"))
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 from rich.console import Console
+from rich.text import Text
 from transformers import GenerationConfig
 
 from bonsai.model_card.snippets import generation
@@ -48,4 +49,4 @@ def add_gguf(adapter: Path, base_model: str, commit: str, llama_cpp: Path, recor
         with console.status("the adapter as GGUF; llama.cpp's converter is fetched once, 77 MB"):
             convert(adapter, config, llama_cpp, name=record.adapter_repo.rpartition("/")[2])
     except GgufError as error:
-        console.print(f"no GGUF adapter: {error}", markup=False)
+        console.print(Text(f"no GGUF adapter: {error}"))

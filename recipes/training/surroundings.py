@@ -49,8 +49,12 @@ def source_commit() -> str | None:
 
 def machine() -> str:
     """Processor, cores and memory, as a reader knows them."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB of memory"
+    cores = f"{_processor()}, {os.cpu_count()} cores"
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, and not every system these names
+        return cores
+    return f"{cores}, {memory:.0f} GiB of memory"
 
 
 def _processor() -> str:

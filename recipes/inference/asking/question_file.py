@@ -1,4 +1,4 @@
-"""Questions in a file: one a line, or JSON Lines with the fields of a `Question`."""
+"""Questions that are there already: prepared ones, and those in a file, one a line or JSON Lines."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ import json
 
 from pydantic import ValidationError
 
+from bonsai.builder.probes import default_probes, read_probes
 from bonsai.builder.schema import Language
 from bonsai.recipes.inference.asking.errors import AskingError
 from bonsai.recipes.inference.conversation import Question
+
+
+def prepared(language: Language, persona: str = "") -> list[Question]:
+    """The nine questions of the post of 2024-05-07, as the probes have them."""
+    return [
+        Question(instruction=probe.question, language=language, system=persona)
+        for probe in read_probes(default_probes())
+        if probe.kind == "qtq_opening" and probe.language is language
+    ]
 
 
 def questions_in(text: str, name: str, *, language: Language | None = None, system: str = "") -> list[Question]:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from bonsai.builder.schema import Language
+from bonsai.recipes.inference.asking.question_file import prepared
 from bonsai.recipes.inference.chains.deepening import Deepening, deepen, opened
 from bonsai.recipes.inference.conversation import Chain
 from bonsai.recipes.inference.demo import parts
@@ -35,6 +37,8 @@ class _Shown(NamedTuple):
     """What the tab shows, in the order of its outputs."""
 
     steps: str
+    to_come: Any
+    """where the summary will be, as long as there is none"""
     summary: str
     page: Any
     markdown: Any
@@ -53,9 +57,13 @@ def qtq_tab(house: House) -> list[Labelled]:
             with gr.Row():
                 run = gr.Button(JA.run_qtq, variant="primary", elem_id="qtq-run")
                 stop = gr.Button(JA.stop, elem_id="qtq-stop")
+            examples = gr.Dataset(
+                components=[question], samples=_openings(JA), type="values", show_label=False, elem_id="qtq-prepared"
+            )
             steps = gr.HTML(elem_id="qtq-steps")
         with gr.Column(scale=2, min_width=300):
-            heading = gr.HTML(parts.notice(JA.summary_to_come), elem_id="qtq-summary")
+            to_come = gr.HTML(parts.notice(JA.summary_to_come), elem_id="qtq-to-come")
+            heading = gr.HTML(elem_id="qtq-summary")
             with gr.Row():
                 page_file = gr.DownloadButton(f"{JA.download} (HTML)", visible=False, elem_id="qtq-page")
                 text_file = gr.DownloadButton(f"{JA.download} (Markdown)", visible=False)
@@ -70,18 +78,20 @@ def qtq_tab(house: House) -> list[Labelled]:
             asked = question_of(text, "", language, persona, said)
             engine = house.engine(model)
             start = opened(asked, id="demo", depth=min(max(int(depth), 1), DEEPEST))
-            yield _Shown(parts.notice(said.waiting), parts.notice(said.summary_to_come), hidden, hidden)
+            yield _Shown(parts.notice(said.waiting), gr.update(visible=True), "", hidden, hidden)
 
             def work(engine: Engine, show: Callable[[Chain], None]) -> None:
                 deepen(engine, [start], Deepening(decoder=DECODER), personas={start.id: asked.system}, on_step=show)
 
             running = Snapshots(model, engine, work, house.visitors.begins(request.session_hash or ""))
             for chain in running:
-                yield _Shown(parts.steps(chain, said, _state(chain, said)), _summary(chain, said), hidden, hidden)
+                summed_up = parts.framed(page([chain]), said.summary) if chain.steps else ""
+                empty = gr.update(visible=not chain.steps)
+                yield _Shown(parts.steps(chain, said, _state(chain, said)), empty, summed_up, hidden, hidden)
             note = said.stopped if running.was_stopped else ""
         except Exception as error:  # noqa: BLE001 - the log has it, the visitor a sentence
             so_far = parts.steps(chain, said) if chain else ""
-            yield _Shown(so_far + parts.notice(told(error, said), error=True), gr.skip(), hidden, hidden)
+            yield _Shown(so_far + parts.notice(told(error, said), error=True), gr.skip(), gr.skip(), hidden, hidden)
             return
         if chain is not None:
             with tempfile.TemporaryDirectory() as folder:  # gradio copies the files when they are yielded
@@ -89,13 +99,15 @@ def qtq_tab(house: House) -> list[Labelled]:
                 yield _Shown(
                     parts.steps(chain, said, note or chain.ended_because or ""),
                     gr.skip(),
+                    gr.skip(),
                     gr.update(value=str(written.page), visible=True),
                     gr.update(value=str(written.markdown[0]), visible=True),
                 )
 
     asks = [question, depth, language, persona, model, house.tongue]
-    gr.on([run.click, question.submit], go_deeper, asks, [steps, heading, page_file, text_file], **MODEL_EVENT)
+    gr.on([run.click, question.submit], go_deeper, asks, [steps, to_come, heading, page_file, text_file], **MODEL_EVENT)
     stop.click(house.stop, queue=False, api_visibility="private")
+    examples.click(lambda sample: sample[0], examples, question, queue=False, api_visibility="private")
     return [
         Labelled(question, lambda said: gr.update(label=said.question, placeholder=said.question_hint)),
         Labelled(depth, lambda said: gr.update(label=said.depth)),
@@ -105,6 +117,8 @@ def qtq_tab(house: House) -> list[Labelled]:
         Labelled(persona, lambda said: gr.update(label=said.persona, placeholder=said.persona_hint)),
         Labelled(run, lambda said: gr.update(value=said.run_qtq)),
         Labelled(stop, lambda said: gr.update(value=said.stop)),
+        Labelled(examples, lambda said: gr.update(samples=_openings(said))),
+        Labelled(to_come, lambda said: gr.update(value=parts.notice(said.summary_to_come))),
         Labelled(page_file, lambda said: gr.update(label=f"{said.download} (HTML)")),
         Labelled(text_file, lambda said: gr.update(label=f"{said.download} (Markdown)")),
     ]
@@ -118,5 +132,6 @@ def _state(chain: Chain, said: Words) -> str:
     return said.waiting if last is None or last.candidates else said.looking
 
 
-def _summary(chain: Chain, said: Words) -> str:
-    return parts.framed(page([chain]), said.summary) if chain.steps else parts.notice(said.summary_to_come)
+def _openings(said: Words) -> list[list[str]]:
+    """The nine prepared questions in the language of the page, to be pressed."""
+    return [[question.instruction] for question in prepared(Language(said.html))]

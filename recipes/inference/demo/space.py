@@ -78,9 +78,9 @@ def _readme(models: Sequence[str], repo_id: str, source: str, dataset: str, grad
     return (
         f"---\n{yaml.safe_dump(head, allow_unicode=True, sort_keys=False)}---\n\n"
         "# BONSAI 盆栽\n\n"
-        "A small Japanese/English/Chinese dataset and the adapters grown from it: ask, be led deeper, "
-        "compare, and read the records side by side.\n\n"
-        "小さなデータセットと、そこから育ったアダプターです。尋ね、問いを深め、くらべ、記録を並べて読めます。\n\n"
+        "A small Japanese/English/Chinese dataset, written by one language model and read by another, and the adapters "
+        "grown from it: ask, be led deeper, compare, and read the records side by side.\n\n"
+        "言語モデルが書き、別の言語モデルが読み直した小さなデータセットと、そこから育ったアダプターです。尋ね、問いを深め、くらべ、記録を並べて読めます。\n\n"
         f"The page of [{repo_id}](https://huggingface.co/spaces/{repo_id}) is `bonsai demo` of {source}.\n"
     )
 

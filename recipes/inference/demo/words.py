@@ -81,7 +81,7 @@ class Words:
 
 JA = Words(
     html="ja",
-    welcome="小さなデータセットと、そこから育った小さなモデルです。尋ねてみてください。答えは間違うことがあります。",
+    welcome="言語モデルが書き、別の言語モデルが読み直した小さなデータセットと、そこから育った小さなモデルです。尋ねてみてください。答えは間違うことがあります。",
     ask="尋ねる",
     qtq="QtQ",
     compare="くらべる",
@@ -153,7 +153,8 @@ JA = Words(
 
 EN = Words(
     html="en",
-    welcome="A small dataset and the small model grown from it. Ask it; its answers may be wrong.",
+    welcome="A small dataset, written by one language model and read by another, and the small model grown from it. "
+    "Ask it; its answers may be wrong.",
     ask="Ask",
     qtq="QtQ",
     compare="Compare",

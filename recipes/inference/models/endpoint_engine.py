@@ -15,6 +15,7 @@ import httpx2
 from huggingface_hub import ChatCompletionInputStreamOptions, InferenceClient, get_token
 from huggingface_hub.errors import BadRequestError
 
+from bonsai.hub.client.session import reach_loopback
 from bonsai.recipes.inference.generation.decoder import Decoder
 from bonsai.recipes.inference.generation.engine import Generation, GenerationError, OnAnswer, StoppedBy, Watch
 from bonsai.recipes.inference.models.chat import after_the_marker
@@ -23,6 +24,7 @@ from bonsai.recipes.inference.models.parallel import Listener, UnansweredError, 
 from bonsai.recipes.inference.models.server import Server, key_for, recognise, served
 from bonsai.recipes.inference.models.source import Address, Provided
 from bonsai.recipes.inference.models.tries import Tries, TroubleError, as_trouble
+from bonsai.recipes.training.registry import DEFAULT_RECIPE
 
 PARALLEL = 4
 """requests at a time"""
@@ -72,7 +74,9 @@ class EndpointEngine:
             GenerationError: nobody, or a server without this model (the nearest names are offered), or a key is wanted.
         """
         tries = tries or Tries()
-        if isinstance(at, Provided):
+        if isinstance(at, Address):
+            reach_loopback(httpx2.URL(at.base_url).host)
+        else:
             if not get_token():
                 raise GenerationError(f"{at.provider} asks for a token; put yours from Hugging Face into HF_TOKEN")
             return cls(at, at.model, Server(), tries=tries, parallel=parallel)
@@ -201,5 +205,7 @@ def _refused_setting(error: BadRequestError) -> str:
 def _only(names: list[str], base_url: str) -> str:
     if len(names) == 1:
         return names[0]
+    if DEFAULT_RECIPE in names:
+        return DEFAULT_RECIPE
     listed = f"it serves {', '.join(names)}" if names else "it does not tell which it serves"
-    raise GenerationError(f"{base_url}: name the model, {base_url}#MODEL; {listed}")
+    raise GenerationError(f"{base_url}: name the model, {base_url}#MODEL or --model MODEL; {listed}")

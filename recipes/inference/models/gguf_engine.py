@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,13 @@ class GgufEngine:
         for file in (path, lora):
             if file is not None and not _is_gguf(file):
                 raise GenerationError(f"{file} is no GGUF file; fetch it again, or give another")
+        if _is_adapter(path):
+            raise GenerationError(
+                f"{path} is an adapter, and lacks the base model it was trained on; give both, "
+                f"BASE.gguf+{lora or path}. アダプターだけでは動きません。土台のモデルも指定してください。"
+            )
+        if lora is not None and not _is_adapter(lora):
+            raise GenerationError(f"{lora} is no adapter but a model; give BASE.gguf+ADAPTER.gguf")
         settings = xllamacpp.CommonParams()
         settings.model.path = str(path)
         settings.n_ctx, settings.n_parallel = context * parallel, parallel
@@ -171,6 +179,12 @@ def _words(refused: Any) -> str:
     told = refused.get("error", refused) if isinstance(refused, dict) else refused
     told = told.get("message", told) if isinstance(told, dict) else told
     return f"llama.cpp refused it ({str(told).rstrip('.')})"
+
+
+def _is_adapter(path: Path) -> bool:
+    """Whether the file says of itself, among its first fields, that its type is an adapter."""
+    with path.open("rb") as file:
+        return b"general.type" + struct.pack("<IQ", 8, 7) + b"adapter" in file.read(1 << 16)  # 8: a string, of 7 bytes
 
 
 def _is_gguf(path: Path) -> bool:

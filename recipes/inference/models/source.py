@@ -55,7 +55,7 @@ class Address:
 
     base_url: str
     model: str | None
-    """None: the only one it serves"""
+    """None: the only one it serves, or the default recipe among several"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def behind_an_address(source: str, base_url: str | None, provider: str | None) -
     if base_url is not None and provider is not None:
         raise GenerationError(f"{source} is to be asked at {base_url} and through {provider}; give one of the two")
     if base_url is not None:
-        return Address(base_url=_checked_address(base_url), model=source)
+        return Address(base_url=_checked_address(base_url), model=source or None)
     if source.startswith(("http://", "https://")):
         address, _, model = source.partition("#")
         return Address(base_url=_checked_address(address), model=model or None)

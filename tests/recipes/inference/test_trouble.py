@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,11 +83,11 @@ def test_a_server_that_goes_down_leaves_the_steps_and_their_summary(
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_the_steps_and_their_summary(server: OpenAIServer, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_the_steps_and_their_summary(command: Path, server: OpenAIServer, tmp_path: Path) -> None:
     server.pause = 0.02
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "bonsai.cli.main", "qtq", QUESTION, "--depth", "9", "--out", str(tmp_path)),
+            *(command, "qtq", QUESTION, "--depth", "9", "--out", str(tmp_path)),
             *("--model", f"{server.base_url}#scripted"),
         ],
         cwd=tmp_path,

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from bonsai.builder.schema import Language
-from bonsai.cli.deepening import deepen_all, prepared, qtq
+from bonsai.cli.deepening import deepen_all, qtq
 from bonsai.recipes.inference.asking.errors import AskingError
+from bonsai.recipes.inference.asking.question_file import prepared
 from bonsai.recipes.inference.chains.deepening import Deepening
 from bonsai.recipes.inference.conversation import Question
 from bonsai.recipes.inference.generation.decoder import Decoder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bonsai.builder.schema import Language
+from bonsai.recipes.inference.asking.question_file import prepared
 from bonsai.recipes.inference.generation.decoder import GREEDY
 from tests.recipes.inference.chains.scripted import deeper
 from tests.recipes.inference.chromium import Tab, chromium, needs_chromium
@@ -185,6 +188,17 @@ def test_a_visitor_is_led_deeper_and_the_summary_grows_beside(tab: Tab, tmp_path
     saved = files[0].read_text(encoding="utf-8")
     assert saved.startswith("<!doctype html>")
     assert QUESTION in saved
+
+
+def test_the_nine_prepared_questions_are_there_to_be_pressed_in_the_language_of_the_page(tab: Tab) -> None:
+    go(tab, "QtQ")
+    assert until(tab, "qtq-to-come", "With each step") == "With each step the summary grows here."
+    offered = "[...document.querySelectorAll('#qtq-prepared button, #qtq-prepared tbody tr')].filter(e => e.innerText)"
+    expected = [question.instruction for question in prepared(Language.EN)]
+    tab.wait(f"{offered}.length === 9")
+    assert tab.value(f"{offered}[8].innerText.trim()").startswith(expected[8][:20])
+    tab.click(f"{offered}[8]")
+    tab.wait(f"document.querySelector('#qtq-question textarea').value === {json.dumps(expected[8])}")
 
 
 def test_stop_ends_an_answer_on_its_way(tab: Tab) -> None:

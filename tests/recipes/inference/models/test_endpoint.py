@@ -155,7 +155,7 @@ def test_the_nearest_model_is_offered_and_a_single_one_needs_no_name(server: Ope
     assert engine_at(server, "small:groq").name.startswith("small:groq @ ")
     assert engine_at(server, None).name.startswith("small @ ")
     server.models = ("small", "large")
-    with pytest.raises(GenerationError, match=r"name the model, http.*/v1#MODEL; it serves small, large"):
+    with pytest.raises(GenerationError, match=r"name the model, .*/v1#MODEL or --model MODEL; it serves small, large"):
         engine_at(server, None)
 
 

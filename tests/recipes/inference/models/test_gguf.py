@@ -106,9 +106,20 @@ def test_an_adapter_over_the_file_changes_what_it_says(tmp_path: Path) -> None:
         assert said != texts(bare.generate(PROMPTS[:1], SHORT))
     with open_model(f"{base}+{lora}") as adapted:
         assert texts(adapted.generate(PROMPTS[:1], SHORT)) == said
+    with pytest.raises(GenerationError, match=r"\.gguf is no adapter but a model; give BASE\.gguf\+ADAPTER\.gguf"):
+        GgufEngine.load(base, lora=base)
+
+
+def test_an_adapter_alone_says_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "lora.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
     with (
-        pytest.raises(GenerationError, match=r"lora\.gguf cannot be loaded \(.*\); is it a whole model"),
-        open_model(str(lora)),
+        pytest.raises(GenerationError, match=r"is an adapter, and lacks the base .* BASE\.gguf\+.*lora\.gguf\."),
+        open_model(str(path)),
     ):
         pass
 
