@@ -16,10 +16,12 @@ import typer
 from bonsai.builder.schema import BonsaiError, RecordError
 from bonsai.cli import building, conversing, evaluating, publishing, releasing, training
 from bonsai.cli.console import OUT, Out, console
+from bonsai.cli.quieting import hide_unused_packages
 from bonsai.cli.serving import hub_for
 from bonsai.hub.errors import HubError
 from bonsai.recipes.training.process import is_main
 
+hide_unused_packages()
 app = typer.Typer(
     help="BONSAI 盆栽: a hand-tended dataset and the adapters grown from it.\n\n"
     "データセットを作り、アダプターを育て、公開します。",
@@ -242,9 +244,9 @@ def main() -> None:
 
 def _unreachable() -> type[Exception]:
     """What the Hub's client raises without a network; asked for only when something was raised."""
-    import httpx2
+    from bonsai.hub.client.session import httpx
 
-    return httpx2.RequestError
+    return httpx.RequestError
 
 
 def _told(error: OSError) -> str:
