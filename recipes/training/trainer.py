@@ -107,6 +107,12 @@ def prepare(
     return Prepared(trainer=trainer, model=adapted, tokenizer=tokenizer, base_model_commit=commit)
 
 
+_CHECKPOINTING = next(
+    name for name in ("activation_checkpointing", "gradient_checkpointing") if name in SFTConfig.__dataclass_fields__
+)
+"""transformers renamed it in 5.20"""
+
+
 def sft_settings(recipe: Recipe, work: Path, max_steps: int | None, report_to: Sequence[str] = ()) -> dict[str, Any]:
     """The recipe in TRL's words."""
     gpu = torch.cuda.is_available()
@@ -131,7 +137,7 @@ def sft_settings(recipe: Recipe, work: Path, max_steps: int | None, report_to: S
         "seed": recipe.seed,
         "data_seed": recipe.seed,
         "completion_only_loss": True,
-        "activation_checkpointing": recipe.gradient_checkpointing,
+        _CHECKPOINTING: recipe.gradient_checkpointing,
         "include_num_input_tokens_seen": "non_padding",
         "dataloader_pin_memory": gpu,
         "logging_steps": 1,
