@@ -233,10 +233,9 @@ def colab(session: nox.Session) -> None:
         session.install("-q", "--no-deps", *COLAB_BESIDE)
         stamp.write_text(wanted)
     # 2) Copies of links: one that the notebook installs into, and one for each page that shows how to load an adapter.
-    folder = Path(session.create_tmp()).resolve()
+    folder = stock.with_name("colab-run")
+    shutil.rmtree(folder, ignore_errors=True)
     copies = ("notebook", "readme", "card")
-    for name in (*copies, "work"):
-        shutil.rmtree(folder / name, ignore_errors=True)
     for name in copies:
         shutil.copytree(stock, folder / name, symlinks=True, copy_function=os.link)
     (folder / "work").mkdir()
