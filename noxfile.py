@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +198,61 @@ def tests(session: nox.Session) -> None:
 def thorough(session: nox.Session) -> None:
     """pytest, the slow ones: whole trainings, kills and resumes.  Some ten minutes."""
     _pytest(session, "-m", "slow")
+
+
+COLAB = {
+    "accelerate": "1.14.0",
+    "datasets": "4.0.0",
+    "fsspec": "2025.3.0",
+    "huggingface_hub": "1.27.0",
+    "numpy": "2.1.3",
+    "pandas": "2.2.3",
+    "peft": "0.20.0",
+    "pyarrow": "18.1.0",
+    "tokenizers": "0.22.2",
+    "transformers": "5.15.0",
+}
+"""its packages of August 2026; torch is the one of the constraints, for there was no 2.11 for a CPU"""
+COLAB_BESIDE = ("torchao==0.10.0", "torchvision==0.26.0")
+
+
+@nox.session(default=False)
+def colab(session: nox.Session) -> None:
+    """The notebook, the snippets and a question beside Colab's packages, with two steps of training."""
+    # 1) As Colab comes: made once. What its list does not name is as in the constraints.
+    stock = Path(session.virtualenv.location).resolve()
+    stamp, wanted = stock / "bonsai-installed", repr((COLAB, COLAB_BESIDE, CONSTRAINTS.read_text()))
+    if not stamp.is_file() or stamp.read_text() != wanted:
+        beside = Path(session.create_tmp()) / "constraints.txt"
+        moved = {*COLAB, "dill", "multiprocess"}  # datasets 4.0 asks for older ones
+        pins = [line for line in CONSTRAINTS.read_text().splitlines() if line.split("==")[0] not in moved]
+        beside.write_text("\n".join(pins) + "\n")
+        session.install("-q", "-c", str(beside), "torch")
+        named = [f"{name}=={version}" for name, version in COLAB.items()]
+        session.install("-q", "-c", str(beside), *named, "ipykernel", "matplotlib", "nbclient", "scipy")
+        session.install("-q", "--no-deps", *COLAB_BESIDE)
+        stamp.write_text(wanted)
+    # 2) Copies of links: one that the notebook installs into, and one for each page that shows how to load an adapter.
+    folder = stock.with_name("colab-run")
+    shutil.rmtree(folder, ignore_errors=True)
+    copies = ("notebook", "readme", "card")
+    for name in copies:
+        shutil.copytree(stock, folder / name, symlinks=True, copy_function=os.link)
+    (folder / "work").mkdir()
+    # 3) The notebook clones what is committed, as on Colab.
+    programs = Path(session.bin).resolve().relative_to(stock)
+    environment = {
+        "BONSAI_RECIPE": "seedling",
+        "BONSAI_MAX_STEPS": "2",
+        "BONSAI_SOURCE": HERE.as_uri(),
+        "PATH": os.pathsep.join((str(folder / "notebook" / programs), os.environ["PATH"])),
+        "VIRTUAL_ENV": str(folder / "notebook"),
+    }
+    session.chdir(folder / "work")
+    python, *readers = (str(folder / name / programs / "python") for name in copies)
+    script = str(HERE / "tests" / "recipes" / "on_colab.py")
+    given = (str(HERE / "recipes" / "bonsai_t4.ipynb"), str(HERE / "README.md"), *readers)
+    session.run(python, script, *given, env=environment, external=True)
 
 
 @nox.session(default=False)

@@ -126,9 +126,9 @@ def _expected(error: BaseException) -> str | None:
             f"the memory of this machine or its GPU is not enough ({_one_line(error) or 'out of memory'}); close other "
             "programs, or take a smaller model, shorter records (max_length) or smaller batches"
         )
-    import httpx2
+    from bonsai.hub.client.session import httpx
 
-    if isinstance(error, httpx2.RequestError):
+    if isinstance(error, httpx.RequestError):
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         return (
             f"{endpoint} cannot be reached ({_one_line(error)}); what was not told as released is as it was: "

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bonsai.cli.quieting import quiet_libraries
-from bonsai.recipes.training.plan.gpus import PRICES_FROM, PRICES_READ, Range
+from bonsai.recipes.training.plan.gpus import JOB_PRICES, PRICES_FROM, PRICES_READ, Range
 from bonsai.recipes.training.plan.kernel_time import METHOD, measured_on
 from bonsai.recipes.training.plan.memory import GIB, Peak
 from bonsai.recipes.training.plan.plan import OnGpu, Plan
@@ -142,8 +142,8 @@ def notes(made: Plan) -> list[str]:
         "US$ an hour: "
         + ", ".join(f"{one.gpu.name} {one.gpu.usd_per_hour:.2f}" for one in made.gpus)
         + f"; list prices of Hugging Face Jobs of {PRICES_READ}, an H100's (not rented there) assumed; the current "
-        f"list is at {PRICES_FROM}. "
-        "A T4 on Colab's free tier costs nothing while it lasts.",
+        f"list is at {PRICES_FROM}; a T4 with more processor and memory beside it (t4-medium) is "
+        f"{JOB_PRICES['t4-medium']:.2f}. A T4 on Colab's free tier costs nothing while it lasts.",
     ]
     if made.cut_up is not None:
         said += _several(made, made.cut_up)
@@ -163,6 +163,8 @@ def _several(made: Plan, cut: Peak) -> list[str]:
         f"{made.together} GPUs: started by `accelerate launch --num_processes {made.together} "
         "-m bonsai.cli.main train RECIPE`; each holds the whole base, and the gradients' way between them is "
         "assumed (T4, L4: PCIe).",
+        "Kaggle lends two T4 with a torch and a torchao that peft refuses, which the notebook removes; the version of "
+        "its driver is not known to us, and torch for CUDA 13 needs 580: keep the torch that lies there.",
         f"FSDP in its place (TRL alone, without the engine) would cut the base up: {cut.gib:.1f} GiB at the peak of "
         "each GPU; with a 13B base on two GPUs it was a sixth as fast as the engine (benchmarks/results/"
         "several_gpus_h200.json).",

@@ -1,10 +1,24 @@
-"""The libraries' own bars and warnings, which would run into ours."""
+"""The libraries' own bars and warnings, which would run into ours; and packages beside them, which could break them."""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
+
+UNUSED = ("torchao", "torchaudio", "torchcodec", "torchvision")
+"""What transformers, peft, trl and datasets import where it is installed, though no text model needs it."""
+
+
+def hide_unused_packages() -> None:
+    """Let the libraries take packages that are not used here for missing.
+
+    Colab and Kaggle ship a torchao that peft refuses, and where torch was replaced the torchvision of the old one fails
+    on import, and with it transformers, peft and trl. To be called before any of them is imported.
+    """
+    for name in UNUSED:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # as the import system defines it
 
 
 def quiet_libraries() -> None:

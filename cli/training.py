@@ -146,11 +146,10 @@ def _namespaces() -> tuple[set[str] | None, str]:
     """Where the release of what is trained now may go, None where the Hub does not tell; and who asks."""
     if "HF_TOKEN" not in os.environ:
         return {namespace()}, f"without HF_TOKEN it goes to the Hub of this machine, whose user {namespace()}"
-    import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    from bonsai.hub.client.session import limit_silence
+    from bonsai.hub.client.session import httpx, limit_silence
 
     limit_silence()
     try:
@@ -159,7 +158,7 @@ def _namespaces() -> tuple[set[str] | None, str]:
         if error.response.status_code in (401, 403):
             raise
         return None, ""
-    except (httpx2.HTTPError, OSError):
+    except (httpx.HTTPError, OSError):
         return None, ""
     return {told["name"], *(one["name"] for one in told.get("orgs", ()))}, f"HF_TOKEN is {told['name']}'s, who"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -72,3 +73,17 @@ def test_a_layer_and_those_below_hold_all_that_the_project_asks_for(layer: str) 
             assert name not in held
         else:
             assert requirement.specifier.contains(held[name]), f"{requirement}: run `nox -s lock`"
+
+
+def test_colab_keeps_all_that_it_has_but_datasets_and_pyarrow() -> None:
+    tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    colab = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COLAB"
+    )
+    there = {**{canonicalize_name(name): version for name, version in colab.items()}, "torch": "2.11.0+cu128"}
+    wanted = {canonicalize_name(one.name): one.specifier for one in (*asked("light"), *asked("full"))}
+    replaced = {name for name in there.keys() & wanted.keys() if not wanted[name].contains(there[name])}
+    assert replaced == {"datasets", "pyarrow"}
+    assert wanted["torch"].contains("2.13.0+cpu")

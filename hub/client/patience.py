@@ -65,7 +65,7 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _from_the_clients(error: Exception) -> bool:
-    return isinstance(error, OSError | RuntimeError) or type(error).__module__.startswith(("httpx2", "huggingface_hub"))
+    return isinstance(error, OSError | RuntimeError) or type(error).__module__.startswith(("httpx", "huggingface_hub"))
 
 
 def _times(count: int) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx2
 from huggingface_hub import constants, set_client_factory
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from bonsai.hub.errors import HubError
 from bonsai.hub.running import direct_loopback, is_loopback, unusable_proxies
 
+if TYPE_CHECKING:
+    import httpx2 as httpx
+else:  # huggingface_hub 1 speaks HTTP by httpx, 2 by httpx2; both may be installed, so its own error says which
+    httpx = importlib.import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])
+
+__all__ = ["SILENCE_SECONDS", "httpx", "limit_silence"]
 SILENCE_SECONDS = 60.0
 """without a byte in either direction; a large file may take as long as it likes"""
 
@@ -24,7 +30,7 @@ def limit_silence(seconds: float = SILENCE_SECONDS) -> None:
     out.
     """
 
-    def look_at(request: httpx2.Request) -> None:
+    def look_at(request: httpx.Request) -> None:
         if constants.is_offline_mode():
             raise OfflineModeIsEnabled("HF_HUB_OFFLINE is set: nothing can be asked of the Hub; unset it and try again")
         asked = request.extensions.get("timeout", {})
@@ -44,11 +50,11 @@ def reach_loopback(host: str) -> None:
         set_client_factory(lambda: _client([], timeout=None))
 
 
-def _client(hooks: list[Callable[[httpx2.Request], None]], **options: Any) -> httpx2.Client:
+def _client(hooks: list[Callable[[httpx.Request], None]], **options: Any) -> httpx.Client:
     """A client by the proxies in the environment; if it cannot speak to one of them, a client for this machine only."""
     unusable = unusable_proxies(os.environ)
 
-    def stay_here(request: httpx2.Request) -> None:
+    def stay_here(request: httpx.Request) -> None:
         if not is_loopback(request.url.host) and request.url.host != "0.0.0.0":
             raise HubError(
                 f"{unusable[0]} is {os.environ.get(unusable[0], '')!r}, a proxy that cannot be spoken to from here; "
@@ -56,7 +62,7 @@ def _client(hooks: list[Callable[[httpx2.Request], None]], **options: Any) -> ht
             )
 
     if unusable:
-        return httpx2.Client(
+        return httpx.Client(
             event_hooks={"request": [*hooks, stay_here]}, follow_redirects=True, trust_env=False, **options
         )
-    return httpx2.Client(event_hooks={"request": hooks}, follow_redirects=True, **options)
+    return httpx.Client(event_hooks={"request": hooks}, follow_redirects=True, **options)

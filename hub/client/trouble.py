@@ -1,6 +1,6 @@
 """What goes wrong between here and a Hub: what passes by itself, how long to wait, and the sentence for the rest.
 
-The clients have no error class of their own for most of it: a lost connection may come as httpx2's error, as an OSError
+The clients have no error class of their own for most of it: a lost connection may come as httpx's error, as an OSError
 without a number, as a LocalEntryNotFoundError of a download, or as the cause of a RuntimeError.
 """
 
@@ -15,9 +15,9 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import responses
 
-import httpx2
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from bonsai.hub.client.session import httpx
 from bonsai.hub.errors import FULL, HubError
 
 PASSING_STATUS = frozenset({408, 409, 423, 425, 429, 500, 502, 503, 504})
@@ -41,7 +41,7 @@ def passes(error: BaseException) -> bool:
     if status is not None:
         return status in PASSING_STATUS
     for link in _chain(error):
-        if isinstance(link, httpx2.TransportError | LocalEntryNotFoundError | json.JSONDecodeError):
+        if isinstance(link, httpx.TransportError | LocalEntryNotFoundError | json.JSONDecodeError):
             return True
         if isinstance(link, OSError):
             return link.errno is None  # the client's own, such as a download that ended early; the machine's have one
@@ -51,12 +51,12 @@ def passes(error: BaseException) -> bool:
 def asked_to_wait(error: BaseException) -> float | None:
     """Seconds the Hub asked for, in ``Retry-After`` (seconds or a date) or its rate-limit header; None: it did not."""
     for link in _chain(error):
-        if isinstance(link, HfHubHTTPError | httpx2.HTTPStatusError) and link.response is not None:
+        if isinstance(link, HfHubHTTPError | httpx.HTTPStatusError) and link.response is not None:
             return _wait_of(link.response)
     return None
 
 
-def _wait_of(response: httpx2.Response) -> float | None:
+def _wait_of(response: httpx.Response) -> float | None:
     asked = response.headers.get("retry-after", "").strip()
     if asked.isdecimal():
         return float(asked)
@@ -80,11 +80,11 @@ def told(error: BaseException) -> str:
         reason = _reason(error)
         return f"the Hub answered {status} ({responses.get(status, 'unknown')})" + (f": {reason}" if reason else "")
     for link in _chain(error):
-        if isinstance(link, httpx2.TimeoutException):
+        if isinstance(link, httpx.TimeoutException):
             return "the Hub was silent for too long"
-        if isinstance(link, httpx2.ConnectError):
+        if isinstance(link, httpx.ConnectError):
             return f"{link.request.url.copy_with(raw_path=b'')} cannot be reached"
-        if isinstance(link, httpx2.TransportError):
+        if isinstance(link, httpx.TransportError):
             return f"the connection to the Hub broke off ({type(link).__name__})"
         if isinstance(link, OSError) and link.errno in FULL:
             return f"{link.filename or tempfile.gettempdir()}: no room is left on this disk"
@@ -108,7 +108,7 @@ def may_have_arrived(error: BaseException) -> bool:
 
 def _status(error: BaseException) -> int | None:
     for link in _chain(error):
-        if isinstance(link, HfHubHTTPError | httpx2.HTTPStatusError) and link.response is not None:
+        if isinstance(link, HfHubHTTPError | httpx.HTTPStatusError) and link.response is not None:
             return int(link.response.status_code)
     return None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,6 +27,7 @@ from bonsai.recipes.inference.generation.engine import Generation, OnAnswer
 from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
 from bonsai.recipes.training.base_model import base_commit, base_place
 from bonsai.recipes.training.recipe import Recipe
+from bonsai.recipes.training.surroundings import package_versions
 
 Told = Callable[[str, int, int], None]
 """Called with ``before`` or ``after``, the answers there are, and all that there will be."""
@@ -154,7 +154,7 @@ def _settings(recipe: Recipe, adapter: Path | None, dataset: Path, scope: Scope)
         interval_level=intervals.LEVEL,
         resamples=intervals.RESAMPLES,
         seed=intervals.SEED,
-        versions={package: importlib.metadata.version(package) for package in PACKAGES},
+        versions=package_versions(PACKAGES),
     )
 
 
@@ -167,5 +167,5 @@ def _identity(settings: Settings, adapter_sha256: str | None) -> dict[str, Any]:
         "decoder": asdict(settings.decoder),
         "device": settings.device,
         "dtype": settings.dtype,
-        "versions": {package: settings.versions[package] for package in _DECIDING},
+        "versions": {package: settings.versions.get(package) for package in _DECIDING},
     }

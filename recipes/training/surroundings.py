@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
 from dulwich.errors import NotGitRepository
@@ -27,9 +29,13 @@ PACKAGES = (
 )
 
 
-def package_versions() -> dict[str, str]:
-    """The installed versions of what decides a training run."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Find the installed versions of what decides a run; a package that is not installed is left out."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def constraints_sha256() -> str | None:

@@ -128,6 +128,12 @@ def refuse_unknown_targets(recipe: Recipe, base_model: str, model: torch.nn.Modu
         )
 
 
+_CHECKPOINTING = next(
+    name for name in ("activation_checkpointing", "gradient_checkpointing") if name in SFTConfig.__dataclass_fields__
+)
+"""transformers renamed it in 5.20"""
+
+
 def sft_settings(recipe: Recipe, work: Path, max_steps: int | None, report_to: Sequence[str] = ()) -> dict[str, Any]:
     """The recipe in TRL's words."""
     gpu = torch.cuda.is_available()
@@ -152,7 +158,7 @@ def sft_settings(recipe: Recipe, work: Path, max_steps: int | None, report_to: S
         "seed": recipe.seed,
         "data_seed": recipe.seed,
         "completion_only_loss": True,
-        "activation_checkpointing": recipe.gradient_checkpointing,
+        _CHECKPOINTING: recipe.gradient_checkpointing,
         "include_num_input_tokens_seen": "non_padding",
         "dataloader_pin_memory": gpu,
         "logging_steps": 1,

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_session, set_client_factory
+from huggingface_hub.errors import HfHubHTTPError
+
+from bonsai.hub.client.session import httpx, limit_silence
 
 
 @pytest.fixture
@@ -52,3 +55,12 @@ def test_a_repository_lives_its_life_on_the_command_line(
     hf("repos", "move", name, renamed, *dataset)
     hf("repos", "delete", renamed, *dataset, "--yes")
     assert not api.repo_exists(renamed, repo_type="dataset")
+
+
+def test_the_http_library_is_the_one_that_the_client_speaks() -> None:
+    assert issubclass(HfHubHTTPError, httpx.HTTPError)
+    limit_silence()
+    try:
+        assert isinstance(get_session(), httpx.Client)
+    finally:
+        set_client_factory(httpx.Client)

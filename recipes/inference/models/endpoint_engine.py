@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import httpx2
 from huggingface_hub import ChatCompletionInputStreamOptions, InferenceClient, get_token
 from huggingface_hub.errors import BadRequestError
 
-from bonsai.hub.client.session import reach_loopback
+from bonsai.hub.client.session import httpx, reach_loopback
 from bonsai.recipes.inference.generation.decoder import Decoder
 from bonsai.recipes.inference.generation.engine import Generation, GenerationError, OnAnswer, StoppedBy, Watch
 from bonsai.recipes.inference.models.chat import after_the_marker
@@ -75,7 +74,7 @@ class EndpointEngine:
         """
         tries = tries or Tries()
         if isinstance(at, Address):
-            reach_loopback(httpx2.URL(at.base_url).host)
+            reach_loopback(httpx.URL(at.base_url).host)
         else:
             if not get_token():
                 raise GenerationError(f"{at.provider} asks for a token; put yours from Hugging Face into HF_TOKEN")
@@ -93,7 +92,7 @@ class EndpointEngine:
     @property
     def name(self) -> str:
         """The model, and where it is."""
-        where = self._at.provider if isinstance(self._at, Provided) else httpx2.URL(self._at.base_url).netloc.decode()
+        where = self._at.provider if isinstance(self._at, Provided) else httpx.URL(self._at.base_url).netloc.decode()
         return f"{self._model} @ {where}"
 
     def unheeded(self, decoder: Decoder) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx2
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -18,6 +17,7 @@ from huggingface_hub.errors import (
 )
 
 from bonsai.hub.client.destination import in_namespace
+from bonsai.hub.client.session import httpx
 from bonsai.recipes.inference.generation.engine import GenerationError
 from bonsai.recipes.inference.models.missing import missing
 from bonsai.recipes.inference.models.offline import cached, reachable
@@ -89,7 +89,7 @@ def _on_the_hub(source: str, out: Path) -> Here:
         raise GenerationError(f"{asked.repo} has no revision {asked.revision!r}; give a commit id or a tag") from error
     except (RepositoryNotFoundError, EntryNotFoundError, HFValidationError) as error:
         raise _nowhere(source, wanted, out, "on the Hub") from error
-    except (HfHubHTTPError, httpx2.HTTPError) as error:
+    except (HfHubHTTPError, httpx.HTTPError) as error:
         raise GenerationError(f"{source}: the Hub is in trouble ({type(error).__name__}); try again later") from error
 
 

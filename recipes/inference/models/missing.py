@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-import httpx2
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
+from bonsai.hub.client.session import httpx
 from bonsai.recipes.inference.generation.engine import GenerationError
 from bonsai.recipes.inference.models.offline import reachable
 from bonsai.recipes.training.registry import recipe_names
@@ -47,7 +47,7 @@ def _on_the_hub(name: str) -> list[str]:
     try:
         of_owner = [one.id for one in api.list_models(author=owner, limit=SEARCHED)] if owner else []
         return of_owner + [one.id for one in api.list_models(search=own, limit=SEARCHED)]
-    except (HfHubHTTPError, httpx2.HTTPError):
+    except (HfHubHTTPError, httpx.HTTPError):
         return []  # a Hub that cannot be searched only means fewer offers
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx2
 from huggingface_hub import HfApi, constants, get_session, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+
+from bonsai.hub.client.session import httpx
 
 SECONDS = 10.0
 
@@ -18,7 +19,7 @@ def reachable() -> bool:
     """Whether a Hub answers at all."""
     try:
         get_session().head(HfApi().endpoint, timeout=SECONDS)
-    except (httpx2.HTTPError, OfflineModeIsEnabled):
+    except (httpx.HTTPError, OfflineModeIsEnabled):
         return False
     return True
 

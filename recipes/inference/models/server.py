@@ -10,10 +10,10 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import httpx2
 from huggingface_hub import get_session, get_token
 
 from bonsai.builder.messages import GAP, INSTRUCTION_MARKER, REASONING_MARKER, Message
+from bonsai.hub.client.session import httpx
 from bonsai.recipes.inference.generation.decoder import Decoder
 from bonsai.recipes.inference.models.chat import for_any_model, for_our_template
 
@@ -63,7 +63,7 @@ class Server:
 
 def key_for(base_url: str) -> str:
     """The key that this address may see: the Hub's token for Hugging Face only, OPENAI_API_KEY for any other."""
-    host = "." + httpx2.URL(base_url).host
+    host = "." + httpx.URL(base_url).host
     token = get_token() if host.endswith(_HUGGING_FACE) else os.environ.get(KEY, "").strip()
     return token or NO_KEY
 
@@ -72,7 +72,7 @@ def served(base_url: str, *, seconds: float) -> list[str]:
     """The names of the models there; empty: the server does not list them.
 
     Raises:
-        httpx2.HTTPError: the server cannot be reached, or refuses the key, or is in trouble.
+        httpx.HTTPError: the server cannot be reached, or refuses the key, or is in trouble.
     """
     response = get_session().get(f"{base_url}/models", headers=_headers(base_url), timeout=seconds)
     if response.status_code in (404, 405):
@@ -95,7 +95,7 @@ def recognise(base_url: str, model: str, *, seconds: float) -> Server:
         try:
             response = get_session().post(root + path, json=body, headers=_headers(base_url), timeout=seconds)
             told = response.json() if response.status_code == 200 else {}
-        except (httpx2.HTTPError, ValueError):
+        except (httpx.HTTPError, ValueError):
             return {}
         return told if isinstance(told, dict) else {}
 

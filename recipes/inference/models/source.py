@@ -9,9 +9,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2
 from huggingface_hub.inference._providers import PROVIDERS  # the client names them nowhere else
 
+from bonsai.hub.client.session import httpx
 from bonsai.recipes.inference.generation.engine import GenerationError
 from bonsai.recipes.inference.models.missing import missing
 
@@ -121,8 +121,8 @@ def _adapter(folder: Path) -> AdapterAt:
 
 def _checked_address(address: str) -> str:
     try:
-        url = httpx2.URL(address)
-    except httpx2.InvalidURL as error:
+        url = httpx.URL(address)
+    except httpx.InvalidURL as error:
         raise GenerationError(f"{address!r} is no address ({error}); write http://HOST:PORT/v1") from error
     if url.scheme not in ("http", "https") or not url.host:
         raise GenerationError(f"{address!r} is no address; write http://HOST:PORT/v1")

@@ -11,9 +11,9 @@ from http import HTTPStatus
 from http.client import responses
 from typing import TypeVar
 
-import httpx2
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, OverloadedError, TextGenerationError
 
+from bonsai.hub.client.session import httpx
 from bonsai.hub.client.trouble import asked_to_wait, passes
 from bonsai.recipes.inference.models.parallel import UnansweredError
 
@@ -50,7 +50,7 @@ def as_trouble() -> Iterator[None]:
             passes=isinstance(error, OverloadedError),
             about_the_prompt=True,
         ) from error
-    except (httpx2.HTTPError, OSError, ValueError) as error:
+    except (httpx.HTTPError, OSError, ValueError) as error:
         about_the_prompt = isinstance(error, HfHubHTTPError) and error.response.status_code in _ABOUT_THE_PROMPT
         raise TroubleError(
             _said(error), passes=passes(error), about_the_prompt=about_the_prompt, wait=asked_to_wait(error)
@@ -98,29 +98,29 @@ class Tries:
 
 
 def _said(error: Exception) -> str:
-    response = error.response if isinstance(error, HfHubHTTPError | httpx2.HTTPStatusError) else None
+    response = error.response if isinstance(error, HfHubHTTPError | httpx.HTTPStatusError) else None
     if response is not None:
         status = response.status_code
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return f"the server refused the key ({status}); set OPENAI_API_KEY, or HF_TOKEN for Hugging Face"
         words = _its_words(response)
         return f"the server answered {status} ({responses.get(status, 'unknown')})" + (f": {words}" if words else "")
-    if isinstance(error, httpx2.TimeoutException | InferenceTimeoutError):
+    if isinstance(error, httpx.TimeoutException | InferenceTimeoutError):
         return "the server was silent for too long; is the model too large for it, or the queue too long?"
-    if isinstance(error, httpx2.ConnectError):
+    if isinstance(error, httpx.ConnectError):
         return "the server cannot be reached; check that it runs, and its address"
-    if isinstance(error, httpx2.TransportError):
+    if isinstance(error, httpx.TransportError):
         return "the connection to the server broke off"
     if isinstance(error, json.JSONDecodeError):
         return "the server's answer is not JSON; is this the address of an OpenAI-compatible server?"
     return _first_line(error)
 
 
-def _its_words(response: httpx2.Response) -> str:
+def _its_words(response: httpx.Response) -> str:
     """Of ``{"error": {"message": …}}`` as OpenAI writes it, and of its variants."""
     try:
         told = response.json()
-    except (ValueError, httpx2.ResponseNotRead):
+    except (ValueError, httpx.ResponseNotRead):
         return ""
     for key in ("error", "message"):
         told = told.get(key, told) if isinstance(told, dict) else told

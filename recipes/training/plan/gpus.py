@@ -99,6 +99,8 @@ H100 = Gpu(
     hopper=True,
 )
 GPUS = (T4, L4, A100, H100)
+JOB_PRICES = {**{gpu.flavour: gpu.usd_per_hour for gpu in GPUS if gpu.flavour}, "t4-medium": 0.60}
+"""US dollars an hour by flavor, of ``PRICES_READ``; of the others the list at ``PRICES_FROM`` tells"""
 
 
 def usd_per_hour(device_name: str) -> float | None:
