@@ -66,6 +66,7 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     stopping: Stopping,
     report_to: Sequence[str] = (),
+    with_engine: bool = True,
     api: HfApi | None = None,
     llama_cpp: Path | None = None,
 ) -> RunRecord:
@@ -78,6 +79,7 @@ def train(
         resume: go on from the newest whole checkpoint, if there is one.
         stopping: listens for Ctrl-C and SIGTERM.
         report_to: experiment trackers, by Transformers' names.
+        with_engine: False trains with TRL, PEFT and bitsandbytes as they are.
         api: a Hub that keeps checkpoints in a private repo, for a runtime whose disk goes away; None: this disk only.
         llama_cpp: where llama.cpp's converter is kept, for a GGUF of the adapter beside it; None: no GGUF.
 
@@ -105,7 +107,15 @@ def train(
     checkpoints.mkdir(parents=True, exist_ok=True)
     resumable = f"make room, then `nox -s train -- {name} --resume` goes on from the last whole checkpoint"
     with replaced_folder(out, when_full=resumable) if is_main() else _nowhere() as fresh:
-        prepared = prepare(recipe, base_model, rows, checkpoints, max_steps=max_steps, report_to=report_to)
+        prepared = prepare(
+            recipe,
+            base_model,
+            rows,
+            checkpoints,
+            max_steps=max_steps,
+            report_to=report_to,
+            with_engine=with_engine,
+        )
         identity = run_identity(recipe, rows.content_hash, prepared.base_model_commit, max_steps)
         if found is not None and found.progress.identity != identity:
             raise RecipeError(
@@ -187,6 +197,8 @@ def _run(
             trainer.train(resume_from_checkpoint=str(found.path) if found else None)
     finally:
         bar.close()
+    for line in told_left_out(trainer):
+        console.print(line, markup=False, soft_wrap=True)
     seconds = keeper.seconds()
     if stopping.asked and not best.stopped and trainer.state.global_step < trainer.state.max_steps:
         raise StoppedError(
@@ -227,14 +239,21 @@ def _run(
         constraints_sha256=constraints_sha256(),
         evaluations=evaluations,
         best_step=best.best_step if kept_earlier else None,
-        engine=None if trainer.engine is None else trainer.engine.told(),
-        packed=recipe.packing,
+        engine=(trainer.engine.told() or None) if trainer.engine else None,
+        engine_left_out=dict(trainer.engine.left_out) if trainer.engine else {},
+        packed=recipe.packing and not (trainer.engine and trainer.engine.records_apart),
         rows_by_category=counted(rows.train["id"]),
         lengths_by_category=lengths(list(rows.train), prepared.tokenizer),
         samples=samples(list(rows.train)),
         machine=machine(),
         source_commit=source_commit(),
     )
+
+
+def told_left_out(trainer: EngineTrainer) -> list[str]:
+    """What the engine did not take over in this run, a line each; nothing where it was switched off."""
+    engine = trainer.engine
+    return [] if engine is None else [f"engine: {name} is left out: {why}" for name, why in engine.left_out.items()]
 
 
 def _at_its_end(trainer: EngineTrainer, checkpoint: Path) -> bool:
