@@ -114,9 +114,7 @@ def prepare(
         Pieces(recompute=not recipe.gradient_checkpointing) if with_engine and not recipe.lora_dropout else NOTHING
     )
     if with_engine and recipe.lora_dropout:
-        engine.left_out["linear"] = (
-            f"lora_dropout is {recipe.lora_dropout}; it has no dropout, peft's has and is slower"
-        )
+        engine.left_out["linear"] = f"it has no dropout, and lora_dropout is {recipe.lora_dropout}; peft's has"
     tokenizer.chat_template = CHAT_TEMPLATE
     return Prepared(trainer=trainer, model=adapted, tokenizer=tokenizer, base_model_commit=commit)
 

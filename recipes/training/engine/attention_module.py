@@ -34,7 +34,7 @@ def patch_attention_modules(model: nn.Module) -> Callable[[], None]:
         try:
             stock, ours = module.forward, _forward(module, heads)
             same = _same(module, stock, ours)
-        except Exception:  # another module with these names: whatever it wants, it keeps its own forward
+        except Exception:  # noqa: BLE001 - another module with these names: whatever it wants, it keeps its own forward
             continue
         if same:
             module.forward = ours

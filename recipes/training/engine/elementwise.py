@@ -85,6 +85,6 @@ def _same(module: nn.Module, replacement: Callable[[Tensor], Tensor]) -> bool:
     try:
         with torch.no_grad():
             ours, stock = replacement(x).float(), module(x).float()
-    except Exception:  # another module under a known name: whatever it wants, it keeps its own forward
+    except Exception:  # noqa: BLE001 - another module under a known name: whatever it wants, it keeps its own forward
         return False
     return bool((ours - stock).norm() <= _TOLERANCE.get(dtype, 0.0) * stock.norm())

@@ -92,7 +92,7 @@ def _same(mlp: Any, ours: Callable[[Tensor], Tensor], first: Any) -> bool:
     try:
         with torch.no_grad():
             found, stock = ours(x).float(), mlp(x).float()
-    except Exception:  # another module with these names: whatever it wants, it keeps its own forward
+    except Exception:  # noqa: BLE001 - another module with these names: whatever it wants, it keeps its own forward
         return False
     finally:
         for module, training in modes:

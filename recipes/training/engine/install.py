@@ -126,20 +126,20 @@ class Installed:
         if not pieces.linear:
             on.update(dict.fromkeys(UNDER_THE_MODEL[:-1], False))
         put_in: dict[str, Callable[[], Callable[[], None]]] = {
+            "head": self._learn_logits,  # of the model as it is
             "linear": lambda: self._put_linears(share=on["share_inputs"]),
             "elementwise": lambda: patch_elementwise(base, mark=on["recompute"]),
             "gated_mlp": lambda: patch_gated_mlps(base, mark=on["recompute"]),
             "rotary": lambda: patch_rotary(base, lambda: run_three_tokens(self.model), self._rotary),
             "attention_module": lambda: patch_attention_modules(base),
             "attention": lambda: _patch_attention(base.base_model, self),
-            "head": self._learn_logits,
         }
         for name, put in put_in.items():
             if not on[name]:
                 continue
             try:
                 self._undo.append(put())
-            except Exception as error:  # whatever a model wants that the engine doesn't know: it keeps its own
+            except Exception as error:  # noqa: BLE001 - whatever a model wants that the engine doesn't know: it keeps its own
                 on[name] = False
                 self.left_out.setdefault(name, reason(error))
                 if name == "linear":
@@ -180,7 +180,7 @@ class Installed:
 
     def _learn_logits(self) -> Callable[[], None]:
         if self._logits is None:
-            self._logits = learnt_logits(self.model.get_base_model(), lambda: run_three_tokens(self.model))
+            self._logits = learnt_logits(self.model.get_base_model(), run_three_tokens)
         return lambda: None
 
 
@@ -214,7 +214,7 @@ def install(model: Any, pieces: Pieces, compute_dtype: torch.dtype) -> Installed
         linears = grouped_linears(model, compute_dtype, share_inputs=pieces.share_inputs)
     except EngineError:
         raise
-    except Exception as error:  # a model that can't be run on three tokens: seldom, and no reason to stop
+    except Exception as error:  # noqa: BLE001 - a model that can't be run on three tokens: seldom, and no reason to stop
         left_out["share_inputs"] = reason(error)
         linears = grouped_linears(model, compute_dtype, share_inputs=False)
     spare = SpareMemory([group.weights for group in linears.groups])
@@ -237,12 +237,13 @@ def _patch_attention(backbone: nn.Module, installed: Installed) -> Callable[[], 
     found = {id(config): config for config in (getattr(part, "config", None) for part in backbone.modules())}
     configs: list[Any] = [config for config in found.values() if hasattr(config, "_attn_implementation")]
     before = [config._attn_implementation for config in configs]
-    config = installed.model.get_base_model().config.get_text_config()
-    heads = getattr(config, "num_attention_heads", None)
-    size = getattr(config, "head_dim", None)
-    if isinstance(heads, int):  # tried now: inside checkpointing it would confuse
-        size = size or config.hidden_size // heads
-        attention.works_here(torch.empty(1, 1, heads, size, dtype=installed.compute_dtype, device=device))
+    config_of_text = installed.model.get_base_model().config.get_text_config()
+    heads, width = (getattr(config_of_text, name, None) for name in ("num_attention_heads", "hidden_size"))
+    sizes = {getattr(part, "head_dim", None) for part in backbone.modules()}
+    sizes |= {width // heads} if isinstance(heads, int) and isinstance(width, int) else set()
+    for size in sizes:  # tried now: inside checkpointing it would confuse
+        if isinstance(size, int):
+            attention.works_here(torch.empty(1, 1, 1, size, dtype=installed.compute_dtype, device=device))
     for config in configs:
         config._attn_implementation = attention.NAME
 
@@ -336,6 +337,8 @@ def _patch_head(base: Any, installed: Installed) -> Callable[[], None]:
                 hidden = base.base_model(*args, **kwargs).last_hidden_state
             with torch.autocast(hidden.device.type, enabled=False):
                 return next_token_loss(hidden, base.get_output_embeddings(), positions, installed._logits or PLAIN)
+        if installed.pieces.linear:
+            installed.store.refresh()  # not every model calls its backbone as a whole
         given = {} if labels is None else {"labels": labels}
         if not split and not (fused_lm_head and installed.own_logits):
             return stock(*args, **given, **({"fused_lm_head": True} if fused_lm_head else {}), **kwargs)

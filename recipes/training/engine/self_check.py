@@ -100,10 +100,8 @@ class SelfCheck:
             self._truth = self._result(NOTHING)
             if not self._agree(self._truth is not None):
                 installed.records_apart = installed.own_logits = False
-                without = replace(wanted, **dict.fromkeys(UNDER_THE_MODEL, False))
-                lost = {n: self._why for n in UNDER_THE_MODEL if getattr(wanted, n)}
-                installed.left_out.update(lost or {"proof": self._why})
-                installed.use(without)
+                installed.left_out["all pieces"] = f"the model by itself gives nothing to compare with: {self._why}"
+                installed.use(replace(wanted, **dict.fromkeys(UNDER_THE_MODEL, False)))
                 return
             # 2. All at once, as it was asked for: nearly always right, and then nothing more is to be done
             installed.records_apart = installed.own_logits = False
@@ -112,12 +110,13 @@ class SelfCheck:
             # 3. Do records stay apart when they are packed, in the stock modules or with our attention?
             installed.own_logits = True
             packed_by_stock = self._is_true(NOTHING)
+            seen_by_stock = self._why
             if not packed_by_stock:
                 kept = replace(NOTHING, linear=wanted.linear, attention=wanted.attention)
                 if not (wanted.attention and self._is_true(kept)):
                     installed.records_apart = True
                     installed.left_out["packing" if _is_packed(self._batch) else "padding"] = (
-                        f"records do not stay apart in this model's own modules ({self._why}); each goes through alone"
+                        f"records do not stay apart in this model's own modules ({seen_by_stock}); each goes through alone"
                     )
             # 4. Piece by piece, each on top of those that were found right
             kept, order = NOTHING, list(UNDER_THE_MODEL)
@@ -200,7 +199,7 @@ class SelfCheck:
                     raise ValueError(installed.left_out.get(missing[0], "it cannot be put in"))
                 loss = self._loss()
                 gradients = torch.autograd.grad(loss * lift, installed.store.parameters, allow_unused=True)
-        except Exception as error:  # anything that an unknown model raises means: not this way
+        except Exception as error:  # noqa: BLE001 - anything that an unknown model raises means: not this way
             self._why = reason(error)
             return None
         finally:

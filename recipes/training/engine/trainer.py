@@ -88,10 +88,8 @@ class EngineTrainer(SFTTrainer):
         if self.optimizer_cls_and_kwargs is not None:
             found["optimizer"] = "the trainer was given an optimizer of its own"
         elif args.optim not in _ADAMW or args.optim_args:
-            asked = f"optim is {getattr(args.optim, 'value', args.optim)}" + (
-                f" ({args.optim_args})" * bool(args.optim_args)
-            )
-            found["optimizer"] = f"it is torch's AdamW, and {asked}"
+            beside = f" with {args.optim_args}" if args.optim_args else ""
+            found["optimizer"] = f"it is torch's AdamW, and optim is {getattr(args.optim, 'value', args.optim)}{beside}"
         elif args.weight_decay:
             decayed = set(self.get_decay_parameter_names(self.model))
             spared = [name for name, p in self.model.named_parameters() if p.requires_grad and name not in decayed]

@@ -61,6 +61,7 @@ SMALL: dict[str, Any] = {
     "num_decoder_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 16,
+    "rotary_dim": 8,
     "kv_channels": 16,
     "num_experts": 4,
     "num_local_experts": 4,
@@ -104,7 +105,21 @@ SMALL: dict[str, Any] = {
     "add_cross_attention": False,
     "use_cache": False,
     "first_k_dense_replace": 1,
+    "logits_scaling": 4.0,
+    "logit_scale": 0.25,
+    "lm_head_multiplier": 0.5,
+    "residual_multiplier": 0.5,
+    "embedding_multiplier": 3.0,
+    "attention_multiplier": 0.2,
+    "scale_emb": 3,
+    "scale_depth": 1.4,
+    "dim_model_base": 16,
+    "final_logit_softcapping": 3.0,
+    "attn_logit_softcapping": 2.0,
+    "query_pre_attn_scalar": 16,
 }
+WHERE_NONE = ("num_key_value_heads", "sliding_window", "final_logit_softcapping", "attn_logit_softcapping")
+"""set too where the default is that there is none"""
 MOST_WEIGHTS = 3_000_000
 PER_LAYER = ("layer_types", "layers_block_type", "mlp_layer_types", "no_rope_layers", "attention_types", "layer_type")
 
@@ -130,6 +145,9 @@ def _shrunk(kind: type[PretrainedConfig], small: dict[str, Any]) -> PretrainedCo
     default = kind()
     known = default.to_dict()
     fields = {key: value for key, value in small.items() if known.get(key) is not None}
+    fields |= {key: small[key] for key in WHERE_NONE if key in known}
+    if "qk_rope_head_dim" in known:
+        fields["head_dim"] = small["qk_rope_head_dim"]
     for key in ("bos_token_id", "eos_token_id", "pad_token_id", "vocab_size", "is_decoder"):
         fields[key] = small[key]
     layers = 2
