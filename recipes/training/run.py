@@ -116,16 +116,18 @@ def train(
             report_to=report_to,
             with_engine=with_engine,
         )
-        identity = run_identity(recipe, rows.content_hash, prepared.base_model_commit, max_steps)
+        identity = run_identity(
+            recipe, rows.content_hash, prepared.base_model_commit, max_steps, with_engine=with_engine
+        )
         if found is not None and found.progress.identity != identity:
             raise RecipeError(
-                f"{found.path}: the checkpoint of another run (other recipe, records or base); train without --resume"
+                f"{found.path}: the checkpoint of another run (other recipe, records, base or engine); train without --resume"
             )
         beside = [] if api is None or not is_main() else [HubCheckpoints(api, checkpoints_on_hub, console)]
         record = _run(
             name, recipe, base_model, rows, prepared, console, found, identity, checkpoint_seconds, stopping, beside
         )
-        record = replace(record, max_steps=max_steps)
+        record = replace(record, max_steps=max_steps, with_engine=with_engine)
         save_adapter(prepared, base_model, recipe, fresh)
         record.write(fresh)
         write_arguments(prepared.trainer.args, fresh)

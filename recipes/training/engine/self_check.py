@@ -14,7 +14,7 @@ Nothing of it stays: adapter, gradients, modes and random state are as they were
 from __future__ import annotations
 
 import itertools
-import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -27,7 +27,6 @@ from torch.nn import functional
 from bonsai.recipes.training.engine.install import NOTHING, UNDER_THE_MODEL, Installed, Pieces, reason
 from bonsai.recipes.training.engine.records_apart import record_places
 
-_LOG = logging.getLogger(__name__)
 RECORDS = 3
 """of the batch are enough, and no fewer than two: one could see no other"""
 MOST_TOKENS = 512
@@ -48,7 +47,7 @@ class Tolerance(NamedTuple):
 TOLERANCES = {torch.float32: Tolerance(5e-6, 2e-5, 2e-3), torch.float16: Tolerance(2e-3, 2e-2, 1e-1)}
 TIMES_ROUNDING = 8.0
 FLOOR = 1e-7
-"""of all gradients' norm: below it a weight's gradient is nothing but rounding, in float32; in float16 a thousandfold"""
+"""of all gradients' norm: below it a weight's gradient is rounding and no more, in float32; a thousandfold in float16"""
 
 
 class Result(NamedTuple):
@@ -116,7 +115,7 @@ class SelfCheck:
                 if not (wanted.attention and self._is_true(kept)):
                     installed.records_apart = True
                     installed.left_out["packing" if _is_packed(self._batch) else "padding"] = (
-                        f"records do not stay apart in this model's own modules ({seen_by_stock}); each goes through alone"
+                        f"records do not stay apart in this model's own modules ({seen_by_stock}); each goes alone"
                     )
             # 4. Piece by piece, each on top of those that were found right
             kept, order = NOTHING, list(UNDER_THE_MODEL)
@@ -190,7 +189,8 @@ class SelfCheck:
         flags = installed.records_apart, installed.own_logits
         lift = LIFT if self._dtype == torch.float16 else 1.0
         try:
-            with _shaken(self._model, self._dtype) if shaken else nullcontext():
+            with warnings.catch_warnings(), _shaken(self._model, self._dtype) if shaken else nullcontext():
+                warnings.simplefilter("ignore")  # a warning is no verdict
                 if shaken:
                     installed.records_apart = installed.own_logits = True
                 installed.use(pieces)
@@ -211,7 +211,7 @@ class SelfCheck:
         if not all(bool(tensor.isfinite().all()) for tensor in (loss, *filled)):
             self._why = "numbers that are none"
             return None
-        return Result(float(loss), filled)
+        return Result(float(loss.detach()), filled)
 
     def _loss(self) -> Tensor:
         """Mean over what is learnt, as the trainer takes it, without dropout."""

@@ -43,7 +43,6 @@ class EngineTrainer(SFTTrainer):
     step_records: tuple[str, ...] = ()
     """ids of the records since the last log"""
     _is_proven = False
-    _base_is_finite = False
     _parameters_once: int | None = None
     _own_tokens = 0
     _fetch: Callable[[], Any] | None = None
@@ -98,7 +97,11 @@ class EngineTrainer(SFTTrainer):
         return found
 
     def _prove(self, inputs: dict[str, Any]) -> None:
-        """Compare the engine with the stock modules on this batch, once, and leave out what differs."""
+        """Compare the engine with the stock modules on this batch, once, and leave out what differs.
+
+        Raises:
+            EngineError: the base overflows here; the layer is named.
+        """
         engine, self._is_proven = self.engine, True
         if engine is None:
             return
@@ -115,6 +118,9 @@ class EngineTrainer(SFTTrainer):
         )
         check.run()
         _LOG.info("the engine was compared with the stock modules in %.1f s", time.perf_counter() - started)
+        tokens = {name: value for name, value in inputs.items() if name != "labels"}
+        learnt_too = {"labels": inputs["labels"], "engine_loss": True} if engine.pieces.head else {}
+        refuse_overflow(self.model, {**tokens, "use_cache": False, **learnt_too}, "before the first step")
         if self.accelerator.is_main_process:
             for name, why in engine.left_out.items():
                 _LOG.warning("engine: %s is left out: %s", name, why)
@@ -214,9 +220,6 @@ class EngineTrainer(SFTTrainer):
         call = {**inputs, "use_cache": False, "engine_loss": True}
         if model.training:
             self._last_inputs = call
-            if not self._base_is_finite:
-                refuse_overflow(self.model, call, "before the first step")
-                self._base_is_finite = True
         output = model(**call)
         loss = output.loss / (max(output.learnt, 1) if num_items_in_batch is None else num_items_in_batch)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
