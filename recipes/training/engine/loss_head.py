@@ -17,8 +17,8 @@ from torch import Tensor, nn
 CHUNK = 512
 """positions at a time: 100 MB of float32 logits for Phi-2's vocabulary"""
 _LIFT = 1024.0
-NEAR = 2e-3
-"""how well a form fits three tokens in float16; whether it fits exactly is seen when the engine is compared"""
+_NEAR = {torch.float16: 2e-3, torch.float32: 1e-5}
+"""how well a form fits three tokens that were computed in this dtype"""
 
 
 class HeadOutput(NamedTuple):
@@ -133,7 +133,9 @@ def learnt_logits(base: Any, run: Callable[[Any], Any]) -> Logits:
         logits = run(base).logits.double()
     finally:
         hook.remove()
-    hidden = run(base.base_model).last_hidden_state.double()
+    hidden = run(base.base_model).last_hidden_state
+    near = _NEAR.get(hidden.dtype, 2e-3)
+    hidden = hidden.double()
     enters, leaves = seen["enters"].double(), seen["leaves"].double()
     # 2. The numbers that the config could mean
     config = base.config.get_text_config()
@@ -142,25 +144,25 @@ def learnt_logits(base: Any, run: Callable[[Any], Any]) -> Logits:
         numbers["width"] = numbers["hidden_size"] / numbers["dim_model_base"]
     scales = [1.0, *numbers.values(), *(1 / value for value in numbers.values())]
     # 3. The first that fits
-    before, after = _scale(hidden, enters, scales), _scale(leaves, logits, scales)
+    before, after = _scale(hidden, enters, scales, near), _scale(leaves, logits, scales, near)
     if before is not None and after is not None:
         return Logits(before, after)
     for softcap in (value for name, value in numbers.items() if "softcap" in name or "soft_cap" in name):
         for after in scales if before is not None else ():
-            if _is_near(softcap * torch.tanh(after * leaves / softcap), logits):
+            if _is_near(softcap * torch.tanh(after * leaves / softcap), logits, near):
                 return Logits(before, after, softcap)
     raise ValueError("its logits are not its head's output times a number, or with a soft cap of its config")
 
 
-def _scale(x: Tensor, y: Tensor, known: list[float]) -> float | None:
+def _scale(x: Tensor, y: Tensor, known: list[float], near: float) -> float | None:
     """The number y / x: the nearest known one where that is nearest; None: there is none."""
     if x.shape != y.shape or not bool(x.square().sum() > 0):
         return None
     fitted = float((x * y).sum() / x.square().sum())
     nearest = min(known, key=lambda value: abs(value - fitted))
     scale = nearest if abs(nearest - fitted) <= 1e-3 * abs(fitted) else fitted
-    return scale if _is_near(scale * x, y) else None
+    return scale if _is_near(scale * x, y, near) else None
 
 
-def _is_near(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and bool((one - other).norm() <= NEAR * other.norm())
+def _is_near(one: Tensor, other: Tensor, near: float) -> bool:
+    return one.shape == other.shape and bool((one - other).norm() <= near * other.norm())

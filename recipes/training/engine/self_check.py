@@ -94,11 +94,11 @@ class SelfCheck:
         """Leave in use what computes the truth, and nothing else."""
         installed, wanted = self._installed, self._installed.pieces
         with _untouched(installed):
-            # 1. The truth: stock modules, each record alone, and the loss from the model's own logits
+            # 1. The truth: stock modules, each record alone, and the loss from the model's own logits; where there is
+            #    none to compare with, that is what is trained
             installed.records_apart = installed.own_logits = True
             self._truth = self._result(NOTHING)
             if not self._agree(self._truth is not None):
-                installed.records_apart = installed.own_logits = False
                 installed.left_out["all pieces"] = f"the model by itself gives nothing to compare with: {self._why}"
                 installed.use(replace(wanted, **dict.fromkeys(UNDER_THE_MODEL, False)))
                 return

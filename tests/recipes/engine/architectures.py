@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+import warnings
 from typing import Any
 
 import torch
@@ -20,8 +21,46 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from bonsai.recipes.training.trainer import attention_of, kept_differentiable
 from tests.recipes.engine.models import lora
 
-CANT_BE_TINY: dict[str, str] = {}
+CANT_BE_TINY = {
+    "bailing_hybrid": "sizes of its linear attention hang together in ways that no usual name sets",
+    "blt": "patches bytes with a second model, whose sizes have other names",
+    "cohere_compass_text": "its default config names no kind of layer that its rotary embedding knows",
+    "dbrx": "its inner configs can't be read from their own dictionaries",
+    "deepseek_v4": "sizes of its compressed attention hang together in ways that no usual name sets",
+    "dots1": "its default config has no number of experts",
+    "dots3_note": "sizes of its adapters hang together in ways that no usual name sets",
+    "gemma3n": "its vision tower needs timm",
+    "gemma4_assistant": "drafts for another model and can't run without its states",
+    "gemma4_unified_assistant": "drafts for another model and can't run without its states",
+    "longcat_flash": "multiplies by its router's weight itself, which can't be in four bits",
+    "musicgen": "a composite of three models over audio codebooks",
+    "musicgen_melody": "a composite of three models over audio codebooks",
+    "qwen4_exp": "sizes of its attention hang together in ways that no usual name sets",
+    "reformer": "its reversible layers have no gradient where the embedding is not trained",
+    "rwkv": "takes its weights apart when it is evaluated, which four bits don't allow",
+    "zamba": "ties weights of layers that so small a model has not",
+}
 """architecture to the reason why it has no tiny model here"""
+CHANGES: dict[str, dict[str, Any]] = {
+    "dots3_note": {"num_key_value_heads": 4},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "mamba2": {"num_heads": 8},
+    "reformer": {"axial_pos_embds": False},
+    "xmod": {"default_language": "en_XX"},
+    "zaya": {"num_experts_per_tok": 1},
+}
+"""what an architecture wants besides, or instead"""
+TARGETS = {
+    "mamba": ["in_proj", "x_proj"],
+    "falcon_mamba": ["in_proj", "x_proj"],
+    "mamba2": ["in_proj"],
+    "llama4": ["q_proj", "k_proj", "v_proj", "o_proj"],  # a router returns a tuple, which an adapter can't add to
+    "phimoe": ["q_proj", "k_proj", "v_proj", "o_proj"],
+    "falcon_h1": ["q_proj", "k_proj", "v_proj", "o_proj", "in_proj"],
+    "nemotron_h": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "in_proj"],
+}
+"""where PEFT refuses an adapter on all linears"""
 
 SMALL: dict[str, Any] = {
     "vocab_size": 300,
@@ -67,6 +106,9 @@ SMALL: dict[str, Any] = {
     "num_local_experts": 4,
     "n_routed_experts": 4,
     "num_experts_per_tok": 2,
+    "num_experts_per_token": 2,
+    "emb_dim": 64,
+    "mamba_d_ssm": 128,
     "moe_topk": 2,
     "n_shared_experts": 1,
     "n_group": 1,
@@ -118,9 +160,17 @@ SMALL: dict[str, Any] = {
     "attn_logit_softcapping": 2.0,
     "query_pre_attn_scalar": 16,
 }
-WHERE_NONE = ("num_key_value_heads", "sliding_window", "final_logit_softcapping", "attn_logit_softcapping")
+WHERE_NONE = (
+    "num_key_value_heads",
+    "head_dim",
+    "num_experts_per_tok",
+    "n_routed_experts",
+    "sliding_window",
+    "final_logit_softcapping",
+    "attn_logit_softcapping",
+)
 """set too where the default is that there is none"""
-MOST_WEIGHTS = 3_000_000
+MOST_WEIGHTS = 15_000_000
 PER_LAYER = ("layer_types", "layers_block_type", "mlp_layer_types", "no_rope_layers", "attention_types", "layer_type")
 
 
@@ -138,16 +188,21 @@ def names() -> list[str]:
 
 def tiny_config(name: str, **changes: Any) -> PretrainedConfig:
     """The architecture's config with small numbers wherever it names them by one of the usual names."""
-    return _shrunk(CONFIG_MAPPING[name], {**SMALL, **changes})
+    wanted = {**CHANGES.get(name, {}), **changes}
+    config = _shrunk(CONFIG_MAPPING[name], {**SMALL, **wanted}, tuple(wanted))
+    model: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    if model.config_class is not type(config) and model.config_class is type(config.get_text_config()):
+        return config.get_text_config()
+    return config
 
 
-def _shrunk(kind: type[PretrainedConfig], small: dict[str, Any]) -> PretrainedConfig:
+def _shrunk(kind: type[PretrainedConfig], small: dict[str, Any], asked: tuple[str, ...]) -> PretrainedConfig:
     default = kind()
     known = default.to_dict()
     fields = {key: value for key, value in small.items() if known.get(key) is not None}
     fields |= {key: small[key] for key in WHERE_NONE if key in known}
-    if "qk_rope_head_dim" in known:
-        fields["head_dim"] = small["qk_rope_head_dim"]
+    if "qk_rope_head_dim" in known:  # latent attention: as many keys as queries
+        fields.update(head_dim=small["qk_rope_head_dim"], num_key_value_heads=small["num_attention_heads"])
     for key in ("bos_token_id", "eos_token_id", "pad_token_id", "vocab_size", "is_decoder"):
         fields[key] = small[key]
     layers = 2
@@ -160,8 +215,9 @@ def _shrunk(kind: type[PretrainedConfig], small: dict[str, Any]) -> PretrainedCo
         if key in fields:
             fields[key] = layers
     for key, value in vars(default).items():
-        if isinstance(value, PretrainedConfig):
-            fields[key] = _shrunk(type(value), small).to_dict()
+        if isinstance(value, PretrainedConfig) and key not in ("attn_config", "ffn_config"):
+            fields[key] = _shrunk(type(value), small, asked).to_dict()
+    fields |= {key: small[key] for key in asked}
     return kind(**fields)
 
 
@@ -169,12 +225,12 @@ def adapted_tiny(name: str, **changes: Any) -> Any:
     """The tiny model in NF4, sdpa or eager as the trainer chooses, with an adapter on all linears."""
     torch.manual_seed(0)
     config = tiny_config(name, **changes)
-    model: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    model: Any = MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[name]]
     with torch.device("meta"):
         size = sum(parameter.numel() for parameter in model._from_config(config).parameters())
     if size > MOST_WEIGHTS:
         raise ValueError(f"{name}: {size:,} weights are not tiny; name the number that makes it small in SMALL")
-    made = model._from_config(config, attn_implementation=attention_of(config)).float()
+    made: Any = model._from_config(config, attn_implementation=attention_of(config)).float()
     for key, parameter in made.named_parameters():
         if key.endswith("bias"):
             parameter.data.normal_(0, 0.1)
@@ -196,7 +252,9 @@ def adapted_tiny(name: str, **changes: Any) -> Any:
                 bnb_4bit_compute_dtype=torch.float32,
             ),
         )
-    adapted = get_peft_model(loaded, lora())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT's own, of experts that are no linears
+        adapted = get_peft_model(loaded, lora(target_modules=TARGETS.get(name, "all-linear")))
     kept_differentiable(adapted)
     for key, parameter in adapted.named_parameters():
         if "lora_B" in key:
