@@ -121,7 +121,8 @@ def train(
         )
         if found is not None and found.progress.identity != identity:
             raise RecipeError(
-                f"{found.path}: the checkpoint of another run (other recipe, records, base or engine); train without --resume"
+                f"{found.path}: the checkpoint of another run (other recipe, records, base or engine); "
+                "train without --resume"
             )
         beside = [] if api is None or not is_main() else [HubCheckpoints(api, checkpoints_on_hub, console)]
         record = _run(

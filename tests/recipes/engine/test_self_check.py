@@ -150,7 +150,8 @@ def test_another_process_that_finds_a_difference_decides_for_all() -> None:
         return yes and len(asked) != 3  # the other says no, once: to everything at once, strictly
 
     SelfCheck(installed, packed(), all_agree=all_agree).run()
-    assert asked[0] and asked[2]
+    assert asked[0]
+    assert asked[2]
     assert installed.left_out == {}
 
 
