@@ -189,7 +189,8 @@ class SelfCheck:
         flags = installed.records_apart, installed.own_logits
         lift = LIFT if self._dtype == torch.float16 else 1.0
         try:
-            with warnings.catch_warnings(), _shaken(self._model, self._dtype) if shaken else nullcontext():
+            shake = _shaken(self._model, self._dtype) if shaken else nullcontext()
+            with warnings.catch_warnings(), torch.enable_grad(), shake:  # an evaluation may be what comes first
                 warnings.simplefilter("ignore")  # a warning is no verdict
                 if shaken:
                     installed.records_apart = installed.own_logits = True
@@ -218,7 +219,7 @@ class SelfCheck:
         inputs = {name: value for name, value in self._batch.items() if name != "labels"}
         labels, count = self._batch["labels"], int((self._batch["labels"][:, 1:] != -100).sum())
         half = torch.autocast(labels.device.type, torch.float16) if self._dtype == torch.float16 else nullcontext()
-        with half, torch.enable_grad():
+        with half:
             if self._installed.pieces.head:
                 return self._model(**inputs, labels=labels, use_cache=False, engine_loss=True).loss / count  # type: ignore[no-any-return]
             if self._trl_head and not self._installed.own_logits:

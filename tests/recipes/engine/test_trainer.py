@@ -78,6 +78,9 @@ def test_a_run_with_the_engine_gives_the_losses_of_a_run_without(tmp_path: Path,
     dropout = fast.model.get_base_model().model.layers[0].resid_dropout
     before = fast.evaluate()["eval_loss"]
     assert not dropout.training
+    assert fast.engine is not None
+    assert fast.engine.left_out == {}
+    assert fast.engine.pieces == Pieces()
     ours = losses(fast)
     assert dropout.training
     assert ours == pytest.approx(stock, abs=2e-4)
@@ -187,7 +190,7 @@ def test_records_that_packing_would_mix_train_each_alone_and_the_log_says_so(
     def made(pieces: Pieces, **changes: Any) -> EngineTrainer:
         return trainer(tmp_path, pieces, adapted_tiny("bloom").unload(), **changes)
 
-    fast, plain, unpacked = made(Pieces()), made(NOTHING), made(NOTHING, packing=False, per_device_eval_batch_size=1)
+    fast, plain, unpacked = made(Pieces()), made(NOTHING), made(NOTHING, packing=False, per_device_eval_batch_size=4)
     assert fast.evaluate()["eval_loss"] == pytest.approx(unpacked.evaluate()["eval_loss"], rel=1e-5)
     assert fast.engine is not None
     assert fast.engine.records_apart
