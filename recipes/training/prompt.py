@@ -6,7 +6,7 @@ generation prompt ends with the Reasoning marker: a model that is asked cannot s
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bonsai.builder.messages import (
     GAP,
@@ -32,6 +32,16 @@ CHAT_TEMPLATE = (
     "{%- endif -%}"
 )
 """Jinja; an assistant turn carries its own markers, as in the config ``messages``."""
+
+
+def chat_template(tokenizer: Any) -> str:
+    """`CHAT_TEMPLATE`, with the token before it that this tokenizer put before every record that was learnt from.
+
+    What a template renders is tokenized without special tokens: a base that begins every text with BOS (Llama, Gemma,
+    Mistral) would be trained with it and asked without.
+    """
+    begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+    return "{{- bos_token -}}" + CHAT_TEMPLATE if begins else CHAT_TEMPLATE
 
 
 class Example(NamedTuple):

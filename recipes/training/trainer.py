@@ -27,7 +27,7 @@ from bonsai.recipes.training.data import TrainingRows
 from bonsai.recipes.training.engine.install import NOTHING, Pieces
 from bonsai.recipes.training.engine.trainer import EngineTrainer
 from bonsai.recipes.training.process import accumulation_steps, local_rank
-from bonsai.recipes.training.prompt import CHAT_TEMPLATE
+from bonsai.recipes.training.prompt import chat_template
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 
 NEVER = 10**9
@@ -115,7 +115,7 @@ def prepare(
     )
     if with_engine and recipe.lora_dropout:
         engine.left_out["linear"] = f"it has no dropout, and lora_dropout is {recipe.lora_dropout}; peft's has"
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = chat_template(tokenizer)
     return Prepared(trainer=trainer, model=adapted, tokenizer=tokenizer, base_model_commit=commit)
 
 

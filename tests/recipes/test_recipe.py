@@ -6,7 +6,7 @@ import pytest
 
 from bonsai.builder.messages import conversation
 from bonsai.recipes.seedling import RECIPE
-from bonsai.recipes.training.prompt import CHAT_TEMPLATE, example
+from bonsai.recipes.training.prompt import CHAT_TEMPLATE, chat_template, example
 from bonsai.recipes.training.recipe import RecipeError
 from bonsai.recipes.training.registry import load_recipe, recipe_names
 
@@ -60,3 +60,25 @@ def test_the_generation_prompt_ends_with_the_reasoning_marker() -> None:
     asked = [{"role": "system", "content": "あなたは良心的な科学者です。"}, {"role": "user", "content": "川は？"}]
     text = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     assert text == "あなたは良心的な科学者です。\n\n### Instruction:\n川は？\n\n### Reasoning:\n"
+
+
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_a_base_is_asked_with_the_tokens_it_was_trained_with(adds_bos: bool) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    from tests.recipes.tiny import tiny_tokenizer
+
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "<|begin|>"})
+    if adds_bos:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<|begin|> $A", special_tokens=[("<|begin|>", tokenizer.bos_token_id)]
+        )
+    tokenizer.chat_template = chat_template(tokenizer)
+    made = example("川は？", "", "By length.", "信濃川です。")
+    trained = [*tokenizer(made.prompt + made.completion).input_ids, tokenizer.eos_token_id]
+    turns = conversation("川は？", "", "By length.", "信濃川です。")
+    assert tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"] == trained
+    asked = tokenizer.apply_chat_template(turns[:-1], add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert asked == tokenizer(made.prompt).input_ids
+    assert (asked[0] == tokenizer.bos_token_id) == adds_bos

@@ -203,6 +203,8 @@ def install(model: Any, pieces: Pieces, compute_dtype: torch.dtype) -> Installed
     Raises:
         EngineError: nothing is trained.
     """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise EngineError("nothing of the model is trained; attach an adapter before the engine")
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # TRL makes them bfloat16

@@ -44,7 +44,7 @@ class Tolerance(NamedTuple):
     """where rounding alone is found to do more, so much of a gradient is let pass, and never more"""
 
 
-TOLERANCES = {torch.float32: Tolerance(5e-6, 2e-5, 2e-3), torch.float16: Tolerance(2e-3, 2e-2, 1e-1)}
+TOLERANCES = {torch.float32: Tolerance(5e-6, 2e-5, 2e-3), torch.float16: Tolerance(2e-3, 2e-2, 2.5e-1)}
 TIMES_ROUNDING = 8.0
 FLOOR = 1e-7
 """of all gradients' norm: below it a weight's gradient is rounding and no more; in float16 a thousandfold"""
