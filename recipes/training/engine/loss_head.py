@@ -58,8 +58,9 @@ class _Head(torch.autograd.Function):
                 part = part * form.before
             low = part @ weight.t() if bias is None else torch.addmm(bias, part, weight.t())
             logits = low.float() if form.after == 1.0 else low.float() * form.after
-            capped = None if form.softcap is None else torch.tanh(logits / form.softcap)
-            if capped is not None:
+            capped: Tensor | None = None
+            if form.softcap is not None:
+                capped = torch.tanh(logits / form.softcap)
                 logits = capped * form.softcap
             total = logits.logsumexp(-1, keepdim=True)
             loss += (total - logits.gather(1, label)).sum()
@@ -148,9 +149,9 @@ def learnt_logits(base: Any, run: Callable[[Any], Any]) -> Logits:
     if before is not None and after is not None:
         return Logits(before, after)
     for softcap in (value for name, value in numbers.items() if "softcap" in name or "soft_cap" in name):
-        for after in scales if before is not None else ():
-            if _is_near(softcap * torch.tanh(after * leaves / softcap), logits, near):
-                return Logits(before, after, softcap)
+        for scale in scales:
+            if before is not None and _is_near(softcap * torch.tanh(scale * leaves / softcap), logits, near):
+                return Logits(before, scale, softcap)
     raise ValueError("its logits are not its head's output times a number, or with a soft cap of its config")
 
 

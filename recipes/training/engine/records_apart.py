@@ -31,7 +31,7 @@ OF_THE_ROW = (
 
 
 @dataclass
-class WithLogits(FusedCausalLMOutput):  # type: ignore[misc]
+class WithLogits(FusedCausalLMOutput):
     """TRL's output per token, with the logits it was made from."""
 
     logits: Tensor | None = None

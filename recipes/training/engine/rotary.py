@@ -72,8 +72,8 @@ def apply_to_neighbours_by_half(
 ) -> tuple[Tensor, Tensor]:
     """Numbers turned with their neighbours, cos and sin given for each pair, twice over (GLM)."""
     half = cos.shape[-1] // 2
-    each = (part[..., :half].repeat_interleave(2, dim=-1) for part in (cos, sin))
-    return apply_to_neighbours(q, k, *each, unsqueeze_dim)
+    cos, sin = (part[..., :half].repeat_interleave(2, dim=-1) for part in (cos, sin))
+    return apply_to_neighbours(q, k, cos, sin, unsqueeze_dim)
 
 
 KINDS: tuple[Rotary, ...] = (apply_rotary, apply_to_neighbours, apply_to_neighbours_by_half)
