@@ -33,6 +33,7 @@ CANT_BE_TINY = {
     "gemma4_assistant": "drafts for another model and can't run without its states",
     "gemma4_unified_assistant": "drafts for another model and can't run without its states",
     "longcat_flash": "multiplies by its router's weight itself, which can't be in four bits",
+    "mamba": "multiplies by the weight of its time steps itself, which can't be in four bits",
     "musicgen": "a composite of three models over audio codebooks",
     "musicgen_melody": "a composite of three models over audio codebooks",
     "qwen4_exp": "sizes of its attention hang together in ways that no usual name sets",
@@ -52,7 +53,6 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 """what an architecture wants besides, or instead"""
 TARGETS = {
-    "mamba": ["in_proj", "x_proj"],
     "falcon_mamba": ["in_proj", "x_proj"],
     "mamba2": ["in_proj"],
     "llama4": ["q_proj", "k_proj", "v_proj", "o_proj"],  # a router returns a tuple, which an adapter can't add to
