@@ -115,6 +115,9 @@ def train(
     report_to: Annotated[
         list[str] | None, typer.Option(help="tensorboard or trackio, beside our own table. 記録先。")
     ] = None,
+    engine: Annotated[
+        bool, typer.Option(help="--no-engine: TRL, PEFT and bitsandbytes alone, slower. 高速化を使わない。")
+    ] = True,
     on: Annotated[
         str | None, typer.Option(help="Print the command that trains on this Hugging Face Jobs flavor, e.g. t4-small.")
     ] = None,
@@ -144,6 +147,7 @@ def train(
                 max_steps=max_steps,
                 resume=resume,
                 fresh=fresh,
+                with_engine=engine,
                 gguf=whole if gguf is None else gguf,
                 report_to=tuple(report_to or ()),
                 console=console,

@@ -37,6 +37,7 @@ def train(
     max_steps: int | None,
     resume: bool,
     fresh: bool = False,
+    with_engine: bool,
     gguf: bool,
     report_to: tuple[str, ...],
     console: Console,
@@ -52,7 +53,7 @@ def train(
     recipe = load_recipe(name)
     folder = out / "adapters" / name
     with exclusive(folder) if is_main() else contextlib.nullcontext():
-        _train(name, recipe, folder, out, max_steps, resume, fresh, gguf, report_to, console)
+        _train(name, recipe, folder, out, max_steps, resume, fresh, with_engine, gguf, report_to, console)
 
 
 def _train(
@@ -63,6 +64,7 @@ def _train(
     max_steps: int | None,
     resume: bool,
     fresh: bool,
+    with_engine: bool,
     gguf: bool,
     report_to: tuple[str, ...],
     console: Console,
@@ -101,6 +103,7 @@ def _train(
             resume=resume,
             fresh=fresh,
             goes_on=lambda found: _goes_on(found, console),
+            with_engine=with_engine,
             stopping=stopping,
             report_to=report_to,
             api=_hub_of_checkpoints(recipe),

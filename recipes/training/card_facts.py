@@ -99,6 +99,7 @@ def command(record: RunRecord) -> str:
     """What does this run again, in a checkout: with the namespace and the number of steps if they were given."""
     owner, own = record.adapter_repo.partition("/")[0], str(record.recipe["repo_id"]).partition("/")[0]
     name = record.recipe_name if record.max_steps is None else f"{record.recipe_name} --max-steps {record.max_steps}"
+    name += "" if record.with_engine else " --no-engine"
     variable = "" if owner == own else f"export BONSAI_NAMESPACE={owner} && "
     checkout = "" if record.source_commit is None else f" && git checkout -q {record.source_commit}"
     return (

@@ -60,9 +60,12 @@ class Found:
     passed_over: tuple[Path, ...]
 
 
-def run_identity(recipe: Recipe, dataset_hash: str, base_commit: str, max_steps: int | None) -> str:
+def run_identity(
+    recipe: Recipe, dataset_hash: str, base_commit: str, max_steps: int | None, *, with_engine: bool = True
+) -> str:
     """A hash of what decides a run's every step."""
-    decided = json.dumps([asdict(recipe), dataset_hash, base_commit, max_steps], sort_keys=True)
+    engine = [] if with_engine else ["no engine"]  # its optimizer's state is laid out in another way
+    decided = json.dumps([asdict(recipe), dataset_hash, base_commit, max_steps, *engine], sort_keys=True)
     return hashlib.sha256(decided.encode()).hexdigest()
 
 

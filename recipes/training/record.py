@@ -70,6 +70,10 @@ class RunRecord:
     """on the way, without those before and after"""
     engine: str | None = None
     """what did the arithmetic under the trainer, with its version; None: bitsandbytes and PEFT as they are"""
+    with_engine: bool = True
+    """False: it was switched off on the command line"""
+    engine_left_out: dict[str, str] = field(default_factory=dict)
+    """what it did not take over, with the reason; "packing": records of a row went through the model one by one"""
     best_step: int | None = None
     """the step whose adapter was kept, where an earlier one had the lower validation loss"""
     packed: bool | None = None

@@ -77,6 +77,7 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     stopping: Stopping,
     report_to: Sequence[str] = (),
+    with_engine: bool = True,
     api: HfApi | None = None,
     llama_cpp: Path | None = None,
 ) -> RunRecord:
@@ -91,6 +92,7 @@ def train(
         goes_on: asked whether to go on from this run's checkpoint where neither ``resume`` nor ``fresh`` says it.
         stopping: listens for Ctrl-C and the like.
         report_to: experiment trackers, by Transformers' names.
+        with_engine: False trains with TRL, PEFT and bitsandbytes as they are.
         api: a Hub that keeps checkpoints in a private repo, for a runtime whose disk goes away; None: this disk only.
         llama_cpp: where llama.cpp's converter is kept, for a GGUF of the adapter beside it; None: no GGUF.
 
@@ -102,7 +104,7 @@ def train(
     with exclusive(out) if is_main() else contextlib.nullcontext():
         return _train(
             name, recipe, dataset, out, checkpoints, console, max_steps, resume, fresh, goes_on, checkpoint_seconds,
-            stopping, report_to, api, llama_cpp,
+            stopping, report_to, with_engine, api, llama_cpp,
         )  # fmt: skip
 
 
@@ -120,6 +122,7 @@ def _train(
     checkpoint_seconds: float,
     stopping: Stopping,
     report_to: Sequence[str],
+    with_engine: bool,
     api: HfApi | None,
     llama_cpp: Path | None,
 ) -> RunRecord:
@@ -134,7 +137,8 @@ def _train(
             f"gradient_accumulation_steps {recipe.gradient_accumulation_steps} does not divide by {world_size()} "
             "processes: a step learns from more records than on one GPU, and the result will differ"
         )
-    identity = run_identity(recipe, rows.content_hash, base_commit(base_model, recipe.base_model_revision), max_steps)
+    commit = base_commit(base_model, recipe.base_model_revision)
+    identity = run_identity(recipe, rows.content_hash, commit, max_steps, with_engine=with_engine)
     resume = resume or (is_main() and _unfinished(name, checkpoints, identity, fresh, goes_on, console))
     if resume and world_size() == 1 and (back := take_back(checkpoints, identity)):
         message = f"{back[0]}, which was kept aside, got to step {back[1].step}; it is back in {checkpoints}"
@@ -149,14 +153,22 @@ def _train(
     checkpoints.mkdir(parents=True, exist_ok=True)
     if found is not None and found.progress.identity != identity:
         raise RecipeError(
-            f"{found.path}: the checkpoint of another run (other recipe, records or base); train without --resume"
+            f"{found.path}: the checkpoint of another run (other recipe, records, base or engine); train without --resume"
         )
     notes: list[str] = []  # told once nothing can be lost any more
     # 2. train; weights and record take their place at once, so that nothing that comes after can lose them
     resumable = f"make room, then `nox -s train -- {name} --resume` goes on from the last whole checkpoint"
     with replaced_folder(out, when_full=resumable) if is_main() else _nowhere() as folder:
         with _told(base_model):
-            prepared = prepare(recipe, base_model, rows, checkpoints, max_steps=max_steps, report_to=report_to)
+            prepared = prepare(
+                recipe,
+                base_model,
+                rows,
+                checkpoints,
+                max_steps=max_steps,
+                report_to=report_to,
+                with_engine=with_engine,
+            )
         beside = (
             []
             if api is None or not is_main()
@@ -176,7 +188,7 @@ def _train(
             beside,
             notes,
         )
-        record = replace(record, max_steps=max_steps)
+        record = replace(record, max_steps=max_steps, with_engine=with_engine)
         save_adapter(prepared, base_model, recipe, folder)
         record.write(folder)
         write_arguments(prepared.trainer.args, folder)
@@ -338,6 +350,7 @@ def _run(
             trainer.train(resume_from_checkpoint=str(found.path) if found else None)
     finally:
         bar.close()
+    notes += told_left_out(trainer)
     seconds = keeper.seconds()
     if stopping.asked and not best.stopped and trainer.state.global_step < trainer.state.max_steps:
         raise StoppedError(
@@ -378,8 +391,9 @@ def _run(
         constraints_sha256=constraints_sha256(),
         evaluations=evaluations,
         best_step=best.best_step if kept_earlier else None,
-        engine=None if trainer.engine is None else trainer.engine.told(),
-        packed=recipe.packing,
+        engine=(trainer.engine.told() or None) if trainer.engine else None,
+        engine_left_out=dict(trainer.engine.left_out) if trainer.engine else {},
+        packed=recipe.packing and not (trainer.engine and trainer.engine.records_apart),
         rows_by_category=counted(rows.train["id"]),
         lengths_by_category=lengths(list(rows.train), prepared.tokenizer),
         samples=samples(list(rows.train)),
@@ -388,6 +402,12 @@ def _run(
         machine=machine(),
         source_commit=source_commit(),
     )
+
+
+def told_left_out(trainer: EngineTrainer) -> list[str]:
+    """What the engine did not take over in this run, a line each; nothing where it was switched off."""
+    engine = trainer.engine
+    return [] if engine is None else [f"engine: {name} is left out: {why}" for name, why in engine.left_out.items()]
 
 
 def _at_its_end(trainer: EngineTrainer, checkpoint: Path) -> bool:

@@ -10,14 +10,21 @@ import datasets
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PrinterCallback
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PrinterCallback,
+)
 from trl import SFTConfig
 
 from bonsai.recipes.training.base_model import base_commit
 from bonsai.recipes.training.batch_records import NamedBatches
 from bonsai.recipes.training.checkpoint import KEPT
 from bonsai.recipes.training.data import TrainingRows
-from bonsai.recipes.training.engine.install import Pieces
+from bonsai.recipes.training.engine.install import NOTHING, Pieces
 from bonsai.recipes.training.engine.trainer import EngineTrainer
 from bonsai.recipes.training.process import accumulation_steps, local_rank
 from bonsai.recipes.training.prompt import PromptEncoder
@@ -58,7 +65,8 @@ def prepare(
         work: a folder for TRL's own files.
         max_steps: fewer steps than the recipe's, for a smoke run.
         report_to: experiment trackers beside our own table, by Transformers' names.
-        with_engine: False leaves TRL, PEFT and bitsandbytes as they are, to compare with.
+        with_engine: False leaves TRL, PEFT and bitsandbytes as they are, to compare with; that packed records stay
+            apart in this base is looked at all the same.
 
     Raises:
         RecipeError: a record is longer than the recipe's max_length, target_modules names a layer that the base lacks,
@@ -69,11 +77,12 @@ def prepare(
     revision = recipe.base_model_revision or None  # None: a folder
     tokenizer = AutoTokenizer.from_pretrained(base_model, revision=revision)
     refuse_overlong(recipe, tokenizer, rows)
+    config = AutoConfig.from_pretrained(base_model, revision=revision)
     model = AutoModelForCausalLM.from_pretrained(
         base_model,
         revision=revision,
         dtype=dtype,
-        attn_implementation="sdpa",
+        attn_implementation=attention_of(config),
         device_map={"": local_rank()} if torch.cuda.is_available() else None,
         quantization_config=BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_4bit=True,
@@ -104,8 +113,11 @@ def prepare(
     adapted = cast(torch.nn.Module, trainer.model)
     kept_differentiable(adapted)
     trained_in_float32(adapted)
-    if with_engine and recipe.lora_dropout == 0.0:  # the engine's linear has no dropout; peft's has, and is slower
-        trainer.use_engine(Pieces(recompute=not recipe.gradient_checkpointing))
+    engine = trainer.use_engine(
+        Pieces(recompute=not recipe.gradient_checkpointing) if with_engine and not recipe.lora_dropout else NOTHING
+    )
+    if with_engine and recipe.lora_dropout:
+        engine.left_out["linear"] = f"it has no dropout, and lora_dropout is {recipe.lora_dropout}; peft's has"
     tokenizer.chat_template = PromptEncoder(tokenizer).chat_template
     return Prepared(trainer=trainer, model=adapted, tokenizer=tokenizer, base_model_commit=commit)
 
@@ -173,6 +185,12 @@ def sft_settings(recipe: Recipe, work: Path, max_steps: int | None, report_to: S
         "run_name": recipe.repo_id.rpartition("/")[2],
         "disable_tqdm": True,
     }
+
+
+def attention_of(config: Any) -> str:
+    """SDPA, or eager for the few bases that have no other (Gemma 2 caps its scores, GPT-OSS has sinks)."""
+    model: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return "eager" if model is not None and not model._supports_sdpa else "sdpa"
 
 
 def kept_differentiable(model: torch.nn.Module) -> None:

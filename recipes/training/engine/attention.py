@@ -90,8 +90,20 @@ def packed(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, longest: int, scale:
     return _Packed.apply(q, k, v, bounds, longest, scale)  # type: ignore[no-any-return]
 
 
-def block_masked(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, scale: float, window: int | None = None) -> Tensor:
-    """The same through SDPA and a (tokens, tokens) mask."""
+def block_masked(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bounds: Tensor,
+    scale: float,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """The same through SDPA and a (tokens, tokens) mask.
+
+    Args:
+        softcap: scores s become softcap · tanh(s / softcap) (Gemma 2), which no kernel here knows.
+    """
     tokens, repeats = q.shape[1], q.shape[2] // k.shape[2]
     place = torch.arange(tokens, device=q.device)
     record = torch.searchsorted(bounds[1:].to(place.dtype), place, right=True)
@@ -99,8 +111,16 @@ def block_masked(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, scale: float, 
     if window is not None:
         allowed &= place[:, None] - place[None] < window
     query, key, value = (h.transpose(1, 2) for h in (q, _repeated(k, repeats), _repeated(v, repeats)))
+    if softcap is not None:
+        return _soft_capped(query, key, value, allowed[None, None], scale, softcap).transpose(1, 2)
     out = scaled_dot_product_attention(query, key, value, attn_mask=allowed[None, None], scale=scale)
     return out.transpose(1, 2)
+
+
+def _soft_capped(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: float, softcap: float) -> Tensor:
+    """(batch, heads, tokens, head size), as many key heads as query heads."""
+    scores = softcap * torch.tanh((q @ k.transpose(-1, -2)).float() * scale / softcap)
+    return scores.masked_fill(~allowed, -torch.inf).softmax(-1).to(v.dtype) @ v
 
 
 def attention_forward(
@@ -113,20 +133,27 @@ def attention_forward(
     cu_seq_lens_q: Tensor | None = None,
     max_length_q: int = 0,
     sliding_window: int | None = None,
+    softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """As transformers calls it; query, key and value are (1, heads, tokens, head size), the result is transposed.
 
     Rows that are not packed go through transformers' own SDPA, with their mask.
     """
+    if cu_seq_lens_q is None and softcap is not None:
+        if attention_mask is None:
+            attention_mask = query.new_ones(query.shape[2], key.shape[2], dtype=torch.bool).tril()[None, None]
+        repeats = query.shape[1] // key.shape[1]
+        key, value = (_repeated(heads.transpose(1, 2), repeats).transpose(1, 2) for heads in (key, value))
+        return _soft_capped(query, key, value, attention_mask, scaling, softcap).transpose(1, 2), None
     if cu_seq_lens_q is None:
         kwargs = {**kwargs, "sliding_window": sliding_window, "scaling": scaling}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     q, k, v = (heads.transpose(1, 2) for heads in (query, key, value))
     window = sliding_window if sliding_window is not None and max_length_q > sliding_window else None
-    if window is None and works_here(q):
+    if window is None and softcap is None and works_here(q):
         return packed(q, k, v, cu_seq_lens_q, max_length_q, scaling), None
-    return block_masked(q, k, v, cu_seq_lens_q, scaling, window), None
+    return block_masked(q, k, v, cu_seq_lens_q, scaling, window, softcap), None
 
 
 def works_here(like: Tensor) -> bool:

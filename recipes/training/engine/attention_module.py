@@ -27,12 +27,16 @@ Heads = Callable[[Tensor], tuple[Tensor, ...]]
 def patch_attention_modules(model: nn.Module) -> Callable[[], None]:
     """Replace the forward of what slices below ``model``; returns what takes it out again."""
     patched: list[Any] = []
-    for module in model.modules():
+    for module in list(model.modules()):
         heads = _heads(module)
         if heads is None:
             continue
-        stock, ours = module.forward, _forward(module, heads)
-        if _same(module, stock, ours):
+        try:
+            stock, ours = module.forward, _forward(module, heads)
+            same = _same(module, stock, ours)
+        except Exception:  # noqa: BLE001 - another module with these names: whatever it wants, it keeps its own forward
+            continue
+        if same:
             module.forward = ours
             patched.append(module)
 
@@ -97,11 +101,12 @@ def _same(module: Any, stock: Callable[..., Any], ours: Callable[..., Any]) -> b
         return torch.randn(1, _TRIED_TOKENS, size, generator=generator, device=weight.device).to(dtype)
 
     x, cos, sin = made(width), made(turned), made(turned)
-    training = module.training
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         with torch.no_grad():
             results = [forward(x, (cos, sin), attention_mask=None)[0].float() for forward in (stock, ours)]
     finally:
-        module.train(training)
+        for part, training in modes:
+            part.training = training
     return bool((results[1] - results[0]).norm() <= _TOLERANCE[dtype] * results[0].norm())

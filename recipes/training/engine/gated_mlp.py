@@ -1,4 +1,8 @@
-"""silu(gate) · up as one autograd function that keeps gate and up only, for Llama's and Phi-3's kind of MLP."""
+"""silu(gate) · up as one autograd function that keeps gate and up only, for Llama's and Phi-3's kind of MLP.
+
+A replacement is put in only where it gives what the module itself gives on random numbers: experts, whose weights are
+no modules and who are handed their routes too, and an MLP that scales, norms or drops on the way keep their own.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bonsai.recipes.training.engine.elementwise import of_one_tensor
 from bonsai.recipes.training.engine.recompute import marked
+
+_TOLERANCE = {torch.float16: 5e-3, torch.float32: 1e-5}
 
 
 class _Gated(torch.autograd.Function):
@@ -44,14 +51,17 @@ class _Again:
 def patch_gated_mlps(model: nn.Module, *, mark: bool) -> Callable[[], None]:
     """Replace the forward of every gated SiLU MLP below ``model``; returns what takes it out again."""
     patched: list[Any] = []
-    for module in model.modules():
-        if _is_silu(module) and hasattr(module, "down_proj"):
-            if hasattr(module, "gate_up_proj"):
-                module.forward = _joint(module, mark)
-            elif hasattr(module, "gate_proj") and hasattr(module, "up_proj"):
-                module.forward = _separate(module, mark)
-            else:
-                continue
+    for module in list(model.modules()):
+        if not (_is_silu(module) and _has_linears(module, "down_proj")):
+            continue
+        if _has_linears(module, "gate_up_proj"):
+            ours, first = _joint(module, mark), module.gate_up_proj
+        elif _has_linears(module, "gate_proj", "up_proj"):
+            ours, first = _separate(module, mark), module.gate_proj
+        else:
+            continue
+        if _same(module, ours, first):
+            module.forward = of_one_tensor(module.forward, ours)
             patched.append(module)
 
     def undo() -> None:
@@ -64,6 +74,30 @@ def patch_gated_mlps(model: nn.Module, *, mark: bool) -> Callable[[], None]:
 def _is_silu(module: Any) -> bool:
     activation = getattr(module, "act_fn", None) or getattr(module, "activation_fn", None)
     return type(activation).__name__ in ("SiLUActivation", "SiLU")
+
+
+def _has_linears(module: nn.Module, *names: str) -> bool:
+    return all(isinstance(getattr(module, name, None), nn.Module) for name in names)
+
+
+def _same(mlp: Any, ours: Callable[[Tensor], Tensor], first: Any) -> bool:
+    """On a few random tokens, without dropout."""
+    base = getattr(first, "base_layer", first)
+    weight = next(first.parameters())
+    dtype = torch.float16 if weight.is_cuda else torch.float32
+    generator = torch.Generator(weight.device).manual_seed(0)
+    x = torch.randn(1, 5, base.in_features, device=weight.device, generator=generator).to(dtype)
+    modes = [(module, module.training) for module in mlp.modules()]
+    mlp.eval()
+    try:
+        with torch.no_grad():
+            found, stock = ours(x).float(), mlp(x).float()
+    except Exception:  # noqa: BLE001 - another module with these names: whatever it wants, it keeps its own forward
+        return False
+    finally:
+        for module, training in modes:
+            module.training = training
+    return found.shape == stock.shape and bool((found - stock).norm() <= _TOLERANCE[dtype] * stock.norm())
 
 
 def _joint(mlp: Any, mark: bool) -> Callable[[Tensor], Tensor]:

@@ -8,8 +8,11 @@ Data, packing, schedule, logging, checkpoints and resuming stay TRL's. Nothing i
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +26,12 @@ from bonsai.recipes.training.engine.errors import EngineError
 from bonsai.recipes.training.engine.flat_adamw import FlatAdamW
 from bonsai.recipes.training.engine.guards import refuse_overflow
 from bonsai.recipes.training.engine.install import Installed, Pieces, install
+from bonsai.recipes.training.engine.self_check import MOST_TOKENS, SelfCheck, lengths_to_watch
 from bonsai.recipes.training.engine.step_graph import RowLimits
+
+_LOG = logging.getLogger(__name__)
+_ADAMW = ("adamw_torch", "adamw_torch_fused")
+"""what the flat AdamW computes, by transformers' names"""
 
 
 class EngineTrainer(SFTTrainer):
@@ -34,7 +42,7 @@ class EngineTrainer(SFTTrainer):
     engine: Installed | None = None
     step_records: tuple[str, ...] = ()
     """ids of the records since the last log"""
-    _base_is_finite = False
+    _is_proven = False
     _parameters_once: int | None = None
     _own_tokens = 0
     _fetch: Callable[[], Any] | None = None
@@ -43,14 +51,17 @@ class EngineTrainer(SFTTrainer):
     def use_engine(self, pieces: Pieces | None = None) -> Installed:
         """Put the pieces under the trainer's model, before `train`.
 
+        What does not fit the arguments or the model is left out and named (`Installed.left_out`); on the first batch
+        the rest is compared with the stock modules (`SelfCheck`).
+
         Raises:
-            EngineError: the pieces do not fit this trainer or its model.
+            EngineError: it is too late, or the launcher cuts weights up.
         """
         chosen = pieces or Pieces()
         if self.optimizer is not None:
             raise EngineError("the optimizer is built already; call use_engine before train")
-        if chosen.head and (self.args.loss_type != "nll" or self.args.label_smoothing_factor or self.aux_loss_enabled):
-            raise EngineError("the engine's head knows plain cross-entropy only; set Pieces(head=False)")
+        not_ours = {name: why for name, why in self._not_for_these_arguments().items() if getattr(chosen, name)}
+        chosen = replace(chosen, **dict.fromkeys(not_ours, False))
         if chosen.recompute:
             self._without_checkpointing()
         dtype = torch.float16 if self.args.device.type == "cuda" else torch.float32
@@ -60,11 +71,84 @@ class EngineTrainer(SFTTrainer):
         self._learnt = 0
         self._last_inputs: dict[str, Any] = {}
         self.engine = install(self.model, chosen, dtype)
+        self.engine.left_out.update(not_ours)
+        self._is_proven = False
         if chosen.optimizer and self.accelerator.num_processes > 1:
             self._without_wrapper(self.engine.store.flat)
-        if chosen.graph and chosen.attention and chosen.recompute and chosen.optimizer:
-            self.engine.limits = self._row_limits()
         return self.engine
+
+    def _not_for_these_arguments(self) -> dict[str, str]:
+        """Piece to the reason why these arguments ask for something that it does not compute."""
+        args, found = self.args, {}
+        if args.loss_type != "nll" or args.label_smoothing_factor or self.aux_loss_enabled:
+            found["head"] = "it knows plain cross-entropy only, and the arguments ask for another loss"
+        elif self.compute_loss_func is not None:
+            found["head"] = "the trainer was given a loss of its own"
+        if self.optimizer_cls_and_kwargs is not None:
+            found["optimizer"] = "the trainer was given an optimizer of its own"
+        elif args.optim not in _ADAMW or args.optim_args:
+            beside = f" with {args.optim_args}" if args.optim_args else ""
+            found["optimizer"] = f"it is torch's AdamW, and optim is {getattr(args.optim, 'value', args.optim)}{beside}"
+        elif args.weight_decay:
+            decayed = set(self.get_decay_parameter_names(self.model))
+            spared = [name for name, p in self.model.named_parameters() if p.requires_grad and name not in decayed]
+            if spared:
+                found["optimizer"] = f"it decays every weight, and transformers spares {spared[0]}"
+        return found
+
+    def _prove(self, inputs: dict[str, Any]) -> None:
+        """Compare the engine with the stock modules on this batch, once, and leave out what differs.
+
+        Raises:
+            EngineError: the base overflows here; the layer is named.
+        """
+        engine, self._is_proven = self.engine, True
+        if engine is None:
+            return
+        watched = lengths_to_watch(self.model.get_base_model().config)
+        batch = self._longest_batch(inputs, min(watched)) if watched else inputs
+        started = time.perf_counter()
+        check = SelfCheck(
+            engine,
+            batch,
+            watched_lengths=watched,
+            all_agree=self._all_agree,
+            trl_head=True,
+            tokens=min(MOST_TOKENS, max(64, inputs["input_ids"].numel() * self.args.gradient_accumulation_steps // 5)),
+        )
+        check.run()
+        _LOG.info("the engine was compared with the stock modules in %.1f s", time.perf_counter() - started)
+        tokens = {name: value for name, value in inputs.items() if name != "labels"}
+        learnt_too = {"labels": inputs["labels"], "engine_loss": True} if engine.pieces.head else {}
+        refuse_overflow(self.model, {**tokens, "use_cache": False, **learnt_too}, "before the first step")
+        if self.accelerator.is_main_process:
+            for name, why in engine.left_out.items():
+                _LOG.warning("engine: %s is left out: %s", name, why)
+        on = engine.pieces
+        if on.graph and on.linear and on.attention and on.recompute and on.head and on.optimizer:
+            engine.limits = self._row_limits()
+
+    def _longest_batch(self, inputs: dict[str, Any], watched: int) -> dict[str, Any]:
+        """The row with the dataset's longest record where that is longer than ``watched``, else the inputs."""
+        train: Any = self.train_dataset
+        columns = getattr(train, "column_names", None) or []
+        if "seq_lengths" in columns:
+            lengths = [max(row) for row in train["seq_lengths"]]
+        elif "input_ids" in columns:
+            lengths = [len(row) for row in train["input_ids"]]
+        else:
+            return inputs
+        if max(lengths, default=0) <= watched:
+            return inputs
+        batch = self.data_collator([train[lengths.index(max(lengths))]])
+        batch.pop(COLUMN, None)
+        return dict(self._prepare_inputs(batch))
+
+    def _all_agree(self, yes: bool) -> bool:
+        if self.accelerator.num_processes == 1:
+            return yes
+        answers = torch.tensor([int(yes)], device=self.args.device)
+        return bool(self.accelerator.gather(answers).min().item())
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As Trainer's; the memory that only its speed needed is free afterwards."""
@@ -129,14 +213,13 @@ class EngineTrainer(SFTTrainer):
         records = inputs.pop(COLUMN, ())
         if model.training:
             self.step_records = (*self.step_records, *records)
+        if self.engine is not None and not self._is_proven:
+            self._prove(inputs)
         if self.engine is None or not self.engine.pieces.head or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         call = {**inputs, "use_cache": False, "engine_loss": True}
         if model.training:
             self._last_inputs = call
-            if not self._base_is_finite:
-                refuse_overflow(self.model, call, "before the first step")
-                self._base_is_finite = True
         output = model(**call)
         loss = output.loss / (max(output.learnt, 1) if num_items_in_batch is None else num_items_in_batch)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
@@ -170,7 +253,8 @@ class EngineTrainer(SFTTrainer):
         """
         if self.engine is not None and "loss" in logs:
             if not math.isfinite(logs["loss"]):
-                refuse_overflow(self.model, self._last_inputs, f"step {self.state.global_step}")
+                if self._last_inputs:
+                    refuse_overflow(self.model, self._last_inputs, f"step {self.state.global_step}")
                 raise EngineError(
                     f"step {self.state.global_step}: the loss is {logs['loss']} though no layer overflows"
                 )

@@ -9,14 +9,14 @@ import torch
 
 from bonsai.recipes.training.engine import install as install_module
 from bonsai.recipes.training.engine.errors import EngineError
-from bonsai.recipes.training.engine.install import Pieces, _graph_and_spare_memory, install
+from bonsai.recipes.training.engine.install import UNDER_THE_MODEL, Pieces, _graph_and_spare_memory, install
 from bonsai.recipes.training.engine.linear_patch import patch_linears
 from bonsai.recipes.training.engine.step_graph import RowLimits, Tried
 from tests.recipes.engine.models import adapted, gradients, packed_batch, stock_loss
 from tests.recipes.engine.no_bfloat16 import NoBfloat16
 
 KINDS = ("phi", "phi3", "llama")
-NONE = {"share_inputs": False, "elementwise": False, "recompute": False, "attention": False, "head": False}
+NONE = dict.fromkeys(UNDER_THE_MODEL[1:], False)
 
 
 def engine_loss(model: Any, batch: dict[str, Any], pieces: Pieces) -> torch.Tensor:
@@ -40,7 +40,7 @@ def test_each_piece_and_all_together_give_the_loss_and_gradients_of_stock(kind: 
     expected.backward()
     stock = gradients(model)
     on = {"linear": True, **NONE}
-    for piece in ("", "share_inputs", "elementwise", "recompute", "attention", "head"):
+    for piece in ("", *UNDER_THE_MODEL[1:]):
         on = {**on, **({piece: True} if piece else {})}
         pieces = Pieces(**on)
         installed = install(model, pieces, torch.float32)
@@ -98,7 +98,7 @@ def test_an_attention_that_slices_is_replaced_and_its_gradient_fills_no_zeros(ki
     def fills(pieces: Pieces) -> int:
         model = adapted(kind)
         installed = install(model, pieces, torch.float32)
-        assert ("forward" in vars(attention_of(model))) == pieces.elementwise
+        assert ("forward" in vars(attention_of(model))) == pieces.attention_module
         loss = model(**packed_batch(), engine_loss=True).loss
         with torch.profiler.profile() as seen:
             loss.backward()
@@ -106,7 +106,7 @@ def test_an_attention_that_slices_is_replaced_and_its_gradient_fills_no_zeros(ki
         assert "forward" not in vars(attention_of(model))
         return sum(event.name == "aten::slice_backward" for event in seen.events())
 
-    assert fills(Pieces(elementwise=False, recompute=False)) > 2
+    assert fills(Pieces(attention_module=False, rotary=False)) > 2
     assert fills(Pieces()) == 1  # the head's: all positions but the last
 
 
@@ -230,12 +230,20 @@ def test_the_norm_and_activation_outputs_are_not_kept_for_backward() -> None:
     assert spared == 128 * 4 * (activations + norms)  # tokens, bytes, widths
 
 
-def test_a_model_without_a_plain_lora_is_refused_by_saying_what_is_needed() -> None:
+def test_a_model_without_a_plain_lora_keeps_its_own_modules_and_says_what_is_needed() -> None:
     model = adapted("llama")
     for module in model.modules():
         if hasattr(module, "lora_dropout"):
             module.lora_dropout["default"] = torch.nn.Dropout(0.1)
-    with pytest.raises(EngineError, match="lora_dropout 0, or leave the engine's linear off"):
+    installed = install(model, Pieces(), torch.float32)
+    assert "lora_dropout 0, or leave the engine's linear off" in installed.left_out["linear"]
+    assert not any(getattr(installed.pieces, name) for name in UNDER_THE_MODEL[:-1])
+    assert not any("forward" in vars(module) for module in model.get_base_model().model.modules())
+
+
+def test_a_model_without_anything_to_train_is_refused() -> None:
+    model = adapted("llama").requires_grad_(False)
+    with pytest.raises(EngineError, match="attach an adapter before the engine"):
         install(model, Pieces(), torch.float32)
 
 

@@ -14,8 +14,9 @@ from trl import SFTConfig
 from bonsai.recipes.training.engine.errors import EngineError
 from bonsai.recipes.training.engine.flat_adamw import FlatAdamW
 from bonsai.recipes.training.engine.guards import refuse_overflow
-from bonsai.recipes.training.engine.install import Pieces
+from bonsai.recipes.training.engine.install import NOTHING, Pieces
 from bonsai.recipes.training.engine.trainer import EngineTrainer
+from tests.recipes.engine.architectures import adapted_tiny
 from tests.recipes.engine.models import adapted, lora, packed_batch, quantised
 from tests.recipes.tiny import tiny_tokenizer
 
@@ -25,7 +26,7 @@ def rows() -> datasets.Dataset:
     return datasets.Dataset.from_list([{"prompt": prompt, "completion": completion} for prompt, completion in pairs])
 
 
-def trainer(work: Path, pieces: Pieces | None, **changes: Any) -> EngineTrainer:
+def trainer(work: Path, pieces: Pieces | None, base: Any = None, **changes: Any) -> EngineTrainer:
     settings = {
         "output_dir": str(work),
         "use_cpu": True,
@@ -47,7 +48,7 @@ def trainer(work: Path, pieces: Pieces | None, **changes: Any) -> EngineTrainer:
         **changes,
     }
     made = EngineTrainer(
-        quantised("phi", vocab_size=300),
+        base or quantised("phi", vocab_size=300),
         SFTConfig(**settings),
         train_dataset=rows(),
         eval_dataset=rows().select(range(4)),
@@ -77,6 +78,9 @@ def test_a_run_with_the_engine_gives_the_losses_of_a_run_without(tmp_path: Path,
     dropout = fast.model.get_base_model().model.layers[0].resid_dropout
     before = fast.evaluate()["eval_loss"]
     assert not dropout.training
+    assert fast.engine is not None
+    assert fast.engine.left_out == {}
+    assert fast.engine.pieces == Pieces()
     ours = losses(fast)
     assert dropout.training
     assert ours == pytest.approx(stock, abs=2e-4)
@@ -131,3 +135,65 @@ def test_the_engine_is_put_in_before_training(tmp_path: Path) -> None:
     made.create_optimizer()
     with pytest.raises(EngineError, match="call use_engine before train"):
         made.use_engine()
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adafactor", "rmsprop", "adamw_torch"])
+def test_an_optimizer_that_the_recipe_names_is_the_one_that_steps(tmp_path: Path, optim: str) -> None:
+    def weights(pieces: Pieces | None) -> tuple[EngineTrainer, torch.Tensor]:
+        made = trainer(tmp_path, pieces, optim=optim, max_steps=2)
+        made.train()
+        return made, torch.cat([p.detach().reshape(-1) for p in made.model.parameters() if p.requires_grad])
+
+    (_, expected), (made, found) = weights(None), weights(Pieces())
+    assert made.engine is not None
+    assert (made._flat_optimizer() is not None) == (optim == "adamw_torch")
+    assert ("optimizer" in made.engine.left_out) == (optim != "adamw_torch")
+    assert optim == "adamw_torch" or f"optim is {optim}" in made.engine.left_out["optimizer"]
+    assert (found - expected).norm() <= 1e-3 * expected.norm()
+
+
+@pytest.mark.filterwarnings("ignore:`label_smoothing_factor` is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"neftune_noise_alpha": 5.0},
+        {"weight_decay": 0.3},
+        {"adam_beta1": 0.5, "adam_beta2": 0.6, "adam_epsilon": 1e-3},
+        {"max_grad_norm": 0.0},
+        {"max_grad_norm": 1e-3},
+        {"lr_scheduler_type": "cosine", "warmup_steps": 1},
+        {"label_smoothing_factor": 0.2},
+        {"loss_type": "dft"},
+        {"packing": False, "per_device_train_batch_size": 3},
+        {"optim_args": "betas=0.5"},
+    ],
+    ids=str,
+)
+def test_settings_that_the_engine_takes_over_train_as_trl_trains_them(tmp_path: Path, changes: dict[str, Any]) -> None:
+    stock, ours = (losses(trainer(tmp_path, pieces, **changes)) for pieces in (None, Pieces()))
+    assert ours == pytest.approx(stock, abs=3e-4)
+
+
+def test_a_weight_that_transformers_spares_from_decay_is_not_decayed(tmp_path: Path) -> None:
+    made = trainer(tmp_path, None, weight_decay=0.3)
+    norm = made.model.get_base_model().model.layers[0].input_layernorm.weight
+    norm.requires_grad_(True)
+    installed = made.use_engine()
+    assert "layernorm" in installed.left_out["optimizer"]
+    assert [group["weight_decay"] for group in made.create_optimizer().param_groups] == [0.3, 0.0]
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning")
+def test_records_that_packing_would_mix_train_each_alone_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def made(pieces: Pieces, **changes: Any) -> EngineTrainer:
+        return trainer(tmp_path, pieces, adapted_tiny("bloom").unload(), **changes)
+
+    fast, plain, unpacked = made(Pieces()), made(NOTHING), made(NOTHING, packing=False, per_device_eval_batch_size=4)
+    assert fast.evaluate()["eval_loss"] == pytest.approx(unpacked.evaluate()["eval_loss"], rel=1e-5)
+    assert fast.engine is not None
+    assert fast.engine.records_apart
+    assert fast.engine.told().endswith("each record of a row alone")
+    assert "engine: packing is left out: records do not stay apart" in caplog.text
+    assert losses(fast) == pytest.approx(losses(plain), abs=2e-4)
