@@ -14,6 +14,7 @@ from rich.table import Table
 
 from bonsai.cli.bars import Bars
 from bonsai.cli.changes_table import Line, changes_table
+from bonsai.cli.console import note_stage
 from bonsai.cli.quieting import quiet_libraries
 from bonsai.cli.serving import ensure_bases
 from bonsai.hub.client.destination import in_namespace
@@ -67,7 +68,13 @@ def evaluate(
     ensure_bases([name])
     adapter = None if base else out / "adapters" / name
     started = time.perf_counter()
+    answered = {"before": started}
     with Bars(console) as bars:
+
+        def tell(when: str, done: int, total: int) -> None:
+            answered[when] = time.perf_counter()
+            bars.tell(f"answers {when} training", done, total)
+
         evaluation = evaluate_recipe(
             name,
             recipe,
@@ -75,8 +82,11 @@ def evaluate(
             dataset=out / "dataset",
             answers=out / ANSWERS,
             scope=scope(decoder, limit),
-            told=lambda when, done, total: bars.tell(f"answers {when} training", done, total),
+            told=tell,
         )
+    note_stage("ask before", answered["before"] - started)
+    if adapter is not None:
+        note_stage("ask after", time.perf_counter() - answered["before"])
     suffix = "" if decoder == "greedy" else f"-{decoder}"
     folder = (adapter or out / "base" / name) / f"{FOLDER}{suffix}"
     evaluation.write(folder)

@@ -16,6 +16,7 @@ import typer
 from bonsai.builder.schema import BonsaiError, RecordError
 from bonsai.cli import building, conversing, evaluating, publishing, releasing, training
 from bonsai.cli.console import OUT, Out, console
+from bonsai.cli.quieting import rest_waiting_threads
 from bonsai.cli.serving import hub_for
 from bonsai.hub.errors import HubError
 from bonsai.recipes.training.process import is_main
@@ -215,6 +216,7 @@ def hub(
 
 def main() -> None:
     """Run a command; every expected trouble ends in a sentence and an exit code, not in a traceback."""
+    rest_waiting_threads()
     try:
         app(standalone_mode=True)
     except RecordError as error:

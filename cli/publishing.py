@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bonsai.builder.schema import BonsaiError
+from bonsai.cli.console import note_stage
 from bonsai.hub.client.destination import Destination, chosen_hub, in_namespace, local_hub
 from bonsai.hub.errors import HubError
 from bonsai.recipes.training.recipe import Recipe
@@ -152,7 +154,9 @@ def _dataset(api: HfApi, destination: Destination, out: Path, console: Console) 
 
     def loads(commit: str) -> None:
         status.update("loading the dataset back with a fresh cache")
+        started = time.perf_counter()
         told = json.loads(run_as_stranger(["-m", "bonsai.builder.verify", repo_id, commit], destination))
+        note_stage("load back", time.perf_counter() - started)
         configs = ", ".join(f"{name} {rows}" for name, rows in told["configs"].items())
         lines.append(f'  load_dataset("{repo_id}") {told["rows"]} in {told["seconds_default"]} s')
         lines.append(f"  {configs}; streaming and revision={commit[:12]} agree")
@@ -180,7 +184,9 @@ def _adapter(api: HfApi, destination: Destination, name: str, recipe: Recipe, ou
         snippet = python_snippets(read(release.files["README.md"]).decode("utf-8"))[0]
         untagged = snippet.replace(f'revision="{recipe.tag}"', f'revision="{commit}"')  # the tag comes after this
         python = os.environ.get(MODEL_PYTHON, sys.executable)
+        started = time.perf_counter()
         answers.append(run_as_stranger(["-c", untagged], destination, python=python))
+        note_stage("load back", time.perf_counter() - started)
 
     with console.status(f"publishing {name}") as status:
         release = PATIENCE.run(
