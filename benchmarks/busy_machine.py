@@ -4,7 +4,7 @@
 
 Needs what `nox -s build train` leaves in ``out/``. A competitor is a process that does nothing but turn. Training is
 two steps of the seedling, told in tokens a second and the hash of the adapter's weights; asking is the whole command
-`bonsai ask` for one answer, in seconds, with the hash of what it printed. Settings are measured in turn within a round,
+`bonsai ask` for one answer, in seconds, with the answer's hash. Settings are measured in turn within a round,
 so that they meet the same machine; what is measured is added to ``benchmarks/results/busy_machine.json``. Leave
 OMP_NUM_THREADS unset, or it holds for all settings.
 """
@@ -78,7 +78,7 @@ def measure(what: str, setting: str, competitors: int) -> dict[str, Any]:
     """One measurement as it is kept."""
     environment = {**os.environ, **SETTINGS[setting]}
     module = ["benchmarks.busy_machine", "--train"] if what == "train" else ["bonsai.cli.main", "ask", QUESTION]
-    limit = [] if what == "train" else ["--max-new-tokens", str(TOKENS)]
+    limit = [] if what == "train" else ["--max-new-tokens", str(TOKENS), "--json"]
     with competing(competitors):
         started = time.perf_counter()
         command = [sys.executable, "-m", *module, *limit]
@@ -87,7 +87,10 @@ def measure(what: str, setting: str, competitors: int) -> dict[str, Any]:
     kept = {"what": what, "setting": setting, "competitors": competitors}
     if what == "train":
         return {**kept, **json.loads(said.splitlines()[-1])}
-    return {**kept, "seconds": round(seconds, 1), "sha256": hashlib.sha256(said.encode()).hexdigest()[:16]}
+    answer = json.loads(said)["answer"]
+    del answer["seconds"]
+    digest = hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest()
+    return {**kept, "seconds": round(seconds, 1), "sha256": digest[:16]}
 
 
 def summary(measured: list[dict[str, Any]]) -> dict[str, Any]:
