@@ -115,11 +115,11 @@ def _fill(environment: str, layers: tuple[str, ...], run: Callable[..., str]) ->
         run(python, *BY_HASH, *(part for layer in upper for part in ("-r", str(LOCKS / f"{layer}.txt"))))
     if "full" in layers:
         run(python, *PIP, "--no-deps", "-c", str(CONSTRAINTS), "torch")
-    # 2. What `light` holds: linked from there into a new environment, where it has come through pip and its hashes.
-    if AHEAD and environment == "full":
+    # 2. What `light` holds: linked from there into a new environment, once it has come through pip and its hashes.
+    if environment == "full" and "light" in BIN and not [*stamp.parent.glob("bonsai-installed-*")]:
         LIGHT_IS_DONE.wait()
-    if environment != "light" and "light" in BIN and not [*stamp.parent.glob("bonsai-installed-*")]:
-        _link(Path(BIN["light"]).parent, stamp.parent)
+        if [*Path(BIN["light"]).parent.glob("bonsai-installed-*")]:
+            _link(Path(BIN["light"]).parent, stamp.parent)
     if "light" in layers:
         run(python, *BY_HASH, "-r", str(LOCKS / "light.txt"))
     # 3. torch once more: on Linux with CUDA it brings NVIDIA's packages, and finds the rest of what it needs here.
