@@ -220,7 +220,7 @@ def light(session: nox.Session) -> None:
     """The environment that builds and publishes."""
     with _stage("install light"):
         BIN["light"] = session.bin
-        if {"train", "publish"} & set(nox.options.sessions or []):
+        if {"train", "publish"} & set(sys.argv):  # nox.options has the default sessions, not those asked for
             _full_ahead(session)
         try:
             _install(session, "light", "light")
@@ -350,7 +350,8 @@ def lock(session: nox.Session) -> None:
 
 def _asks_for(session: nox.Session, name: str) -> bool:
     """Arguments after -- go to the only session named: `nox -s build train publish -- x` has nobody to give x to."""
-    named = [s for s in (nox.options.sessions or []) if s in ("build", "train", "publish")]
+    asked = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
+    named = [s for s in asked if s in ("build", "train", "publish")]
     if session.posargs and len(named) > 1:
         session.error(f"arguments after -- need one session, not {', '.join(named)}: nox -s {name} -- …")
     return bool(session.posargs)
