@@ -63,7 +63,7 @@ def _core_of(cpu: int) -> str:
 
 def _quotas(root: Path, membership: Path) -> list[float]:
     """Find the CPUs' worth of time that this process's control groups (version 2, then 1) allow, outermost last."""
-    found = []
+    found: list[tuple[Path, Path | None]] = []
     try:
         own = next(line[3:] for line in membership.read_text().splitlines() if line.startswith("0::")).strip("/")
     except (OSError, StopIteration):

@@ -98,12 +98,13 @@ def _read_once() -> Iterator[None]:
     """
     import gguf
 
-    reader, names = gguf.GGUFReader, gguf.get_tensor_name_map
-    gguf.GGUFReader, gguf.get_tensor_name_map = functools.cache(reader), functools.cache(names)  # type: ignore[misc, assignment]
+    module: Any = gguf
+    reader, names = module.GGUFReader, module.get_tensor_name_map
+    module.GGUFReader, module.get_tensor_name_map = functools.cache(reader), functools.cache(names)
     try:
         yield
     finally:
-        gguf.GGUFReader, gguf.get_tensor_name_map = reader, names  # type: ignore[misc]
+        module.GGUFReader, module.get_tensor_name_map = reader, names
 
 
 def split_digits(tokenizer: Any) -> None:
