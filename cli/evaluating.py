@@ -16,6 +16,7 @@ from rich.text import Text
 from bonsai.builder.folder import exclusive
 from bonsai.cli.bars import Bars
 from bonsai.cli.changes_table import Line, changes_table
+from bonsai.cli.console import note_stage
 from bonsai.cli.quieting import quiet_libraries
 from bonsai.cli.serving import ensure_bases
 from bonsai.hub.client.destination import in_namespace
@@ -88,7 +89,13 @@ def _evaluate(
     earlier = find_evaluation(against, in_namespace(recipe.repo_id)) if against else None
     ensure_bases([name])
     started = time.perf_counter()
+    answered = {"before": started}
     with Bars(console) as bars:
+
+        def tell(when: str, done: int, total: int) -> None:
+            answered[when] = time.perf_counter()
+            bars.tell(f"answers {when} training", done, total)
+
         evaluation = evaluate_recipe(
             name,
             recipe,
@@ -96,8 +103,11 @@ def _evaluate(
             dataset=out / "dataset",
             answers=out / ANSWERS,
             scope=scope(decoder, limit),
-            told=lambda when, done, total: bars.tell(f"answers {when} training", done, total),
+            told=tell,
         )
+    note_stage("ask before", answered["before"] - started)
+    if adapter is not None:
+        note_stage("ask after", time.perf_counter() - answered["before"])
     suffix = "" if decoder == "greedy" else f"-{decoder}"
     folder = (adapter or out / "base" / name) / f"{FOLDER}{suffix}"
     evaluation.write(folder)

@@ -20,12 +20,13 @@ import typer
 from bonsai.cli import building, conversing, evaluating, publishing, releasing, training
 from bonsai.cli.console import OUT, Out, console
 from bonsai.cli.entry_point import main as main
-from bonsai.cli.quieting import hide_unused_packages
+from bonsai.cli.quieting import hide_unused_packages, rest_waiting_threads
 from bonsai.cli.serving import hub_for
 from bonsai.recipes.training.process import is_main
 from bonsai.recipes.training.registry import DEFAULT_RECIPE
 
 hide_unused_packages()
+rest_waiting_threads()
 app = typer.Typer(
     help="BONSAI 盆栽: a small dataset and the adapters grown from it.\n\n"
     "データセットを作り、アダプターを育て、公開します。",

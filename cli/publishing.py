@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from bonsai.builder.folder import exclusive
 from bonsai.builder.schema import BonsaiError
+from bonsai.cli.console import note_stage
 from bonsai.hub.client.destination import Destination, chosen_hub, in_namespace, local_hub
 from bonsai.hub.errors import HubError
 from bonsai.recipes.training.recipe import Recipe, base_folder
@@ -159,7 +161,9 @@ def _dataset(api: HfApi, destination: Destination, out: Path, console: Console) 
 
     def loads(commit: str) -> None:
         status.update("loading the dataset back with a fresh cache")
+        started = time.perf_counter()
         told = json.loads(run_as_stranger(["-m", "bonsai.builder.verify", repo_id, commit], destination))
+        note_stage("load back", time.perf_counter() - started)
         configs = ", ".join(f"{name} {rows}" for name, rows in told["configs"].items())
         lines.append(f'  load_dataset("{repo_id}") {told["rows"]} in {told["seconds_default"]} s')
         lines.append(f"  {configs}; streaming and revision={commit[:12]} agree")
@@ -193,7 +197,9 @@ def _adapter(api: HfApi, destination: Destination, name: str, recipe: Recipe, ou
         snippet = python_snippets(read(release.files[CARD]).decode("utf-8"))[0]
         untagged = snippet.replace(f'revision="{recipe.tag}"', f'revision="{commit}"')  # the tag comes after this
         python = os.environ.get(MODEL_PYTHON, sys.executable)
+        started = time.perf_counter()
         answer = run_as_stranger(["-c", untagged], destination, python=python).strip()
+        note_stage("load back", time.perf_counter() - started)
         if not answer:
             raise ReleaseError(
                 f"{release.repo_id}: the card's snippet loads the adapter and it answers nothing at all; look at its "

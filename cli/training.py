@@ -79,6 +79,11 @@ def _train(
         console.print(f"watch with: tensorboard --logdir {events}", soft_wrap=True)
     quiet_libraries()
     _refuse_without_gpu(name, recipe, out, console)
+    llama_cpp = out / "cache" / "llama.cpp" if gguf else None
+    if llama_cpp is not None and is_main():
+        from bonsai.recipes.training.gguf_adapter import fetch_ahead
+
+        fetch_ahead(llama_cpp)
     from bonsai.recipes.training.checkpoint import Stopping
     from bonsai.recipes.training.run import train as train_adapter
 
@@ -107,7 +112,7 @@ def _train(
             stopping=stopping,
             report_to=report_to,
             api=_hub_of_checkpoints(recipe),
-            llama_cpp=out / "cache" / "llama.cpp" if gguf else None,
+            llama_cpp=llama_cpp,
         )
     if is_main():
         write_card(recipe, folder)

