@@ -66,6 +66,7 @@ def test_packages_of_colab_that_break_the_libraries_do_not_break_the_command(tmp
         (tmp_path / f"{name}-{version}.dist-info").mkdir()
         metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         (tmp_path / f"{name}-{version}.dist-info" / "METADATA").write_text(metadata)
+        (tmp_path / f"{name}-{version}.dist-info" / "top_level.txt").write_text(name + "\n")
 
     def run(code: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
