@@ -49,6 +49,9 @@ QUESTIONS = (
 LONGEST = 900
 """characters of a question of the test split"""
 
+CONTEXT = 4096
+"""tokens of a question and its answer in llama.cpp"""
+
 console = Console(highlight=False)
 
 
@@ -131,7 +134,7 @@ def by_transformers(adapter: Path, base: str, asked: list[str], tokens: int) -> 
         ),
         "repetition_penalty 1.15, marker free": processed(MarkerFree(1.15, width, spared)),
         "frequency_penalty 0.2, answer only": processed(FrequencyPenalty(0.2, width)),
-        **{f"no_repeat_ngram_size {size}": {"no_repeat_ngram_size": size} for size in (5, 8, 16, 24)},
+        **{f"no_repeat_ngram_size {size}": {"no_repeat_ngram_size": size} for size in (5, 8, 12, 16, 24)},
     }
     for name, chosen in settings.items():
         with torch.inference_mode():
@@ -145,11 +148,11 @@ def by_llama_cpp(model: Path, lora: Path, asked: list[str], tokens: int) -> Iter
     import xllamacpp
 
     params: Any = xllamacpp.CommonParams()
-    params.model.path, params.n_ctx, params.warmup, params.verbosity = str(model), 4096, False, -1
+    params.model.path, params.n_ctx, params.warmup, params.verbosity = str(model), CONTEXT, False, -1
     params.cpuparams.n_threads = 1
     params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(lora), 1.0)]
     server: Any = xllamacpp.Server(params)
-    dry = {"dry_multiplier": 0.8, "dry_base": 1.75, "dry_penalty_last_n": -1}
+    dry = {"dry_multiplier": 0.8, "dry_base": 1.75, "dry_penalty_last_n": CONTEXT}
     settings: dict[str, dict[str, Any]] = {
         "none": {},
         "repeat_penalty 1.15": {"repeat_penalty": 1.15},

@@ -25,7 +25,7 @@ RELEASED = "2026-11-21"
 """The day of this version; changes with it."""
 
 DESCRIPTION = (
-    "BONSAI (盆栽): a tiny, hand-tended Japanese/English instruction dataset, with some Chinese, in seven categories, "
+    "BONSAI (盆栽): a tiny Japanese/English instruction dataset, with some Chinese, in seven categories, "
     "with Reasoning."
 )
 

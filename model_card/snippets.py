@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from bonsai.model_card.facts import AdapterFacts
@@ -12,20 +12,30 @@ from bonsai.model_card.metadata import QUESTION
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVED_AS = "bonsai"
 """the adapter's name in a server"""
-GENERATION: Mapping[str, Any] = {
-    "max_new_tokens": 256,
-    "do_sample": False,
-    "repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 16,
-}
-"""What the snippets generate with, and the generation_config.json saved beside an adapter.
-
-A repetition penalty counts the prompt, its markers included, in transformers, vLLM and llama.cpp alike, and so takes
-the form away that the adapter has learnt; 1.0 is written out, for a base may bring another. What it was there for, a
-text that runs in a loop, the barred runs of tokens prevent. They are long because a token of Japanese may be a third of
-a character. By measurement (benchmarks/results/card_settings.json)."""
+NEW_TOKENS = 256
+RUNS = {"en": 12}
+"""no_repeat_ngram_size for adapters of one language. It must be more tokens than the beginnings of the two markers,
+which are 3 of SmolLM2's and 8 bytes, or the response's is barred; with 8 the seedling looped in 0 of 20 answers."""
+LONG_RUN = 24
+"""and for all others: a token of Japanese may be a third of a character, and a short run a name of the question"""
 COLAB = "pip uninstall -y -q torchao   # Colab and Kaggle bring one that peft refuses; nothing here needs it"
 """What an adapter's loading needs where notebooks come with packages of their own."""
+
+
+def generation(languages: Sequence[str]) -> dict[str, Any]:
+    """Settings of the snippets, and of the generation_config.json saved beside an adapter.
+
+    A repetition penalty counts the prompt, its markers included, in transformers, vLLM and llama.cpp alike, and so
+    takes the form away that the adapter has learnt; 1.0 is written out, for a base may bring another. What the penalty
+    was there for, a text that runs in a loop, the barred runs of tokens prevent. Asked 20 English questions greedily,
+    the seedling gave Reasoning and response to 19 and looped in 9 without either, to 5 and 0 with a penalty of 1.15,
+    and to 19 and 3 with runs of 12 barred (benchmarks/card_settings.py).
+
+    Args:
+        languages: that the adapter answers in.
+    """
+    run = RUNS.get(languages[0], LONG_RUN) if len(languages) == 1 else LONG_RUN
+    return {"max_new_tokens": NEW_TOKENS, "do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": run}
 
 
 def python_snippets(card: str) -> list[str]:
@@ -57,7 +67,7 @@ model = AutoPeftModelForCausalLM.from_pretrained(adapter, revision="{facts.tag}"
 
 question = [{{"role": "user", "content": "{QUESTION}"}}]
 prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-answer = model.generate(**prompt{".to(model.device)" if half else ""}, {_keywords(GENERATION)})
+answer = model.generate(**prompt{".to(model.device)" if half else ""}, {_keywords(facts)})
 print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))'''
 
 
@@ -72,7 +82,7 @@ def pipeline(facts: AdapterFacts) -> str:
 adapter = "{facts.repo_id}"
 generator = pipeline("text-generation", model=adapter, tokenizer=adapter)
 question = [{{"role": "user", "content": "{QUESTION}"}}]
-answer = generator(question, return_full_text=False, {_keywords(GENERATION)})
+answer = generator(question, return_full_text=False, {_keywords(facts)})
 print(answer[0]["generated_text"])'''
 
 
@@ -88,13 +98,13 @@ model.merge_and_unload().save_pretrained(merged)
 AutoTokenizer.from_pretrained(adapter, revision="{facts.tag}").save_pretrained(merged)
 
 question = [{{"role": "user", "content": "{QUESTION}"}}]
-answer = pipeline("text-generation", model=merged)(question, return_full_text=False, {_keywords(GENERATION)})
+answer = pipeline("text-generation", model=merged)(question, return_full_text=False, {_keywords(facts)})
 print(answer[0]["generated_text"])'''
 
 
-def _keywords(settings: Mapping[str, Any]) -> str:
-    """Write settings as the arguments of a call."""
-    return ", ".join(f"{name}={value!r}" for name, value in settings.items())
+def _keywords(facts: AdapterFacts) -> str:
+    """Write the settings as the arguments of a call."""
+    return ", ".join(f"{name}={value!r}" for name, value in generation(facts.languages).items())
 
 
 def vllm(facts: AdapterFacts) -> str:
@@ -105,7 +115,7 @@ vllm serve {facts.base_model} --revision {facts.base_model_revision} \\
   --enable-lora --lora-modules {SERVED_AS}={facts.repo_id} \\
   --chat-template {facts.name}/chat_template.jinja
 curl http://localhost:8000/v1/chat/completions -H "Content-Type: application/json" -d '{{
-  "model": "{SERVED_AS}", "temperature": 0, "max_tokens": {GENERATION["max_new_tokens"]}, "repetition_penalty": 1.0,
+  "model": "{SERVED_AS}", "temperature": 0, "max_tokens": {NEW_TOKENS}, "repetition_penalty": 1.0,
   "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}\''''
 
 
@@ -125,7 +135,7 @@ def llama_cpp(facts: AdapterFacts) -> str:
         )
     ask = (
         f"llama-completion -m base.gguf --lora {lora} -no-cnv --temp 0 --repeat-penalty 1 -n "
-        f"{GENERATION['max_new_tokens']} \\\n"
+        f"{NEW_TOKENS} \\\n"
         f"  -p $'### Instruction:\\n{QUESTION}\\n\\n### Reasoning:\\n'"
     )
     return "\n".join((fetched, first, convert, adapter, ask))

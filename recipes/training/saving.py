@@ -9,7 +9,7 @@ from huggingface_hub import hf_hub_download
 from rich.console import Console
 from transformers import GenerationConfig
 
-from bonsai.model_card.snippets import GENERATION
+from bonsai.model_card.snippets import generation
 from bonsai.recipes.training.gguf_adapter import GgufError, convert
 from bonsai.recipes.training.recipe import Recipe
 from bonsai.recipes.training.record import RunRecord
@@ -28,11 +28,12 @@ def save_adapter(prepared: Prepared, base_model: str, recipe: Recipe, folder: Pa
     config.revision = recipe.base_model_revision
     model.save_pretrained(folder)
     prepared.tokenizer.padding_side = "left"
+    prepared.tokenizer.init_kwargs["padding_side"] = "left"  # what save_pretrained writes: the attribute alone is lost
     prepared.tokenizer.save_pretrained(folder)
     ends = model.generation_config.eos_token_id
     ends = [*(ends if isinstance(ends, list) else [ends]), prepared.tokenizer.eos_token_id]
-    GenerationConfig(
-        **GENERATION,
+    GenerationConfig(  # type: ignore[no-untyped-call]
+        **generation(recipe.languages),
         bos_token_id=prepared.tokenizer.bos_token_id,
         eos_token_id=list(dict.fromkeys(end for end in ends if end is not None)),
         pad_token_id=prepared.tokenizer.pad_token_id,

@@ -134,10 +134,14 @@ def test_vllm_is_given_the_base_its_revision_and_the_adapters_template() -> None
 @BOTH
 def test_no_snippet_sets_a_repetition_penalty(facts: AdapterFacts) -> None:
     card = render(facts)
-    assert snippets.GENERATION["repetition_penalty"] == 1.0
     found = re.findall(r"repe(?:tition|at)[_-]penalty\W{1,3}([\d.]+)", card)
     assert len(found) == 6
     assert {float(value) for value in found} == {1.0}
+
+
+def test_only_english_is_barred_from_short_runs() -> None:
+    sizes = [snippets.generation(spoken)["no_repeat_ngram_size"] for spoken in (("en",), ("ja",), ("ja", "en"))]
+    assert sizes == [12, 24, 24]
 
 
 def test_an_adapter_trained_on_a_gpu_is_loaded_in_float16() -> None:

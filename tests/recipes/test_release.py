@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, hf_hub_download
 
+from bonsai.hub.client.push import folder_files, push
 from bonsai.hub.running import HubAddress
+from bonsai.model_card.card import is_edited
 from bonsai.model_card.snippets import python_snippets
 from tests.conftest import Run
+from tests.recipes.tiny import write_tiny_llama
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +28,7 @@ def workplace(
     place = tmp_path_factory.mktemp("place")
     shutil.copytree(dataset, place / "out" / "dataset")
     bonsai("train", "tiny", "--no-gguf", cwd=place, **far_hub.environment())
+    shutil.copy(place / "out" / "adapters" / "tiny" / "README.md", place / "before.md")
     return place
 
 
@@ -52,6 +56,117 @@ def test_training_twice_with_one_seed_gives_the_same_bytes(
     bonsai("train", "tiny", "--no-gguf", "--no-evaluate", cwd=tmp_path, **far_hub.environment())
     name = "out/adapters/tiny/adapter_model.safetensors"
     assert (workplace / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_the_card_lies_in_the_folder_before_publishing_and_is_the_published_one_after(
+    published: str, workplace: Path, far_hub: HubAddress, tmp_path: Path
+) -> None:
+    before = (workplace / "before.md").read_text(encoding="utf-8")
+    after = (workplace / "out" / "adapters" / "tiny" / "README.md").read_text(encoding="utf-8")
+    promise = "its commit is looked up when this adapter is published"
+    assert promise in before
+    assert "Not evaluated yet" not in before
+    there = hf_hub_download("qeu/bonsai-tiny", "README.md", endpoint=far_hub.endpoint, cache_dir=tmp_path)
+    assert after == Path(there).read_text(encoding="utf-8")
+    commit = str(HfApi(endpoint=far_hub.endpoint).repo_info("qeu/bonsai", repo_type="dataset").sha)
+    known = before.replace(promise, f"commit `{commit}`").replace("qeu/bonsai/tree/v0.1.0", f"qeu/bonsai/tree/{commit}")
+    assert _unstamped(known.replace("revision: v0.1.0", f"revision: {commit}")) == _unstamped(after)
+
+
+def test_a_card_edited_by_hand_is_replaced_and_that_is_told(
+    published: str, workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(workplace / "out", tmp_path / "out")
+    path = tmp_path / "out" / "adapters" / "tiny" / "README.md"
+    card = path.read_text(encoding="utf-8")
+    path.write_text(card.replace("## Licence", "Mine.\n\n## Licence"), encoding="utf-8")
+    told = bonsai("publish", "tiny", cwd=tmp_path, **far_hub.environment()).stdout
+    assert "README.md: was edited by hand; it is written anew from the run's record" in told
+    assert "unchanged, no commit made" in told
+    assert path.read_text(encoding="utf-8") == card
+    assert "was edited by hand" not in published
+
+
+def _unstamped(card: str) -> str:
+    return card.rpartition("<!--")[0]
+
+
+def test_a_card_of_an_adapter_not_yet_evaluated_says_so(far_hub: HubAddress, workplace: Path, bonsai: Run) -> None:
+    place = workplace / "short"
+    shutil.copytree(workplace / "out" / "dataset", place / "out" / "dataset")
+    bonsai("train", "tiny", "--max-steps", "1", cwd=place, **far_hub.environment())
+    card = (place / "out" / "adapters" / "tiny" / "README.md").read_text(encoding="utf-8")
+    assert "**Not evaluated yet**: `bonsai evaluate tiny`" in card
+    assert "by the dataset's column `generator`: large language model" in card
+    assert is_edited(card) is False
+
+
+def test_the_published_tokenizer_pads_left_and_the_settings_lie_beside_it(workplace: Path) -> None:
+    adapter = workplace / "out" / "adapters" / "tiny"
+    assert json.loads((adapter / "tokenizer_config.json").read_text())["padding_side"] == "left"
+    settings = json.loads((adapter / "generation_config.json").read_text())
+    assert settings["repetition_penalty"] == 1.0
+    assert (settings["no_repeat_ngram_size"], settings["do_sample"]) == (12, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"base_model": "qeu/tiny-lama"}, "qeu/tiny-lama (revision 'v1.0') is not on http"),
+        ({"base_model_revision": "v9.9"}, "qeu/tiny-llama has no revision 'v9.9' on http"),
+        (
+            {"repo_id": "me/bonsai-tiny"},
+            "its repo_id is me/bonsai-tiny, and HF_TOKEN is qeu's, who may not write there",
+        ),
+    ],
+)
+def test_a_recipe_that_leads_nowhere_is_refused_before_training(
+    changes: dict[str, str], told: str, workplace: Path, far_hub: HubAddress, bonsai: Run, recipes_folder: Path
+) -> None:
+    (recipes_folder / "astray.py").write_text(
+        "import dataclasses\nfrom bonsai.recipes.tiny import RECIPE\n"
+        f"RECIPE = dataclasses.replace(RECIPE, **{changes!r})\n"
+    )
+    done = bonsai("train", "astray", cwd=workplace, check=False, **far_hub.environment())
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "try again" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_token_an_adapter_of_another_namespace_is_refused_before_training(
+    workplace: Path, bonsai: Run, recipes_folder: Path
+) -> None:
+    (recipes_folder / "astray.py").write_text(
+        "import dataclasses\nfrom bonsai.recipes.tiny import RECIPE\n"
+        'RECIPE = dataclasses.replace(RECIPE, repo_id="me/bonsai-tiny")\n'
+    )
+    done = bonsai("train", "astray", cwd=workplace, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "its repo_id is me/bonsai-tiny, and without HF_TOKEN it goes to the Hub of this machine" in done.stderr
+
+
+def test_an_adapter_that_answers_nothing_is_not_released(
+    published: str, workplace: Path, far_hub: HubAddress, bonsai: Run, recipes_folder: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    base = write_tiny_llama(tmp_path / "mute")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.lm_head.weight.data.zero_()  # the likeliest token is always the first, and that ends the answer
+    model.save_pretrained(base)
+    api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)
+    push(api, repo_id="qeu/mute", repo_type="model", files=folder_files(base), message="mute", tag="v1.0")
+    (recipes_folder / "mute.py").write_text(
+        "import dataclasses\nfrom bonsai.recipes.tiny import RECIPE\n"
+        'RECIPE = dataclasses.replace(RECIPE, repo_id="qeu/bonsai-mute", base_model="qeu/mute", max_steps=2)\n'
+    )
+    shutil.copytree(workplace / "out" / "dataset", tmp_path / "out" / "dataset")
+    bonsai("train", "mute", "--no-gguf", cwd=tmp_path, **far_hub.environment())
+    done = bonsai("publish", "mute", cwd=tmp_path, check=False, **far_hub.environment())
+    assert done.returncode == 1
+    assert "qeu/bonsai-mute: the card's snippet loads the adapter and it answers nothing at all" in done.stderr
+    assert api.list_repo_refs("qeu/bonsai-mute").tags == []
 
 
 def test_publishing_says_where_and_runs_the_cards_snippet(published: str, far_hub: HubAddress) -> None:

@@ -71,16 +71,16 @@ def _readme(models: Sequence[str], repo_id: str, source: str, dataset: str, grad
         "python_version": PYTHON,
         "app_file": "app.py",
         "license": "mit",
-        "short_description": "Ask a small hand-tended model, go deeper",  # the Hub takes 60 characters
+        "short_description": "Ask a small model, and go deeper",  # the Hub takes 60 characters
         "models": [model.partition("@")[0] for model in models],
         "datasets": [dataset],
     }
     return (
         f"---\n{yaml.safe_dump(head, allow_unicode=True, sort_keys=False)}---\n\n"
         "# BONSAI 盆栽\n\n"
-        "A small hand-tended Japanese/English/Chinese dataset and the adapters grown from it: ask, be led deeper, "
+        "A small Japanese/English/Chinese dataset and the adapters grown from it: ask, be led deeper, "
         "compare, and read the records side by side.\n\n"
-        "手で育てた小さなデータセットと、そこから育ったアダプターです。尋ね、問いを深め、くらべ、記録を並べて読めます。\n\n"
+        "小さなデータセットと、そこから育ったアダプターです。尋ね、問いを深め、くらべ、記録を並べて読めます。\n\n"
         f"The page of [{repo_id}](https://huggingface.co/spaces/{repo_id}) is `bonsai demo` of {source}.\n"
     )
 

@@ -81,7 +81,7 @@ class Words:
 
 JA = Words(
     html="ja",
-    welcome="手で育てた小さなデータセットと、そこから育った小さなモデルです。尋ねてみてください。答えは間違うことがあります。",
+    welcome="小さなデータセットと、そこから育った小さなモデルです。尋ねてみてください。答えは間違うことがあります。",
     ask="尋ねる",
     qtq="QtQ",
     compare="くらべる",
@@ -153,7 +153,7 @@ JA = Words(
 
 EN = Words(
     html="en",
-    welcome="A small hand-tended dataset and the small model grown from it. Ask it; its answers may be wrong.",
+    welcome="A small dataset and the small model grown from it. Ask it; its answers may be wrong.",
     ask="Ask",
     qtq="QtQ",
     compare="Compare",
