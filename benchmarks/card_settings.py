@@ -134,7 +134,7 @@ def by_transformers(adapter: Path, base: str, asked: list[str], tokens: int) -> 
         ),
         "repetition_penalty 1.15, marker free": processed(MarkerFree(1.15, width, spared)),
         "frequency_penalty 0.2, answer only": processed(FrequencyPenalty(0.2, width)),
-        **{f"no_repeat_ngram_size {size}": {"no_repeat_ngram_size": size} for size in (5, 8, 16, 24)},
+        **{f"no_repeat_ngram_size {size}": {"no_repeat_ngram_size": size} for size in (5, 8, 12, 16, 24)},
     }
     for name, chosen in settings.items():
         with torch.inference_mode():

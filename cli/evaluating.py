@@ -84,6 +84,7 @@ def _evaluate(
     from bonsai.recipes.evaluation.run import scope
     from bonsai.recipes.training.record import FOLDER as RECORD_FOLDER
     from bonsai.recipes.training.record import NAME as RECORD
+    from bonsai.recipes.training.record import read_record
     from bonsai.recipes.training.release import edited_card, write_card
 
     earlier = find_evaluation(against, in_namespace(recipe.repo_id)) if against else None
@@ -112,14 +113,16 @@ def _evaluate(
     folder = (adapter or out / "base" / name) / f"{FOLDER}{suffix}"
     evaluation.write(folder)
     write_whole(folder / PAGE, page(evaluation))
+    trained = adapter is not None and (adapter / RECORD_FOLDER / RECORD).is_file()
     write_tasks(
         [one.item for one in evaluation.items],
         folder / HARNESS,
         base=evaluation.settings.base_model,
         adapter=in_namespace(recipe.repo_id),
         max_new_tokens=evaluation.settings.decoder.max_new_tokens,
+        bos=adapter is not None and trained and bool(read_record(adapter).prompt_beginning),
     )
-    if adapter is not None and not suffix and (adapter / RECORD_FOLDER / RECORD).is_file():
+    if adapter is not None and trained and not suffix:
         if edited := edited_card(adapter):
             console.print(edited, markup=False, soft_wrap=True)
         write_card(recipe, adapter, evaluation_of(adapter))

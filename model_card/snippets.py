@@ -13,10 +13,11 @@ _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVED_AS = "bonsai"
 """the adapter's name in a server"""
 NEW_TOKENS = 256
-RUNS = {"en": 8}
-"""no_repeat_ngram_size for adapters of one language"""
+RUNS = {"en": 12}
+"""no_repeat_ngram_size for adapters of one language. It must be more tokens than the beginnings of the two markers,
+which are 3 of SmolLM2's and 8 bytes, or the response's is barred; with 8 the seedling looped in 0 of 20 answers."""
 LONG_RUN = 24
-"""and for all others: a token of Japanese may be a third of a character, and a run of eight a name of the question"""
+"""and for all others: a token of Japanese may be a third of a character, and a short run a name of the question"""
 COLAB = "pip uninstall -y -q torchao   # Colab and Kaggle bring one that peft refuses; nothing here needs it"
 """What an adapter's loading needs where notebooks come with packages of their own."""
 
@@ -28,7 +29,7 @@ def generation(languages: Sequence[str]) -> dict[str, Any]:
     takes the form away that the adapter has learnt; 1.0 is written out, for a base may bring another. What the penalty
     was there for, a text that runs in a loop, the barred runs of tokens prevent. Asked 20 English questions greedily,
     the seedling gave Reasoning and response to 19 and looped in 9 without either, to 5 and 0 with a penalty of 1.15,
-    and to 19 and 0 with runs of 8 barred (benchmarks/card_settings.py).
+    and to 19 and 3 with runs of 12 barred (benchmarks/card_settings.py).
 
     Args:
         languages: that the adapter answers in.

@@ -27,7 +27,7 @@ _README = """# BONSAI for the lm-evaluation-harness
 Run inside this folder; the paths in the task files are relative to it. このフォルダーの中で実行してください。
 
 ```bash
-lm_eval run --include_path . --tasks {tag} --model hf --model_args pretrained={base},peft={adapter}
+lm_eval run --include_path . --tasks {tag} --model hf --model_args pretrained={base},peft={adapter}{bos}
 ```
 
 `exact_match` is on the text behind `### Response:`, without case and marks; `chrf` is on the same text. The project's
@@ -35,12 +35,15 @@ own `evaluation.json` also folds numbers, units and articles, and has the scores
 """
 
 
-def write_tasks(items: Sequence[Item], folder: Path, *, base: str, adapter: str, max_new_tokens: int) -> None:
+def write_tasks(
+    items: Sequence[Item], folder: Path, *, base: str, adapter: str, max_new_tokens: int, bos: bool = False
+) -> None:
     """Write the tasks into ``folder``, which is replaced as a whole.
 
     Args:
         base, adapter: repo ids, for the command in the README.
         max_new_tokens: as in the project's own evaluation.
+        bos: whether the base's tokenizer puts a BOS before a prompt; the harness leaves it out unless told.
     """
     with replaced_folder(folder) as fresh:
         for origin, name in _NAMES.items():
@@ -50,7 +53,8 @@ def write_tasks(items: Sequence[Item], folder: Path, *, base: str, adapter: str,
                 rows.to_parquet(fresh / f"{name}.parquet")
                 text = yaml.safe_dump(_task(name, max_new_tokens), sort_keys=False, allow_unicode=True)
                 (fresh / f"{name}.yaml").write_text(text, encoding="utf-8")
-        (fresh / "README.md").write_text(_README.format(tag=TAG, base=base, adapter=adapter), encoding="utf-8")
+        told = _README.format(tag=TAG, base=base, adapter=adapter, bos=",add_bos_token=True" if bos else "")
+        (fresh / "README.md").write_text(told, encoding="utf-8")
 
 
 def _row(item: Item) -> dict[str, str]:

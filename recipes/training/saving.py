@@ -29,6 +29,7 @@ def save_adapter(prepared: Prepared, base_model: str, recipe: Recipe, folder: Pa
     config.revision = recipe.base_model_revision or None
     model.save_pretrained(folder)
     prepared.tokenizer.padding_side = "left"
+    prepared.tokenizer.init_kwargs["padding_side"] = "left"  # what save_pretrained writes: the attribute alone is lost
     prepared.tokenizer.save_pretrained(folder)
     ends = model.generation_config.eos_token_id
     ends = [*(ends if isinstance(ends, list) else [ends]), prepared.tokenizer.eos_token_id]

@@ -32,6 +32,9 @@ from tests.conftest import Run
 from tests.model_card.facts import FULL
 from tests.recipes.tiny import tiny_tokenizer
 
+pytestmark = pytest.mark.filterwarnings(  # PEFT looks on the Hub whether the base's vocabulary has grown
+    "ignore:Unable to fetch remote file:UserWarning", "ignore:Could not find a config file:UserWarning"
+)
 REASONING, RESPONSE = "Yeast makes gas.", "Because of yeast."
 QUESTIONS = (
     QUESTION,

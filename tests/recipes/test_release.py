@@ -106,7 +106,7 @@ def test_the_published_tokenizer_pads_left_and_the_settings_lie_beside_it(workpl
     assert json.loads((adapter / "tokenizer_config.json").read_text())["padding_side"] == "left"
     settings = json.loads((adapter / "generation_config.json").read_text())
     assert settings["repetition_penalty"] == 1.0
-    assert (settings["no_repeat_ngram_size"], settings["do_sample"]) == (8, False)
+    assert (settings["no_repeat_ngram_size"], settings["do_sample"]) == (12, False)
 
 
 @pytest.mark.parametrize(
