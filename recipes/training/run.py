@@ -251,7 +251,10 @@ def _add_extras(
         except KeyboardInterrupt:
             raise StoppedError(f"stopped at {what}; the adapter is whole in {out}, and {again}") from None
         except Exception as error:  # noqa: BLE001 - whatever an extra runs into, hours of training stand beside it
-            message = f"{what} is missing ({type(error).__name__}: {error}); the adapter in {out} is whole without it"
+            console.begin_capture()  # what a terminal would not take waits in the console, and would fail again
+            console.end_capture()
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            message = f"{what} is missing ({reason}); the adapter in {out} is whole without it"
             with contextlib.suppress(OSError, UnicodeError):  # a terminal that fails is what may have failed
                 console.print(message, markup=False, soft_wrap=True)
 

@@ -68,7 +68,7 @@ def test_a_base_in_a_folder_is_trained_asked_and_not_published(base: Path, datas
     assert record.base_model == str(base)
     assert record.base_model_commit == base_commit(str(base), "")
     assert in_a_folder(adapter) == AdapterAt(folder=adapter, base=str(base), base_revision=None)
-    with pytest.raises(ReleaseError, match=f"the folder {base} of this machine.* `hf upload OWNER/NAME {base}`"):
+    with pytest.raises(ReleaseError, match=f"the folder {base} of this machine.*`hf upload OWNER/NAME {base}`"):
         adapter_release(HfApi(endpoint="http://127.0.0.1:9"), recipe, adapter, "qeu/bonsai-twig")
 
 
