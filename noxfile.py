@@ -171,7 +171,9 @@ def _full_ahead(session: nox.Session) -> None:
 
 def _warmed(wrong: list[str], run: Callable[..., str]) -> None:
     if not wrong:  # what training imports is compiled now
-        BESIDE.submit(run, _python("full"), "-c", "import bonsai.recipes.training.run, bonsai.recipes.evaluation.run")
+        BESIDE.submit(
+            run, _python("full"), "-c", "import bonsai.recipes.training.train, bonsai.recipes.evaluation.evaluate"
+        )
 
 
 @contextmanager

@@ -33,17 +33,16 @@ import torch
 import transformers
 from rich.console import Console
 
+from bonsai.builder.checks.repetition import allows_repetition
+from bonsai.builder.prompt import parse_response
 from bonsai.builder.schema import CATEGORIES, Category, Language
-from bonsai.recipes.evaluation.form import loops, repeated_ngrams, right_language
-from bonsai.recipes.evaluation.intervals import mean_interval, paired_difference
-from bonsai.recipes.evaluation.translation import chrf
-from bonsai.recipes.inference.answer_parts import parts
-from bonsai.recipes.inference.asking.ask import ask
-from bonsai.recipes.inference.asking.guard import may_repeat
-from bonsai.recipes.inference.asking.wording import one_pass
+from bonsai.recipes.evaluation.metrics import chrf, has_loop, language_match, seq_rep_4
+from bonsai.recipes.evaluation.statistics import mean_interval, paired_difference
+from bonsai.recipes.inference.ask import ask
 from bonsai.recipes.inference.conversation import Answer, Question
-from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
+from bonsai.recipes.inference.generation import GenerationSettings
+from bonsai.recipes.inference.prompts import one_pass_prompt
+from bonsai.recipes.inference.transformers_engine import TransformersEngine
 
 RESULT = Path(__file__).parent / "results" / "asking.json"
 SPLITS = ("test", "validation", "train")
@@ -135,8 +134,8 @@ def scores(asked: Sequence[Known], said: Sequence[Said]) -> dict[str, list[float
         "with_reasoning": [float(bool(text.reasoning)) for text in said],
         "with_answer": [float(bool(text.answer)) for text in said],
         "looping": [_loops(one, text) for one, text in texts],
-        "seq_rep_4": [repeated_ngrams(f"{text.reasoning}\n{text.answer}") for text in said],
-        "wrong_language": [_wrong(right_language(text.answer, one.language, one.reference)) for one, text in texts],
+        "seq_rep_4": [seq_rep_4(f"{text.reasoning}\n{text.answer}") for text in said],
+        "wrong_language": [_wrong(language_match(text.answer, one.language, one.reference)) for one, text in texts],
         "ends_by_itself": [float(text.stopped_by == "eos") for text in said],
         "chrf": [chrf(text.answer, one.reference) for one, text in texts],
         "characters": [float(len(text.answer)) for text in said],
@@ -144,8 +143,8 @@ def scores(asked: Sequence[Known], said: Sequence[Said]) -> dict[str, list[float
 
 
 def _loops(one: Known, said: Said) -> float:
-    refrain = may_repeat(one.question.instruction)
-    return max(loops(text, refrain=refrain) for text in (said.reasoning, said.answer))
+    refrain = allows_repetition(one.question.instruction)
+    return max(has_loop(text, refrain=refrain) for text in (said.reasoning, said.answer))
 
 
 def _wrong(right: float | None) -> float | None:
@@ -177,18 +176,22 @@ def differences(before: dict[str, list[float | None]], after: dict[str, list[flo
     return told
 
 
-def one_pass_alone(engine: TransformersEngine, asked: Sequence[Known], decoder: Decoder) -> tuple[list[Said], Any]:
+def one_pass_alone(
+    engine: TransformersEngine, asked: Sequence[Known], decoder: GenerationSettings
+) -> tuple[list[Said], Any]:
     started = time.perf_counter()
-    said = engine.generate([one_pass(one.question) for one in asked], decoder)
+    said = engine.generate([one_pass_prompt(one.question) for one in asked], decoder)
     seconds = round(time.perf_counter() - started, 1)
-    return [Said(*parts(text.text), text.stopped_by) for text in said], {
+    return [Said(*parse_response(text.text), text.stopped_by) for text in said], {
         "tokens": sum(text.tokens for text in said),
         "seconds": seconds,
         "stopped_by": dict(Counter(text.stopped_by for text in said)),
     }
 
 
-def asked_by_ask(engine: TransformersEngine, asked: Sequence[Known], decoder: Decoder) -> tuple[list[Said], Any]:
+def asked_by_ask(
+    engine: TransformersEngine, asked: Sequence[Known], decoder: GenerationSettings
+) -> tuple[list[Said], Any]:
     started = time.perf_counter()
     answers = ask(engine, [one.question for one in asked], decoder=decoder)
     seconds = round(time.perf_counter() - started, 1)
@@ -219,7 +222,7 @@ def first_word(engine: TransformersEngine, asked: Sequence[Known]) -> list[float
         ask(
             engine,
             [one.question],
-            decoder=Decoder(max_new_tokens=2),
+            decoder=GenerationSettings(max_new_tokens=2),
             passes="one",
             on_text=lambda *_, times=times, started=started: times.append(time.perf_counter() - started),
         )
@@ -254,7 +257,7 @@ class Written:
 
 def measure(engine: TransformersEngine, options: argparse.Namespace, written: Written) -> None:
     trained = trained_on(Path(options.adapter))
-    decoder = Decoder(max_new_tokens=options.tokens)
+    decoder = GenerationSettings(max_new_tokens=options.tokens)
     for language in options.languages:
         asked = known(options.dataset, language, options.questions, trained or set())
         written.add((language, "questions"), about(asked, trained))
@@ -307,7 +310,7 @@ def main() -> None:
         "base": Path(options.base).name,
         "adapter": Path(options.adapter).name,
         "weights": "NF4, computed in float16" if options.dtype == NF4 else options.dtype,
-        "decoder": asdict(Decoder(max_new_tokens=options.tokens)),
+        "decoder": asdict(GenerationSettings(max_new_tokens=options.tokens)),
         "batch_size": engine.batch_size,
         "device": engine.device,
         "threads": options.threads,

@@ -23,23 +23,24 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bonsai.builder.reader import default_records, read_groups
-from bonsai.builder.rows import rows_of
-from bonsai.builder.splits import split_of
-from bonsai.recipes.evaluation.items import evenly
-from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
-from bonsai.recipes.training.prompt import example
+from bonsai.builder.prompt import to_prompt_completion
+from bonsai.builder.records import default_records_dir, read_groups
+from bonsai.builder.rows import assign_split, group_to_rows
+from bonsai.recipes.evaluation.items import evenly_spaced
+from bonsai.recipes.inference.generation import GenerationSettings
+from bonsai.recipes.inference.transformers_engine import TransformersEngine
 
 RESULT = Path(__file__).parent / "results" / "batched_generation.json"
 
 
 def prompts(count: int) -> list[str]:
     """Evenly spread over the English test rows."""
-    groups = [one.group for one in read_groups(default_records())]
-    rows = [row for group in groups if split_of(group) == "test" for row in rows_of(group)]
+    groups = [one.group for one in read_groups(default_records_dir())]
+    rows = [row for group in groups if assign_split(group) == "test" for row in group_to_rows(group)]
     asked = [row for row in rows if row["language"] == "en" and row["source_language"] is None]
-    return [example(row["instruction"], row["input"], "…", "").prompt for row in evenly(asked, count)]
+    return [
+        to_prompt_completion(row["instruction"], row["input"], "…", "").prompt for row in evenly_spaced(asked, count)
+    ]
 
 
 def one_at_a_time(model: Any, tokenizer: Any, asked: list[str], tokens: int) -> list[str]:
@@ -67,7 +68,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(options.base)
     engine = TransformersEngine(model, tokenizer, name=options.base, batch_size=options.prompts)
     asked = prompts(options.prompts)
-    decoder = Decoder(max_new_tokens=options.tokens, stop_strings=())
+    decoder = GenerationSettings(max_new_tokens=options.tokens, stop_strings=())
     engine.generate(asked[:1], decoder)  # warm up
     started, started_cpu = time.perf_counter(), time.process_time()
     batched = engine.generate(asked, decoder)

@@ -54,18 +54,17 @@ def competing(count: int) -> Iterator[None]:
 
 def train_two_steps() -> dict[str, Any]:
     """In a process of its own, whose environment says how its threads wait."""
-    from bonsai.cli.quieting import quiet_libraries
-    from bonsai.cli.serving import hub_for
+    from bonsai.cli.common import local_hub_for, quiet_libraries
 
     quiet_libraries()
-    with hub_for(["seedling"], OUT), tempfile.TemporaryDirectory() as work:
-        from bonsai.recipes.training.data import training_rows
-        from bonsai.recipes.training.registry import load_recipe
-        from bonsai.recipes.training.trainer import prepare
+    with local_hub_for(["seedling"], OUT), tempfile.TemporaryDirectory() as work:
+        from bonsai.recipes.training.data import load_training_rows
+        from bonsai.recipes.training.recipe import load_recipe
+        from bonsai.recipes.training.sft import build_trainer
 
         recipe = load_recipe("seedling")
-        rows = training_rows(recipe, OUT / "dataset")
-        prepared = prepare(recipe, recipe.base_model, rows, Path(work), max_steps=STEPS)
+        rows = load_training_rows(recipe, OUT / "dataset")
+        prepared = build_trainer(recipe, recipe.base_model, rows, Path(work), max_steps=STEPS)
         started = time.perf_counter()
         prepared.trainer.train()
         seconds = time.perf_counter() - started

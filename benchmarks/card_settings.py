@@ -27,9 +27,15 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor, LogitsProcessorList
 from transformers.generation import RepetitionPenaltyLogitsProcessor
 
-from bonsai.builder.messages import GAP, INSTRUCTION_MARKER, REASONING_MARKER, RESPONSE_MARKER, question_text
-from bonsai.recipes.evaluation.form import loops
-from bonsai.recipes.inference.answer_parts import parts
+from bonsai.builder.prompt import (
+    INSTRUCTION_MARKER,
+    REASONING_MARKER,
+    RESPONSE_MARKER,
+    SECTION_BREAK,
+    format_instruction,
+    parse_response,
+)
+from bonsai.recipes.evaluation.metrics import has_loop
 
 RESULT = Path(__file__).parent / "results" / "card_settings.json"
 QUESTIONS = (
@@ -86,7 +92,9 @@ def test_questions(dataset: Path, count: int) -> list[str]:
     """English questions of the test split that have a Reasoning and no long input, evenly spaced."""
     rows = [row for path in sorted(dataset.glob("default/test*.parquet")) for row in pq.read_table(path).to_pylist()]
     texts = [
-        question_text(row["instruction"], row["input"]) for row in rows if row["language"] == "en" and row["reasoning"]
+        format_instruction(row["instruction"], row["input"])
+        for row in rows
+        if row["language"] == "en" and row["reasoning"]
     ]
     short = [text for text in texts if len(text) < LONGEST]
     return [short[number * len(short) // count] for number in range(count)]
@@ -94,14 +102,14 @@ def test_questions(dataset: Path, count: int) -> list[str]:
 
 def judged(texts: list[str], ended: list[bool]) -> dict[str, Any]:
     """How many of the texts hold the form, ended by themselves, and loop."""
-    both = [bool(part.reasoning and part.answer) for part in map(parts, texts)]
+    both = [bool(part.reasoning and part.answer) for part in map(parse_response, texts)]
     return {
         "questions": len(texts),
         "marker": sum(RESPONSE_MARKER.strip() in text for text in texts),
         "both_parts": sum(both),
         "both_parts_of_first_ten": sum(both[: len(QUESTIONS)]),
         "ended": sum(ended),
-        "loops": sum(loops(text, refrain=False) > 0 for text in texts),
+        "loops": sum(has_loop(text, refrain=False) > 0 for text in texts),
         "first_answer": texts[0],
     }
 
@@ -116,7 +124,7 @@ def by_transformers(adapter: Path, base: str, asked: list[str], tokens: int) -> 
         turns, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
     )
     width = prompt["input_ids"].shape[1]
-    spared = sorted(set(tokenizer(f"{GAP}{RESPONSE_MARKER}", add_special_tokens=False).input_ids))
+    spared = sorted(set(tokenizer(f"{SECTION_BREAK}{RESPONSE_MARKER}", add_special_tokens=False).input_ids))
 
     def processed(chosen: LogitsProcessor) -> dict[str, Any]:
         return {"logits_processor": LogitsProcessorList([chosen])}
@@ -164,7 +172,7 @@ def by_llama_cpp(model: Path, lora: Path, asked: list[str], tokens: int) -> Iter
         for question in asked:
             told = server.handle_completions(
                 {
-                    "prompt": f"{INSTRUCTION_MARKER}{question}{GAP}{REASONING_MARKER}",
+                    "prompt": f"{INSTRUCTION_MARKER}{question}{SECTION_BREAK}{REASONING_MARKER}",
                     "max_tokens": tokens,
                     "temperature": 0,
                     "stream": False,

@@ -21,10 +21,9 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from bonsai.builder.checks.base import Check, Finding, Severity
 from bonsai.builder.checks.decontamination import check_decontamination
-from bonsai.builder.checks.finding import Check, Finding, Severity
-from bonsai.builder.probes import default_probes, read_probes
-from bonsai.builder.reader import Located, default_records, read_groups
+from bonsai.builder.records import SourcedGroup, default_probes, default_records_dir, read_groups, read_probes
 from tests.checks.relation_cases import ALL, CHECKS, score
 from tests.checks.relation_planted import plant
 
@@ -36,7 +35,7 @@ class Ran(NamedTuple):
     findings: list[Finding]
 
 
-def over_records(groups: Sequence[Located]) -> dict[str, Ran]:
+def over_records(groups: Sequence[SourcedGroup]) -> dict[str, Ran]:
     """Every check over the records, in one process as the report runs them: what is computed once counts once."""
     probes = read_probes(default_probes())
     checks: dict[str, Check] = CHECKS | {"decontamination": lambda found: check_decontamination(found, probes)}
@@ -68,7 +67,7 @@ def labelled_table(ran: dict[str, Ran]) -> tuple[Table, list[str]]:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description="Recall and precision of the checks that compare records.")
-    parser.add_argument("--records", type=Path, default=default_records(), help="records to run over")
+    parser.add_argument("--records", type=Path, default=default_records_dir(), help="records to run over")
     parser.add_argument("--show", action="store_true", help="also print what was judged wrongly, and the findings")
     arguments = parser.parse_args()
     groups = read_groups(arguments.records)

@@ -14,15 +14,15 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
-from bonsai.builder.checks.finding import Severity
-from bonsai.builder.reader import default_records, read_groups
+from bonsai.builder.checks.base import Severity
+from bonsai.builder.records import default_records_dir, read_groups
 from tests.checks.labelled import TEXT_CHECKS, score
 from tests.checks.planted import plant
 
 
 def main() -> None:
     """Print one row a check, then what was missed or blamed wrongly."""
-    groups = read_groups(default_records())
+    groups = read_groups(default_records_dir())
     planted = [*plant(groups)]
     table = Table("check", "faults", "innocents", "recall", "precision", "planted", "found", "records e/w/n", "seconds")
     wrong: list[str] = []

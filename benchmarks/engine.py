@@ -41,7 +41,7 @@ from transformers import (
 )
 from trl import SFTConfig
 
-from bonsai.recipes.training.engine.install import Pieces
+from bonsai.recipes.training.engine.install import EngineOptions
 from bonsai.recipes.training.engine.trainer import EngineTrainer
 
 LENGTHS = Path(__file__).parent / "results" / "engine_record_lengths.json"
@@ -74,16 +74,16 @@ STOCK: dict[str, dict[str, Any]] = {
     "trl packed, other kernel": {},
     "trl packed, selective": {"gradient_checkpointing_kwargs": {"selective": True}},
 }
-PIECES = tuple(piece.name for piece in fields(Pieces))
+PIECES = tuple(piece.name for piece in fields(EngineOptions))
 
 
-def variants() -> dict[str, Pieces | None]:
+def variants() -> dict[str, EngineOptions | None]:
     """Stock ones (None), then ours with one piece more each time."""
-    made: dict[str, Pieces | None] = dict.fromkeys(STOCK)
+    made: dict[str, EngineOptions | None] = dict.fromkeys(STOCK)
     on = dict.fromkeys(PIECES, False)
     for piece in PIECES:
         on[piece] = True
-        made[f"+ {piece}"] = Pieces(**on)
+        made[f"+ {piece}"] = EngineOptions(**on)
     return made
 
 
@@ -216,7 +216,7 @@ def kernel_class(name: str) -> str:
 
 
 def run(
-    base: Any, name: str, pieces: Pieces | None, steps: int, work: Path, *, once: bool = False, **changes: Any
+    base: Any, name: str, pieces: EngineOptions | None, steps: int, work: Path, *, once: bool = False, **changes: Any
 ) -> dict[str, Any]:
     """Train ``steps`` steps end to end, then give the base back as it was.
 

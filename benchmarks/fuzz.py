@@ -22,7 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bonsai.recipes.training.surroundings import machine
+from bonsai.recipes.training.run_record import describe_machine
 from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import TARGETS
 
@@ -62,7 +62,7 @@ def main() -> None:
         sys.stderr.write(f"{target}: {found[target]}\n")
     said = {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": describe_machine(),
         "atheris": importlib.metadata.version("atheris"),
         "seconds_each": arguments.seconds,
         "inputs": sum(int(one["inputs"]) for one in found.values()),

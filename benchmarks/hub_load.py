@@ -20,8 +20,8 @@ from huggingface_hub.utils import disable_progress_bars
 from rich.console import Console
 from rich.table import Table
 
-from bonsai.hub.running import running_hub
-from bonsai.recipes.training.surroundings import machine
+from bonsai.hub.server.serve import run_hub
+from bonsai.recipes.training.run_record import describe_machine
 from tests.hub.load import load
 
 RESULT = Path(__file__).parent / "results" / "hub_load.json"
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     arguments = parser.parse_args()
     disable_progress_bars()
-    with tempfile.TemporaryDirectory() as root, running_hub(Path(root) / "hub", users={"qeu": "t"}) as hub:
+    with tempfile.TemporaryDirectory() as root, run_hub(Path(root) / "hub", users={"qeu": "t"}) as hub:
         loaded = load(
             hub.endpoint,
             hub.token,
@@ -54,7 +54,7 @@ def main() -> None:
         complaints = (Path(root) / "hub" / "hub.log").read_text().splitlines()
     said = {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": describe_machine(),
         **vars(arguments),
         "took_seconds": round(loaded.seconds, 1),
         "uploads": len(loaded.uploads),

@@ -21,7 +21,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from rich.console import Console
 
-from bonsai.hub.running import running_hub
+from bonsai.hub.server.serve import run_hub
 from tests.fuzz.hub_schema import hub_schema
 
 RESULT = Path(__file__).parent / "results" / "hub_schemathesis.txt"
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=40, help="for each operation and phase")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as root, running_hub(Path(root) / "hub", users={"qeu": "t"}) as hub:
+    with tempfile.TemporaryDirectory() as root, run_hub(Path(root) / "hub", users={"qeu": "t"}) as hub:
         api = HfApi(endpoint=hub.endpoint, token=hub.token)
         for kind in ("model", "dataset"):
             api.create_repo("qeu/a", repo_type=kind)

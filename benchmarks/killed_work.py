@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 from rich.console import Console
 
-from bonsai.hub.running import running_hub
+from bonsai.hub.server.serve import run_hub
 
 if TYPE_CHECKING:  # the libraries of training read the environment when they are imported
     from tests.faults.killed_training import Killed, Trained
@@ -69,12 +69,12 @@ def main() -> None:
 
 def builds(root: Path, moments: int) -> dict[str, int]:
     """How the dataset stood after each kill; every rerun gave the same bytes, or this raises."""
-    from bonsai.builder.reader import default_records
+    from bonsai.builder.records import default_records_dir
     from tests.faults.killed_work import killed_builds
 
     few = root / "few"
     few.mkdir()
-    for path in sorted(default_records().glob("*.jsonl")):
+    for path in sorted(default_records_dir().glob("*.jsonl")):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         (few / path.name).write_text("".join(lines[:NAMED]), encoding="utf-8")
     return dict(killed_builds(few, root / "builds", moments, seed=SEED))
@@ -83,7 +83,7 @@ def builds(root: Path, moments: int) -> dict[str, int]:
 def trainings(root: Path, arguments: argparse.Namespace) -> int:
     """Kill and rerun, so many at once; 0: every rerun was as the run left in peace."""
     started, done = time.monotonic(), list[Done]()
-    with running_hub(root / "hub", users={"qeu": "t"}) as hub:
+    with run_hub(root / "hub", users={"qeu": "t"}) as hub:
         os.environ.update(hub.environment())
         dataset = arguments.dataset or _built(root)
         places = [(number, root, dataset) for number in range(arguments.moments)]
@@ -97,10 +97,10 @@ def trainings(root: Path, arguments: argparse.Namespace) -> int:
 
 
 def _built(root: Path) -> Path:
-    from bonsai.builder.build import build
-    from bonsai.builder.reader import default_records
+    from bonsai.builder.build import build_dataset
+    from bonsai.builder.records import default_records_dir
 
-    build(default_records(), root / "dataset", "qeu/bonsai")
+    build_dataset(default_records_dir(), root / "dataset", "qeu/bonsai")
     return root / "dataset"
 
 
@@ -135,11 +135,11 @@ def _kill(told: tuple[int, Path, Path]) -> Done:
 
 def _write(arguments: argparse.Namespace, done: list[Done], seconds: float) -> str:
     """All that is known so far, as JSON and as words; an interrupted run keeps it."""
-    from bonsai.recipes.training.surroundings import machine, package_versions
+    from bonsai.recipes.training.run_record import describe_machine, package_versions
 
     said = {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": machine(),
+        "machine": describe_machine(),
         "python": sys.version.split()[0],
         "versions": package_versions(),
         "at_once": arguments.at_once,

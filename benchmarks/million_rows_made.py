@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from bonsai.builder.reader import default_records, read_groups
+from bonsai.builder.records import default_records_dir, read_groups
 from bonsai.builder.schema import LANGUAGES
 
 SHARES = {"ja": 0.45, "en": 0.45, "zh": 0.10}
@@ -89,7 +89,7 @@ def make_rows(path: Path, count: int, seed: int = 0) -> list[Truth]:
 
 def _phrases() -> dict[str, list[str]]:
     found: dict[str, dict[str, None]] = {language: {} for language in LANGUAGES}
-    for located in read_groups(default_records()):
+    for located in read_groups(default_records_dir()):
         for language, text in located.group.texts().items():
             for value in text.model_dump().values():
                 found[language].update(dict.fromkeys(_PHRASE[language].findall(value)))

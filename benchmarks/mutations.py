@@ -19,10 +19,9 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from bonsai.builder.checks.finding import Finding, Severity
+from bonsai.builder.checks.base import Finding, Severity
 from bonsai.builder.checks.run import run_checks
-from bonsai.builder.probes import default_probes, read_probes
-from bonsai.builder.reader import Located, default_records, read_groups
+from bonsai.builder.records import SourcedGroup, default_probes, default_records_dir, read_groups, read_probes
 from bonsai.builder.schema import Group, TextGroup, TranslationGroup
 
 EACH = 25
@@ -154,10 +153,10 @@ WAYS: dict[Mutation, tuple[str, ...]] = {
 """Each way, and the categories it is tried on."""
 
 
-def corrupted(groups: list[Located], rng: random.Random) -> tuple[list[Located], dict[str, str]]:
+def corrupted(groups: list[SourcedGroup], rng: random.Random) -> tuple[list[SourcedGroup], dict[str, str]]:
     """The groups with some corrupted, and which way by group id."""
     ways: dict[str, str] = {}
-    changed: dict[str, Located] = {}
+    changed: dict[str, SourcedGroup] = {}
     for mutation, categories in WAYS.items():
         free = [g for g in groups if g.group.category in categories and g.group.id not in ways and not g.group.skills]
         rng.shuffle(free)
@@ -170,7 +169,7 @@ def corrupted(groups: list[Located], rng: random.Random) -> tuple[list[Located],
             other = rng.choice([g for g in clean if g is not located])
             if mutation(record, json.loads(other.group.model_dump_json(exclude_none=True)), rng):
                 group = _GROUP.validate_json(json.dumps(record))
-                changed[located.group.id] = Located(group=group, path=located.path, line=located.line)
+                changed[located.group.id] = SourcedGroup(group=group, path=located.path, line=located.line)
                 ways[located.group.id] = mutation.__name__
                 done += 1
     return [changed.get(located.group.id, located) for located in groups], ways
@@ -188,7 +187,7 @@ def told(findings: Iterable[Finding]) -> Counter[tuple[str, str]]:
 
 def caught_by_way() -> dict[str, tuple[int, int]]:
     """Caught and tried, by way."""
-    groups, probes = read_groups(default_records()), read_probes(default_probes())
+    groups, probes = read_groups(default_records_dir()), read_probes(default_probes())
     before = told(run_checks(groups, probes).findings)
     mutated, ways = corrupted(groups, random.Random(SEED))
     new = told(run_checks(mutated, probes).findings) - before

@@ -25,11 +25,20 @@ from rich.console import Console
 from rich.table import Table
 from trl import SFTConfig
 
-from bonsai.recipes.training.engine.install import Pieces
+from bonsai.recipes.training.engine.install import EngineOptions
 from bonsai.recipes.training.engine.trainer import EngineTrainer
-from bonsai.recipes.training.plan.memory import GIB, HOPPER_WORKSPACE, WORKSPACE, Peak, Setting, peak
-from bonsai.recipes.training.plan.packing import Length, Rows, rows_of
-from bonsai.recipes.training.plan.shapes import Shape, shape_of
+from bonsai.recipes.training.plan.memory import (
+    GIB,
+    HOPPER_WORKSPACE,
+    WORKSPACE,
+    Length,
+    MemoryOptions,
+    Peak,
+    Rows,
+    estimate_peak,
+    rows_of,
+)
+from bonsai.recipes.training.plan.model_shapes import ModelShape, shape_of
 
 RECORDS = 320
 STEPS = 3
@@ -59,12 +68,12 @@ def some_lengths(max_length: int) -> dict[int, Length]:
     return dict(list(fitting.items())[:RECORDS])
 
 
-def predicted(shape: Shape, tried: Tried, rows: Rows, *, graph_made: bool) -> Peak:
+def predicted(shape: ModelShape, tried: Tried, rows: Rows, *, graph_made: bool) -> Peak:
     """Of making the graph where one was made and used; a graph that was tried in vain leaves the greater of both."""
     workspace = HOPPER_WORKSPACE if GPU and torch.cuda.get_device_capability()[0] == 9 else WORKSPACE
-    setting = Setting(r=tried.r, checkpointing=tried.checkpointing)
+    setting = MemoryOptions(r=tried.r, checkpointing=tried.checkpointing)
     moments = {True} if graph_made else {False, tried.graph}
-    peaks = [peak(shape, setting, rows, graph=graph, workspace=workspace) for graph in moments]
+    peaks = [estimate_peak(shape, setting, rows, graph=graph, workspace=workspace) for graph in moments]
     return max(peaks, key=lambda one: one.bytes)
 
 
@@ -85,7 +94,9 @@ def measured(base: Any, tried: Tried, data: Any, work: Path) -> dict[str, Any]:
         ),
     )  # fmt: skip
     model: Any = trainer.model
-    installed = trainer.use_engine(Pieces(graph=tried.graph, recompute=not tried.checkpointing, spare_memory=False))
+    installed = trainer.use_engine(
+        EngineOptions(graph=tried.graph, recompute=not tried.checkpointing, spare_memory=False)
+    )
     freed()
     if GPU:
         torch.cuda.reset_peak_memory_stats()

@@ -24,16 +24,14 @@ import torch
 from rich.console import Console
 
 from benchmarks.qtq_setting import RESULTS, about, opened, openings, parser
-from bonsai.builder.checks.embedding import vectors
-from bonsai.builder.checks.reasoning import overlap
-from bonsai.builder.checks.rewording import rewording
-from bonsai.builder.checks.tautology import SAME_FROM as REWORDING_FROM
-from bonsai.recipes.inference.chains.deepening import Deepening, deepen
-from bonsai.recipes.inference.chains.judging import new_question
-from bonsai.recipes.inference.chains.keeping import Keeping
-from bonsai.recipes.inference.chains.sameness import SAME_FROM, sameness
-from bonsai.recipes.inference.conversation import Chain
-from bonsai.recipes.inference.generation.decoder import Decoder
+from bonsai.builder.checks.chains import SAME_FROM as REWORDING_FROM
+from bonsai.builder.checks.paraphrase import embed, paraphrase_probability
+from bonsai.builder.checks.reasoning import dice_overlap
+from bonsai.recipes.inference.conversation import QuestionChain
+from bonsai.recipes.inference.generation import GenerationSettings
+from bonsai.recipes.inference.qtq import ChainStore, QtQSettings, run_chains
+from bonsai.recipes.inference.qtq_judge import extract_question
+from bonsai.recipes.inference.question_similarity import SAME_FROM, same_question_probability
 
 READ = RESULTS / "qtq_read.json"
 SAME_WORDS = 0.6
@@ -41,16 +39,16 @@ SAME_WORDS = 0.6
 
 
 def judge(earlier: str, question: str) -> bool:
-    return sameness(earlier, question) >= SAME_FROM
+    return same_question_probability(earlier, question) >= SAME_FROM
 
 
 def same_words(earlier: str, question: str) -> bool:
-    return overlap(earlier, question) >= SAME_WORDS
+    return dice_overlap(earlier, question) >= SAME_WORDS
 
 
 def records_rule(earlier: str, question: str) -> bool:
-    one, other = vectors([earlier, question])
-    return rewording(earlier, question, float(one @ other)) >= REWORDING_FROM
+    one, other = embed([earlier, question])
+    return paraphrase_probability(earlier, question, float(one @ other)) >= REWORDING_FROM
 
 
 MEASURES: dict[str, Callable[[str, str], bool]] = {
@@ -60,7 +58,7 @@ MEASURES: dict[str, Callable[[str, str], bool]] = {
 }
 
 
-def circles(chain: Chain, same: Callable[[str, str], bool]) -> list[int]:
+def circles(chain: QuestionChain, same: Callable[[str, str], bool]) -> list[int]:
     """The steps whose question asks again what an earlier step asked."""
     questions = [step.question for step in chain.steps]
     return [at + 1 for at in range(1, len(questions)) if any(same(one, questions[at]) for one in questions[:at])]
@@ -71,7 +69,7 @@ def verdicts() -> dict[str, str]:
     return json.loads(READ.read_text(encoding="utf-8")) if READ.is_file() else {}
 
 
-def measured(chains: Sequence[Chain]) -> dict[str, object]:
+def measured(chains: Sequence[QuestionChain]) -> dict[str, object]:
     asked = sum(len(chain.steps) - 1 for chain in chains)
     found: dict[str, object] = {
         "chains": len(chains),
@@ -80,7 +78,7 @@ def measured(chains: Sequence[Chain]) -> dict[str, object]:
         "chains_at_full_depth": sum(len(chain.steps) >= chain.depth for chain in chains),
         "chains_that_ended": sum(chain.ended_because is not None for chain in chains),
         "chains_interrupted": sum(not chain.complete for chain in chains),
-        "asks_nothing": sum(not new_question(step.question) for chain in chains for step in chain.steps[1:]),
+        "asks_nothing": sum(not extract_question(step.question) for chain in chains for step in chain.steps[1:]),
         "candidates": sum(len(step.candidates) for chain in chains for step in chain.steps),
     }
     for name, same in MEASURES.items():
@@ -98,7 +96,7 @@ def measured(chains: Sequence[Chain]) -> dict[str, object]:
     return found
 
 
-def transcript(named: dict[str, list[Chain]]) -> str:
+def transcript(named: dict[str, list[QuestionChain]]) -> str:
     """All questions and the beginnings of all answers, with what each measure says."""
     read = verdicts()
     lines = ["# Question chains of the seedling (135M), as they came", ""]
@@ -120,31 +118,31 @@ def transcript(named: dict[str, list[Chain]]) -> str:
     return "\n".join(lines)
 
 
-def both_ways(options: argparse.Namespace) -> dict[str, Deepening]:
-    decoder = Decoder(max_new_tokens=options.tokens)
-    return {"perspectives and judge": Deepening(decoder=decoder), "plain": Deepening(decoder=decoder, plain=True)}
+def both_ways(options: argparse.Namespace) -> dict[str, QtQSettings]:
+    decoder = GenerationSettings(max_new_tokens=options.tokens)
+    return {"perspectives and judge": QtQSettings(decoder=decoder), "plain": QtQSettings(decoder=decoder, plain=True)}
 
 
 def run_circles(options: argparse.Namespace) -> None:
-    keeping = Keeping(options.keep)
+    keeping = ChainStore(options.keep)
     with opened(options, batch_size=options.batch) as engine:
         for settings in both_ways(options).values():
-            chains = [keeping.taken_up(chain) for chain in openings(settings, options)]
-            deepen(engine, chains, settings, on_step=keeping.write)
+            chains = [keeping.load_or_new(chain) for chain in openings(settings, options)]
+            run_chains(engine, chains, settings, on_step=keeping.write)
     run_again(options)
 
 
 def run_again(options: argparse.Namespace) -> None:
     """Measure what is kept, finished or not, without a model."""
-    keeping = Keeping(options.keep)
+    keeping = ChainStore(options.keep)
     named = {
-        name: [keeping.taken_up(chain) for chain in openings(settings, options)]
+        name: [keeping.load_or_new(chain) for chain in openings(settings, options)]
         for name, settings in both_ways(options).items()
     }
     tell(named, {"settings": about(options)} | {name: measured(chains) for name, chains in named.items()})
 
 
-def tell(named: dict[str, list[Chain]], result: dict[str, object]) -> None:
+def tell(named: dict[str, list[QuestionChain]], result: dict[str, object]) -> None:
     (RESULTS / "qtq_circles.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (RESULTS / "qtq_chains.md").write_text(transcript(named), encoding="utf-8")
     Console().print_json(json.dumps(result))

@@ -6,7 +6,7 @@ Pairs of ``tests/recipes/inference/question_pairs.jsonl`` are split in two by a 
 the records by a hash of their id. On one half, with the pairs the records' own rule was made from, a logistic model is
 fitted and the threshold chosen that has the greatest F2 (recall counts double: a good question refused costs one of
 many candidates, a circle lets the chain fail). All figures told are of the other half. The result is written to
-``benchmarks/results/qtq_pairs.json``; the weights go by hand into ``recipes/inference/chains/sameness.py``.
+``benchmarks/results/qtq_pairs.json``; the weights go by hand into ``recipes/inference/question_similarity.py``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,18 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from bonsai.builder.checks.asked import earlier_question
-from bonsai.builder.checks.embedding import vectors
-from bonsai.builder.checks.rewording import rewording
-from bonsai.builder.checks.tautology import SAME_FROM as REWORDING_FROM
-from bonsai.builder.reader import default_records, read_groups
+from bonsai.builder.checks.base import extract_previous_question
+from bonsai.builder.checks.chains import SAME_FROM as REWORDING_FROM
+from bonsai.builder.checks.paraphrase import embed, paraphrase_probability
+from bonsai.builder.records import default_records_dir, read_groups
 from bonsai.builder.schema import TextGroup
-from bonsai.recipes.inference.chains.sameness import SAME_FROM, Seen, by_rule, sameness, seen
+from bonsai.recipes.inference.question_similarity import (
+    SAME_FROM,
+    PairFeatures,
+    by_rule,
+    pair_features,
+    same_question_probability,
+)
 
 ROOT = Path(__file__).parents[1]
 PAIRS = ROOT / "tests" / "recipes" / "inference" / "question_pairs.jsonl"
@@ -71,11 +76,11 @@ def pairs() -> list[Pair]:
 def record_chains() -> dict[tuple[str, str], list[str]]:
     """The questions of each chain of the records, in their order, by chain and language."""
     steps: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
-    for located in read_groups(default_records()):
+    for located in read_groups(default_records_dir()):
         group = located.group
         if isinstance(group, TextGroup) and group.chain:
             for language, text in group.texts().items():
-                step = (group.chain.step, earlier_question(text.input), text.output)
+                step = (group.chain.step, extract_previous_question(text.input), text.output)
                 steps.setdefault((group.chain.id, language.value), []).append(step)
     return {key: [sorted(found)[0][1], *(new for _, _, new in sorted(found))] for key, found in steps.items()}
 
@@ -87,7 +92,7 @@ def held_out(name: str) -> bool:
 def fitted(train: Sequence[Pair]) -> npt.NDArray[np.float64]:
     """Weights of the logistic model, by Newton's method with a ridge on all but the constant."""
     undecided = [pair for pair in train if by_rule(pair.first, pair.second) is None]
-    features = np.array([seen(pair.first, pair.second) for pair in undecided])
+    features = np.array([pair_features(pair.first, pair.second) for pair in undecided])
     wanted = np.array([pair.tautology for pair in undecided], float)
     counts = np.array([WEIGHT[pair.origin] for pair in undecided])
     ridge = np.diag([0.0] + [RIDGE] * (features.shape[1] - 1))
@@ -103,13 +108,17 @@ def fitted(train: Sequence[Pair]) -> npt.NDArray[np.float64]:
 def judge(weights: npt.NDArray[np.float64]) -> Callable[[Pair], float]:
     def likelihood(pair: Pair) -> float:
         known = by_rule(pair.first, pair.second)
-        return known if known is not None else float(1 / (1 + np.exp(-np.dot(weights, seen(pair.first, pair.second)))))
+        return (
+            known
+            if known is not None
+            else float(1 / (1 + np.exp(-np.dot(weights, pair_features(pair.first, pair.second)))))
+        )
 
     return likelihood
 
 
 def cosine(pair: Pair) -> float:
-    first, second = vectors([pair.first, pair.second])
+    first, second = embed([pair.first, pair.second])
     return float(first @ second)
 
 
@@ -141,17 +150,17 @@ def main() -> None:
     threshold = best_threshold(calibration, judge(weights))
 
     def by_rewording(pair: Pair) -> float:
-        return rewording(pair.first, pair.second, cosine(pair))
+        return paraphrase_probability(pair.first, pair.second, cosine(pair))
 
     judges = {
         "cosine alone": (cosine, best_threshold(calibration, cosine)),
         "the records' rule": (by_rewording, REWORDING_FROM),
         "fitted anew": (judge(weights), threshold),
-        "as it is in the code": (lambda pair: sameness(pair.first, pair.second), SAME_FROM),
+        "as it is in the code": (lambda pair: same_question_probability(pair.first, pair.second), SAME_FROM),
     }
     table = Table("judge", "from", "pairs", "precision", "recall", "good questions of the records refused")
     result: dict[str, object] = {
-        "weights": dict(zip(Seen._fields, weights.round(2).tolist(), strict=True)),
+        "weights": dict(zip(PairFeatures._fields, weights.round(2).tolist(), strict=True)),
         "threshold": threshold,
         "calibration_pairs": len(calibration),
     }

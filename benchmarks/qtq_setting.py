@@ -12,11 +12,9 @@ import torch
 import transformers
 
 from bonsai.builder.schema import Language
-from bonsai.recipes.inference.asking.question_file import prepared
-from bonsai.recipes.inference.chains.deepening import Deepening
-from bonsai.recipes.inference.chains.keeping import begun
-from bonsai.recipes.inference.conversation import Chain
-from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
+from bonsai.recipes.inference.conversation import QuestionChain, prepared
+from bonsai.recipes.inference.qtq import QtQSettings, new_stored_chain
+from bonsai.recipes.inference.transformers_engine import TransformersEngine
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -47,10 +45,10 @@ def opened(options: argparse.Namespace, batch_size: int) -> Iterator[Transformer
         yield engine
 
 
-def openings(settings: Deepening, options: argparse.Namespace) -> list[Chain]:
+def openings(settings: QtQSettings, options: argparse.Namespace) -> list[QuestionChain]:
     model = f"{'seedling' if options.adapter else 'bare base'}, {options.dtype} on {options.device}"
     questions = prepared(Language.EN)[: options.chains]
-    return [begun(one, model=model, depth=options.depth, settings=settings) for one in questions]
+    return [new_stored_chain(one, model=model, depth=options.depth, settings=settings) for one in questions]
 
 
 def about(options: argparse.Namespace) -> dict[str, object]:

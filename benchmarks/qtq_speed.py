@@ -24,20 +24,25 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessor
 
 from benchmarks.qtq_setting import RESULTS, about, opened, openings, parser
-from bonsai.recipes.inference.chains.deepening import Deepening, deepen
-from bonsai.recipes.inference.conversation import Chain
-from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.engine import Generation, OnAnswer, Request, Watch
-from bonsai.recipes.inference.generation.next_token import next_tokens, said_after, unpunished
-from bonsai.recipes.inference.generation.row import Asked, Row, Speech
+from bonsai.recipes.inference.batching import (
+    ActiveSequence,
+    Detokenizer,
+    QueuedPrompt,
+    banned_ngram_tokens,
+    penalty_exempt_tokens,
+    sample_next_tokens,
+)
+from bonsai.recipes.inference.conversation import QuestionChain
+from bonsai.recipes.inference.generation import Completion, GenerationRequest, GenerationSettings, OnAnswer, StopCheck
+from bonsai.recipes.inference.qtq import QtQSettings, run_chains
 
 
 class Choice(LogitsProcessor):
     """Leaves `generate` the one token that the engine would choose, by the same random numbers where it samples."""
 
-    def __init__(self, decoder: Decoder, row: Row, tokenizer: Any) -> None:
+    def __init__(self, decoder: GenerationSettings, row: ActiveSequence, tokenizer: Any) -> None:
         self._decoder = decoder
-        self._unpunished = unpunished(tokenizer)
+        self._unpunished = penalty_exempt_tokens(tokenizer)
         self._row = row
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
@@ -48,8 +53,8 @@ class Choice(LogitsProcessor):
             seen[0, tokens[len(self._row.asked.token_ids) :]] = True
             seen[:, self._unpunished] = False
         size = self._decoder.no_repeat_ngram_size
-        banned = [list(said_after(tokens, size))] if size else ()
-        chosen = next_tokens(scores.float(), seen, self._decoder, [self._row.draw], banned)
+        banned = [list(banned_ngram_tokens(tokens, size))] if size else ()
+        chosen = sample_next_tokens(scores.float(), seen, self._decoder, [self._row.draw], banned)
         return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
 
 
@@ -70,21 +75,21 @@ class Loop:
     def generate(
         self,
         prompts: Sequence[str],
-        decoder: Decoder,
+        decoder: GenerationSettings,
         *,
         on_answer: OnAnswer | None = None,
-        watch: Watch | None = None,
-    ) -> list[Generation]:
+        watch: StopCheck | None = None,
+    ) -> list[Completion]:
         said = [self._one(place, prompt, decoder, watch) for place, prompt in enumerate(prompts)]
         for place, one in enumerate(said if on_answer else ()):
             on_answer(place, one)
         return said
 
-    def _one(self, place: int, prompt: str, decoder: Decoder, watch: Watch | None) -> Generation:
+    def _one(self, place: int, prompt: str, decoder: GenerationSettings, watch: StopCheck | None) -> Completion:
         inputs = self._tokenizer(prompt, return_tensors="pt").to(self._model.device)
         length = inputs["input_ids"].shape[1]
-        request = Request(prompt, decoder, partial(watch, place) if watch else None)
-        row = Row(Asked(place, request, inputs["input_ids"][0].tolist()), time.perf_counter())
+        request = GenerationRequest(prompt, decoder, partial(watch, place) if watch else None)
+        row = ActiveSequence(QueuedPrompt(place, request, inputs["input_ids"][0].tolist()), time.perf_counter())
         with torch.inference_mode():
             out = self._model.generate(
                 **inputs,
@@ -93,7 +98,7 @@ class Loop:
                 logits_processor=[Choice(decoder, row, self._tokenizer)],
                 pad_token_id=self._tokenizer.eos_token_id,
             )
-        speech = Speech(tokenizer=self._tokenizer, ends=frozenset([self._tokenizer.eos_token_id]))
+        speech = Detokenizer(tokenizer=self._tokenizer, ends=frozenset([self._tokenizer.eos_token_id]))
         for token in out[0, length:].tolist():
             row.tokens.append(token)
             if (ending := speech.ending(row)) is not None:
@@ -106,33 +111,33 @@ class Turn(NamedTuple):
 
     seconds: float
     cpu_seconds: float
-    led: list[Chain]
+    led: list[QuestionChain]
 
 
 def measure(options: argparse.Namespace) -> None:
     """Everything is loaded before the first turn; no way is measured cold, for the chains are led once beforehand."""
-    settings = Deepening(decoder=Decoder(max_new_tokens=options.tokens), rounds=1)
+    settings = QtQSettings(decoder=GenerationSettings(max_new_tokens=options.tokens), rounds=1)
     fresh = openings(settings, options)
     taken: dict[str, list[Turn]] = {}
     with opened(options, batch_size=options.batch) as engine:
 
-        def together() -> list[Chain]:
+        def together() -> list[QuestionChain]:
             engine.batch_size = options.batch
-            return deepen(engine, fresh, settings)
+            return run_chains(engine, fresh, settings)
 
-        def one_by_one() -> list[Chain]:
+        def one_by_one() -> list[QuestionChain]:
             engine.batch_size = 1
-            return [chain for one in fresh for chain in deepen(engine, [one], settings)]
+            return [chain for one in fresh for chain in run_chains(engine, [one], settings)]
 
         loop = Loop(options)
         ways = {
             "together": together,
             "one prompt after the other, same engine": one_by_one,
             "one prompt after the other, transformers.generate": lambda: [
-                chain for one in fresh for chain in deepen(loop, [one], settings)
+                chain for one in fresh for chain in run_chains(loop, [one], settings)
             ],
         }
-        for way in (together, lambda: deepen(loop, fresh[:1], settings)):
+        for way in (together, lambda: run_chains(loop, fresh[:1], settings)):
             way()
         for _ in range(options.repeats):
             for name, way in ways.items():
@@ -175,7 +180,7 @@ def speeds(taken: dict[str, list[Turn]], settings: dict[str, object]) -> dict[st
     return {"settings": settings, "ways": ways}
 
 
-def questions(chain: Chain) -> list[tuple[str, str, list[str]]]:
+def questions(chain: QuestionChain) -> list[tuple[str, str, list[str]]]:
     return [(step.question, step.answer.answer, [one.question for one in step.candidates]) for step in chain.steps]
 
 

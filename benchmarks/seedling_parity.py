@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bonsai.cli.serving import hub_for
-from bonsai.hub.client.destination import in_namespace
+from bonsai.cli.common import local_hub_for
+from bonsai.hub.target import with_namespace
 from bonsai.recipes.seedling import RECIPE
 
 RESULT = Path(__file__).parent / "results" / "seedling_parity.json"
@@ -37,7 +37,7 @@ def losses(rows: Any, steps: int, *, engine: bool, progress: Progress) -> dict[s
     """
     from transformers import TrainerCallback
 
-    from bonsai.recipes.training.trainer import prepare
+    from bonsai.recipes.training.sft import build_trainer
 
     class Bar(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -46,8 +46,8 @@ def losses(rows: Any, steps: int, *, engine: bool, progress: Progress) -> dict[s
     recipe = replace(RECIPE, packing=False, gradient_accumulation_steps=1, eval_steps=0, max_steps=steps)
     name = "engine" if engine else "TRL"
     with tempfile.TemporaryDirectory() as work:
-        prepared = prepare(
-            recipe, in_namespace(RECIPE.base_model), rows, Path(work), max_steps=None, with_engine=engine
+        prepared = build_trainer(
+            recipe, with_namespace(RECIPE.base_model), rows, Path(work), max_steps=None, with_engine=engine
         )
         task = progress.add_task(name, total=steps)
         prepared.trainer.add_callback(Bar())
@@ -70,15 +70,15 @@ def main() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ["TQDM_DISABLE"] = "1"
     console = Console()
-    with hub_for(["seedling"], asked.out):
+    with local_hub_for(["seedling"], asked.out):
         compare(asked, console)
 
 
 def compare(asked: argparse.Namespace, console: Console) -> None:
     """Both runs, the file and the table."""
-    from bonsai.recipes.training.data import training_rows
+    from bonsai.recipes.training.data import load_training_rows
 
-    rows = training_rows(RECIPE, asked.out / "dataset")
+    rows = load_training_rows(RECIPE, asked.out / "dataset")
     short = rows.train.filter(lambda row: len(row["prompt"] + row["completion"]) <= asked.longest)
     rows = replace(rows, train=short)
     with Progress(console=console) as progress:

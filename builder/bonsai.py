@@ -11,12 +11,10 @@ from typing import Any, ClassVar
 
 import datasets
 
-from bonsai.builder.messages import conversation
-from bonsai.builder.probes import Probe, default_probes, read_probes
-from bonsai.builder.reader import Located, default_records, read_groups
-from bonsai.builder.rows import Row, rows_of
+from bonsai.builder.prompt import to_messages
+from bonsai.builder.records import Probe, SourcedGroup, default_probes, default_records_dir, read_groups, read_probes
+from bonsai.builder.rows import SPLITS, Row, Split, assign_split, group_to_rows
 from bonsai.builder.schema import CATEGORIES, LANGUAGES
-from bonsai.builder.splits import SPLITS, Split, split_of
 
 VERSION = datasets.Version("0.1.0")
 """Raised by hand when published records change; the tag on the Hub is ``v`` and this."""
@@ -95,7 +93,7 @@ CONFIGS: dict[str, str] = {
 }
 
 
-class Bonsai(datasets.GeneratorBasedBuilder):  # type: ignore[misc]  # datasets ships no types
+class BonsaiBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc]  # datasets ships no types
     """Builds one config from the records.
 
     ``records`` is the folder of ``*.jsonl`` (default: the one installed with the package); ``groups`` hands over groups
@@ -112,7 +110,7 @@ class Bonsai(datasets.GeneratorBasedBuilder):  # type: ignore[misc]  # datasets 
         self,
         *args: Any,
         records: Path | None = None,
-        groups: Sequence[Located] | None = None,
+        groups: Sequence[SourcedGroup] | None = None,
         doubts: Mapping[str, Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -129,21 +127,21 @@ class Bonsai(datasets.GeneratorBasedBuilder):  # type: ignore[misc]  # datasets 
         if self.config.name == "probes":
             probes = read_probes(default_probes())
             return [datasets.SplitGenerator(name="test", gen_kwargs={"groups": (), "split": "test", "probes": probes})]
-        groups = self._groups if self._groups is not None else read_groups(self._records or default_records())
+        groups = self._groups if self._groups is not None else read_groups(self._records or default_records_dir())
         return [datasets.SplitGenerator(name=split, gen_kwargs={"groups": groups, "split": split}) for split in SPLITS]
 
     def _generate_examples(
-        self, groups: Sequence[Located], split: Split, probes: Sequence[Probe] = ()
+        self, groups: Sequence[SourcedGroup], split: Split, probes: Sequence[Probe] = ()
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for probe in probes:
             yield probe.id, probe.model_dump(mode="json")
         for located in groups:
-            if split_of(located.group) != split:
+            if assign_split(located.group) != split:
                 continue
-            for row in rows_of(located.group):
+            for row in group_to_rows(located.group):
                 if in_config(row, self.config.name):
                     doubts = list(self._doubts.get(row["group_id"], ()))
-                    as_row = as_messages(row) if self.config.name == "messages" else {**row, "doubts": doubts}
+                    as_row = to_messages_row(row) if self.config.name == "messages" else {**row, "doubts": doubts}
                     yield row["id"], as_row
 
 
@@ -154,12 +152,12 @@ def in_config(row: Row, config: str) -> bool:
     return config != "translation" or row["category"] == "translation"
 
 
-def as_messages(row: Row) -> dict[str, Any]:
+def to_messages_row(row: Row) -> dict[str, Any]:
     """The row of the config ``messages``."""
     return {
         "id": row["id"],
         "group_id": row["group_id"],
         "category": row["category"],
         "language": row["language"],
-        "messages": conversation(row["instruction"], row["input"], row["reasoning"], row["output"]),
+        "messages": to_messages(row["instruction"], row["input"], row["reasoning"], row["output"]),
     }

@@ -1,51 +1,60 @@
-"""Records in, `out/dataset/` out: what the Hub will serve, byte for byte.
+"""Build `out/dataset/` from the records: what the Hub will serve, byte for byte.
 
 Layout: ``<config>/<split>-00000-of-00001.parquet``, README.md, croissant.json, report.html, report.json, images. The
 same records give the same bytes, so publishing twice makes no second commit.
+
+A build is a function of the records, the probes, this code and the installed packages, so that the same fingerprint of
+them means the same bytes, and checking them all again would find what it found.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.metadata
+import json
+import platform
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 from datasets.exceptions import DatasetGenerationError
 
-from bonsai.builder.bonsai import CONFIGS, VERSION, Bonsai
-from bonsai.builder.checks.finding import Finding, Severity
-from bonsai.builder.checks.run import Checked, run_checks
-from bonsai.builder.description import croissant_json, describe
-from bonsai.builder.folder import replaced_folder
-from bonsai.builder.probes import default_probes, read_probes
-from bonsai.builder.reader import Located, read_groups
-from bonsai.builder.report.write import write_report
-from bonsai.builder.schema import RecordError
+import bonsai.builder
+import bonsai.dataset_card
+from bonsai.builder.bonsai import CONFIGS, VERSION, BonsaiBuilder
+from bonsai.builder.card_facts import croissant_json, dataset_facts
+from bonsai.builder.checks.base import Finding, Severity
+from bonsai.builder.checks.run import CheckReport, run_checks
+from bonsai.builder.errors import RecordError
+from bonsai.builder.files import atomic_replace_dir
+from bonsai.builder.records import SourcedGroup, default_probes, read_groups, read_probes
+from bonsai.builder.report import write_report
 from bonsai.dataset_card.card import render
+from bonsai.dataset_card.charts import render_charts
 from bonsai.dataset_card.facts import DatasetFacts
-from bonsai.dataset_card.pictures import pictures
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
+class BuildResult:
     """What a build made."""
 
     path: Path
     facts: DatasetFacts
-    checked: Checked | None
+    checked: CheckReport | None
 
 
-def build(
+def build_dataset(
     records: Path,
     out: Path,
     repo_id: str,
     *,
     check: bool = True,
     on_step: Callable[[str], None] = lambda _: None,
-) -> Built:
+) -> BuildResult:
     """Read, check, build and write the dataset to ``out``, which is replaced as a whole or not at all.
 
     Args:
@@ -58,36 +67,36 @@ def build(
     """
     groups = read_groups(records)
     checked = _checked(groups, on_step) if check else None
-    doubts = _doubts(checked)
-    with replaced_folder(out) as fresh, tempfile.TemporaryDirectory() as cache:
+    doubts = _warnings_by_group(checked)
+    with atomic_replace_dir(out) as fresh, tempfile.TemporaryDirectory() as cache:
         infos = {}
         for config in CONFIGS:
             on_step(config)
             infos[config] = _write_config(config, groups, doubts, Path(cache), fresh)
-        facts = describe(groups, infos, repo_id)
+        facts = dataset_facts(groups, infos, repo_id)
         (fresh / "croissant.json").write_text(croissant_json(infos, repo_id), encoding="utf-8")
-        for name, picture in pictures(facts).items():
+        for name, picture in render_charts(facts).items():
             (fresh / name).parent.mkdir(exist_ok=True)
             (fresh / name).write_text(picture, encoding="utf-8")
         (fresh / "README.md").write_text(render(facts), encoding="utf-8")
         if checked is not None:
             write_report(fresh, groups, checked.findings, facts)
-    return Built(path=out, facts=facts, checked=checked)
+    return BuildResult(path=out, facts=facts, checked=checked)
 
 
-def _checked(groups: Sequence[Located], on_step: Callable[[str], None]) -> Checked:
+def _checked(groups: Sequence[SourcedGroup], on_step: Callable[[str], None]) -> CheckReport:
     checked = run_checks(groups, read_probes(default_probes()), on_step=on_step)
     if checked.errors:
-        raise RecordError([_line(finding) for finding in checked.errors])
+        raise RecordError([_format_finding(finding) for finding in checked.errors])
     return checked
 
 
-def _line(finding: Finding) -> str:
+def _format_finding(finding: Finding) -> str:
     field = f"{finding.field}: " if finding.field else ""
     return f"{finding.place}: {finding.group_id}: [{finding.check}] {field}{finding.what}; {finding.why}"
 
 
-def _doubts(checked: Checked | None) -> dict[str, list[str]]:
+def _warnings_by_group(checked: CheckReport | None) -> dict[str, list[str]]:
     doubts: dict[str, list[str]] = {}
     for finding in checked.findings if checked else ():
         if finding.severity is Severity.WARNING and finding.check not in doubts.setdefault(finding.group_id, []):
@@ -109,13 +118,13 @@ def parquet_name(config: str, split: str) -> str:
 
 
 def _write_config(
-    config: str, groups: Sequence[Located], doubts: Mapping[str, Sequence[str]], cache: Path, fresh: Path
+    config: str, groups: Sequence[SourcedGroup], doubts: Mapping[str, Sequence[str]], cache: Path, fresh: Path
 ) -> datasets.DatasetInfo:
-    builder = Bonsai(config_name=config, groups=groups, doubts=doubts, cache_dir=str(cache))
+    builder = BonsaiBuilder(config_name=config, groups=groups, doubts=doubts, cache_dir=str(cache))
     try:
         builder.download_and_prepare()
     except DatasetGenerationError as error:
-        raise _from_the_machine(error) or error from error
+        raise _underlying_os_error(error) or error from error
     sizes = 0
     for split, rows in builder.as_dataset().items():
         path = fresh / parquet_name(config, split)
@@ -133,10 +142,57 @@ def _write_config(
     )
 
 
-def _from_the_machine(error: BaseException | None) -> OSError | None:
+def _underlying_os_error(error: BaseException | None) -> OSError | None:
     """The full disk or the missing permission behind an error of `datasets`, if that is what it was."""
     while error is not None:
         if isinstance(error, OSError):
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def input_fingerprint(records: Path, repo_id: str, *, check: bool) -> str:
+    """SHA-256 over everything that decides what a build makes: about 0.2 s."""
+    digest = hashlib.sha256(repr((repo_id, check, platform.python_version())).encode())
+    packages = (Path(str(module.__file__)).parent for module in (bonsai.builder, bonsai.dataset_card))
+    for folder in (records, *packages):
+        _add(digest, folder, (path for path in folder.rglob("*") if "__pycache__" not in path.parts))
+    for installed in sorted(f"{one.name}=={one.version}" for one in importlib.metadata.distributions()):
+        digest.update(installed.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def save_build_stamp(dataset: Path, made_of: str, summary: list[str]) -> None:
+    """Note beside ``dataset`` what it was made of, what it is, and what the person was told.
+
+    A full disk takes no note, and the next build is made anew: the dataset itself is whole.
+    """
+    note = {"made_of": made_of, "made": _files(dataset), "summary": summary}
+    with contextlib.suppress(OSError):
+        _note(dataset).write_text(json.dumps(note, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_if_up_to_date(dataset: Path, made_of: str) -> list[str] | None:
+    """The summary of the build in ``dataset`` if it stands, else None."""
+    try:
+        note: dict[str, Any] = json.loads(_note(dataset).read_text(encoding="utf-8"))
+        unchanged = note["made_of"] == made_of and note["made"] == _files(dataset)
+        return [str(line) for line in note["summary"]] if unchanged else None
+    except (OSError, ValueError, KeyError, TypeError):  # no note, or not one of ours: build
+        return None
+
+
+def _note(dataset: Path) -> Path:
+    return dataset.with_name(f"{dataset.name}.built.json")  # beside, for what lies within is published
+
+
+def _files(folder: Path) -> str:
+    digest = hashlib.sha256()
+    _add(digest, folder, folder.rglob("*"))
+    return digest.hexdigest()
+
+
+def _add(digest: Any, folder: Path, paths: Iterable[Path]) -> None:
+    for path in sorted(path for path in paths if path.is_file()):
+        name = str(path.relative_to(folder)).encode()
+        digest.update(name + b"\0" + hashlib.sha256(path.read_bytes()).digest())

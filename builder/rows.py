@@ -1,12 +1,19 @@
-"""From a group to the rows a dataset user sees: one a language, or one a direction of a translation."""
+"""Turn groups into dataset rows, derive translation rows, and assign splits.
+
+A question is the part of a group that says the same in both languages, sentence for sentence; answers are not.
+Groups that are about language itself (names in katakana, translate-then-answer) ask different things in each language
+and are left out. Derived rows have no Reasoning: nobody wrote one.
+
+The hash is of the group (of the whole chain for question_to_question), so parallel texts and the steps of one chain
+never straddle a split. The category goes into the hash: each category is cut by itself.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
-from bonsai.builder.derived import derived_pair
 from bonsai.builder.schema import (
     TRANSLATION_DIRECTIONS,
     Category,
@@ -15,6 +22,24 @@ from bonsai.builder.schema import (
     TranslationGroup,
     TranslationText,
 )
+
+DERIVED_FROM: dict[Category, str] = {
+    Category.OPEN_QA: "instruction",
+    Category.CLOSED_QA: "instruction",
+    Category.QUESTION_TO_QUESTION: "output",
+}
+"""Which field is translated, by category."""
+
+
+def derived_translation(group: TextGroup) -> tuple[Language, Language, str] | None:
+    """Source language, target language and field of the row derived from a group; None: nothing is derived from it."""
+    field = DERIVED_FROM.get(group.category)
+    if field is None or group.skills:
+        return None
+    towards_english = hashlib.sha256(f"derived/{group.id}".encode()).digest()[0] % 2 == 0
+    source, target = (Language.JA, Language.EN) if towards_english else (Language.EN, Language.JA)
+    return source, target, field
+
 
 TRANSLATION_INSTRUCTIONS: dict[tuple[Language, Language], dict[Language, tuple[str, ...]]] = {
     (Language.JA, Language.EN): {
@@ -83,7 +108,7 @@ class Row(TypedDict):
     generator: str
 
 
-def rows_of(group: TextGroup | TranslationGroup) -> Iterator[Row]:
+def group_to_rows(group: TextGroup | TranslationGroup) -> Iterator[Row]:
     """The rows of one group, in the order ja, en, zh, derived (translations: in the order of their directions)."""
     if isinstance(group, TextGroup):
         yield from _language_rows(group)
@@ -118,7 +143,7 @@ def _language_rows(group: TextGroup) -> Iterator[Row]:
 
 
 def _derived_rows(group: TextGroup) -> Iterator[Row]:
-    pair = derived_pair(group)
+    pair = derived_translation(group)
     if pair is not None:
         source, target, field = pair
         texts = group.texts()
@@ -170,7 +195,7 @@ def _translation_row(
         language=target.value,
         source_language=source.value,
         topic=group.topic,
-        instruction=translation_instruction(row_id, source, target),
+        instruction=pick_translation_instruction(row_id, source, target),
         input=text,
         reasoning=reasoning,
         reasoning_original=reasoning_original,
@@ -185,9 +210,25 @@ def _translation_row(
     )
 
 
-def translation_instruction(row_id: str, source: Language, target: Language) -> str:
+def pick_translation_instruction(row_id: str, source: Language, target: Language) -> str:
     """The wording a row gets: picked by its id, so the same records give the same rows."""
     number = int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8], "big")
     by_asker = TRANSLATION_INSTRUCTIONS[source, target]
     wordings = by_asker[(source, target)[number % 2]]
     return wordings[number // 2 % len(wordings)]
+
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+TEST_SHARE = 0.10
+VALIDATION_SHARE = 0.10
+
+
+def assign_split(group: TextGroup | TranslationGroup) -> Split:
+    """The split of a group; depends on nothing but its category and its id (or its chain's)."""
+    chain = group.chain.id if isinstance(group, TextGroup) and group.chain else group.id
+    digest = hashlib.sha256(f"bonsai/{group.category}/{chain}".encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < TEST_SHARE:
+        return "test"
+    return "validation" if place < TEST_SHARE + VALIDATION_SHARE else "train"

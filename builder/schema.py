@@ -13,18 +13,6 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 
-class BonsaiError(Exception):
-    """Base of every error this project raises on purpose; its text is a sentence for the person at the keyboard."""
-
-
-class RecordError(BonsaiError, ValueError):
-    """Faults in the records: one line each, ``path:line: id: what is wrong; what to do``."""
-
-    def __init__(self, faults: list[str]) -> None:
-        self.faults = faults
-        super().__init__("\n".join(faults))
-
-
 class Category(enum.StrEnum):
     """The seven categories, in the order of the guideline (post of 2024-04-10)."""
 

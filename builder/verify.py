@@ -1,4 +1,4 @@
-"""Loads the published dataset as a stranger would: ``python -m bonsai.builder.verify REPO TAG``.
+"""Load the published dataset as a new user would: ``python -m bonsai.builder.verify REPO TAG``.
 
 Run in a child process with a fresh HF_HOME and an empty working directory: a warm cache or a folder of the same name
 would hide a broken release. Prints one JSON object.

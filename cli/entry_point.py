@@ -38,7 +38,7 @@ def main() -> None:
     """
     try:
         _prepare_streams()
-        from bonsai.hub.running import direct_loopback, is_loopback, on_this_machine
+        from bonsai.hub.server.serve import direct_loopback, is_loopback, on_this_machine
 
         # the Hub's clients read this when they are imported
         here = is_loopback(urlsplit(os.environ.get("HF_ENDPOINT", "")).hostname)
@@ -112,7 +112,7 @@ def _expected(error: BaseException) -> str | None:
     """The sentence for what can happen to anybody; None: it should not have happened."""
     if isinstance(error, ImportError):
         return _missing(error)
-    from bonsai.builder.schema import BonsaiError, RecordError
+    from bonsai.builder.errors import BonsaiError, RecordError
     from bonsai.hub.errors import HubError
 
     if isinstance(error, RecordError):
@@ -126,7 +126,7 @@ def _expected(error: BaseException) -> str | None:
             f"the memory of this machine or its GPU is not enough ({_one_line(error) or 'out of memory'}); close other "
             "programs, or take a smaller model, shorter records (max_length) or smaller batches"
         )
-    from bonsai.hub.client.session import httpx
+    from bonsai.hub.target import httpx
 
     if isinstance(error, httpx.RequestError):
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")

@@ -17,13 +17,13 @@ from typing import Annotated
 
 import typer
 
-from bonsai.cli import building, conversing, evaluating, publishing, releasing, training
-from bonsai.cli.console import OUT, Out, console
+from bonsai.cli import ask, dataset
+from bonsai.cli import evaluate as cli_evaluate
+from bonsai.cli import publish as cli_publish
+from bonsai.cli import train as cli_train
+from bonsai.cli.common import OUT, Out, console, hide_unused_packages, local_hub_for, rest_waiting_threads
 from bonsai.cli.entry_point import main as main
-from bonsai.cli.quieting import hide_unused_packages, rest_waiting_threads
-from bonsai.cli.serving import hub_for
-from bonsai.recipes.training.process import is_main
-from bonsai.recipes.training.registry import DEFAULT_RECIPE
+from bonsai.recipes.training.recipe import DEFAULT_RECIPE, is_main_process
 
 hide_unused_packages()
 rest_waiting_threads()
@@ -34,8 +34,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(releasing.app, name="releases")
-app.add_typer(conversing.app)
+app.add_typer(cli_publish.app, name="releases")
+app.add_typer(ask.app)
 
 
 @app.command()
@@ -47,7 +47,7 @@ def build(
 ) -> None:
     """Build the dataset from the records: out/dataset/. レコードからデータセットを作る。"""
     console.outlives_reader = True
-    building.build(records, out=out, check=check, again=again, console=console)
+    dataset.build(records, out=out, check=check, again=again, console=console)
 
 
 @app.command()
@@ -56,10 +56,10 @@ def check(
     notes: Annotated[bool, typer.Option("--notes", help="Tell the notes in full too. 注記も全部表示する。")] = False,
 ) -> None:
     """Look for contradictions, duplicates, wrong languages and more. レコードの疑わしい所を探す。"""
-    from bonsai.builder.reader import default_records
-    from bonsai.cli.checking import check as check_records
+    from bonsai.builder.records import default_records_dir
+    from bonsai.cli.dataset import check as check_records
 
-    if check_records(records or default_records(), console, notes=notes).errors:
+    if check_records(records or default_records_dir(), console, notes=notes).errors:
         raise SystemExit(1)
 
 
@@ -75,9 +75,9 @@ def import_(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come in. 試すだけ。")] = False,
 ) -> None:
     """Bring in your own data: Alpaca, Dolly, ShareGPT or BONSAI columns. 自分のデータを取り込む。"""
-    from bonsai.cli.importing import bring_in
+    from bonsai.cli.dataset import run_import
 
-    bring_in(
+    run_import(
         file,
         to,
         console,
@@ -96,9 +96,9 @@ def check_rows(
     to: Annotated[Path, typer.Argument(help="The marked copy. 印を付けた写し。")],
 ) -> None:
     """Mark duplicates and languages in a file of up to millions of rows. 重複と言語に印を付ける。"""
-    from bonsai.cli.importing import mark_rows
+    from bonsai.cli.dataset import run_check_rows
 
-    mark_rows(file, to, console)
+    run_check_rows(file, to, console)
 
 
 @app.command()
@@ -132,17 +132,17 @@ def train(
 ) -> None:
     """Train recipes into out/adapters/ and ask what changed. レシピを学習し、何が変わったかを調べる。"""
     if on is not None:
-        from bonsai.cli.jobs import show_job
-        from bonsai.recipes.training.surroundings import SOURCE
+        from bonsai.cli.train import print_job_command
+        from bonsai.recipes.training.run_record import SOURCE
 
-        show_job(recipes or [DEFAULT_RECIPE], on, SOURCE, console)
+        print_job_command(recipes or [DEFAULT_RECIPE], on, SOURCE, console)
         return
     console.outlives_reader = True  # what counts lies on the disk
     names, whole = recipes or [DEFAULT_RECIPE], max_steps is None
-    training.refuse_foreign_namespaces(names)
-    with hub_for(names, out):
+    cli_train.refuse_foreign_namespaces(names)
+    with local_hub_for(names, out):
         for name in names:
-            training.train(
+            cli_train.train(
                 name,
                 out=out,
                 max_steps=max_steps,
@@ -153,8 +153,8 @@ def train(
                 report_to=tuple(report_to or ()),
                 console=console,
             )
-            if is_main() and (whole if evaluate is None else evaluate):
-                evaluating.evaluate(name, out=out, console=console)
+            if is_main_process() and (whole if evaluate is None else evaluate):
+                cli_evaluate.evaluate(name, out=out, console=console)
 
 
 @app.command("evaluate")
@@ -171,8 +171,8 @@ def evaluate_(
     out: Out = OUT,
 ) -> None:
     """Ask the test questions and probes before and after training. 学習の前後で質問して比べる。"""
-    with hub_for([recipe], out):
-        stands = evaluating.evaluate(
+    with local_hub_for([recipe], out):
+        stands = cli_evaluate.evaluate(
             recipe, out=out, console=console, base=base, decoder=decoder, limit=limit, against=against
         )
     if not stands:
@@ -188,7 +188,7 @@ def plan(
     out: Out = OUT,
 ) -> None:
     """Say what a recipe will take: memory, time, cost. 必要なメモリ・時間・費用を見積もる。"""
-    from bonsai.cli.planning import plan as plan_recipe
+    from bonsai.cli.plan import plan as plan_recipe
 
     plan_recipe(recipe, base=base, gpus=gpus, out=out, as_json=as_json, console=console)
 
@@ -206,7 +206,7 @@ def publish(
 ) -> None:
     """Publish to the Hub (HF_TOKEN set) or to the Hub on this machine. 公開する。"""
     console.outlives_reader = not dry_run
-    publishing.publish(what or [], out=out, console=console, records=records, dry_run=dry_run)
+    cli_publish.publish(what or [], out=out, console=console, records=records, dry_run=dry_run)
 
 
 @app.command()
@@ -219,9 +219,9 @@ def hub(
     out: Out = OUT,
 ) -> None:
     """Serve the Hub on this machine until Ctrl-C. この端末のHubを開く。"""
-    from bonsai.hub.accounts import USERS
-    from bonsai.hub.client.destination import namespace
-    from bonsai.hub.serve import main as serve
+    from bonsai.hub.server.request import USERS
+    from bonsai.hub.server.serve import main as serve
+    from bonsai.hub.target import namespace
 
     users = user or ([] if os.environ.get(USERS) else [namespace()])
     raise SystemExit(

@@ -83,7 +83,7 @@ class TooLargeError(RefusedError, ValueError):
     status = 413
 
 
-class FullDiskError(RefusedError, OSError):
+class HubDiskFullError(RefusedError, OSError):
     """There is no room for what was sent."""
 
     status = 507

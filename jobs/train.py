@@ -36,7 +36,7 @@ import os
 import subprocess
 import sys
 
-from bonsai.recipes.training.registry import load_recipe, recipe_names
+from bonsai.recipes.training.recipe import load_recipe, recipe_names
 
 
 def bonsai(*arguments: str) -> None:

@@ -18,9 +18,9 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"  # the clients read it when imported, bel
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background, and children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-from bonsai.builder.build import build
-from bonsai.builder.reader import default_records
-from bonsai.hub.running import HubAddress, running_hub
+from bonsai.builder.build import build_dataset
+from bonsai.builder.records import default_records_dir
+from bonsai.hub.server.serve import HubAddress, run_hub
 
 ROOT = Path(__file__).parents[1]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -130,12 +130,12 @@ def bonsai(command: Path) -> Run:
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real records, built."""
     out = tmp_path_factory.mktemp("built") / "dataset"
-    build(default_records(), out, "qeu/bonsai")
+    build_dataset(default_records_dir(), out, "qeu/bonsai")
     return out
 
 
 @pytest.fixture(scope="session")
 def far_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubAddress]:
     """A Hub that stands for the real one: named by HF_ENDPOINT, written to because HF_TOKEN is set."""
-    with running_hub(tmp_path_factory.mktemp("far"), users={"qeu": "far-token", "stranger": "other-token"}) as address:
+    with run_hub(tmp_path_factory.mktemp("far"), users={"qeu": "far-token", "stranger": "other-token"}) as address:
         yield address

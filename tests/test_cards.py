@@ -16,12 +16,10 @@ from bonsai.dataset_card.card import fenced, size_category
 from bonsai.model_card.card import render
 from bonsai.model_card.linter import lint_card
 from bonsai.recipes.seedling import RECIPE
-from bonsai.recipes.training.card_facts import card_facts, price
+from bonsai.recipes.training.data import Lengths, count_by_category, sample_records, token_lengths_by_category
 from bonsai.recipes.training.recipe import Recipe
-from bonsai.recipes.training.record import LossPoint, RunRecord
-from bonsai.recipes.training.release import of_this_adapter, refuse_complaints
-from bonsai.recipes.training.row_statistics import Lengths, counted, lengths, samples
-from bonsai.recipes.training.surroundings import machine, source_commit
+from bonsai.recipes.training.release import adapter_facts, check_card, check_evaluated_weights, price
+from bonsai.recipes.training.run_record import LossPoint, RunRecord, describe_machine, git_commit
 from tests.conftest import ROOT
 from tests.model_card.facts import FULL
 from tests.recipes.tiny import tiny_tokenizer
@@ -62,7 +60,7 @@ def adapter(tmp_path: Path) -> Path:
 
 
 def test_the_model_card_states_the_run(adapter: Path) -> None:
-    facts = card_facts(RECIPE, record(RECIPE), "d" * 40, adapter)
+    facts = adapter_facts(RECIPE, record(RECIPE), "d" * 40, adapter)
     card = render(facts)
     assert lint_card(card, facts) == []
     for told in (
@@ -89,7 +87,7 @@ def test_the_model_card_states_the_run(adapter: Path) -> None:
 
 
 def test_every_setting_of_the_recipe_is_on_the_card(adapter: Path) -> None:
-    card = render(card_facts(RECIPE, record(RECIPE), "d" * 40, adapter))
+    card = render(adapter_facts(RECIPE, record(RECIPE), "d" * 40, adapter))
     elsewhere = {"repo_id", "base_model_package", "base_model_licence", "needs_gpu"}
     rows = re.findall(r"^\| \w+ \| `(\w+)` \|", card, re.MULTILINE)
     told = {name for name in asdict(RECIPE) if name in rows or str(getattr(RECIPE, name)) in card}
@@ -99,12 +97,12 @@ def test_every_setting_of_the_recipe_is_on_the_card(adapter: Path) -> None:
 
 def test_a_shortened_run_is_done_again_as_short(adapter: Path) -> None:
     short = dataclasses.replace(record(RECIPE), max_steps=2)
-    assert card_facts(RECIPE, short, "d" * 40, adapter).command.endswith("nox -s train -- seedling --max-steps 2")
+    assert adapter_facts(RECIPE, short, "d" * 40, adapter).command.endswith("nox -s train -- seedling --max-steps 2")
 
 
 def test_the_gguf_adapter_is_told_of_where_it_lies_in_the_folder(adapter: Path) -> None:
     (adapter / "bonsai-seedling-f16.gguf").write_bytes(b"GGUF")
-    assert card_facts(RECIPE, record(RECIPE), "d" * 40, adapter).gguf == "bonsai-seedling-f16.gguf"
+    assert adapter_facts(RECIPE, record(RECIPE), "d" * 40, adapter).gguf == "bonsai-seedling-f16.gguf"
 
 
 def test_only_a_device_with_a_known_price_has_a_cost() -> None:
@@ -117,20 +115,20 @@ def test_only_a_device_with_a_known_price_has_a_cost() -> None:
 
 def test_rows_are_counted_by_category_and_language() -> None:
     ids = ["open_qa-0001-ja", "open_qa-0001-en", "open_qa-0002-en", "translation-0001-ja2en", "open_qa-0003-en2ja"]
-    assert counted(ids) == {"open_qa": {"ja": 1, "en": 2}, "translation": {"en": 1, "ja": 1}}
+    assert count_by_category(ids) == {"open_qa": {"ja": 1, "en": 2}, "translation": {"en": 1, "ja": 1}}
 
 
 def test_an_evaluation_of_other_weights_is_refused(adapter: Path) -> None:
     assert FULL.evaluation is not None
     with pytest.raises(ReleaseError, match="the evaluation is of other weights than lie here; run `bonsai ev"):
-        of_this_adapter(FULL.evaluation, FULL, adapter)
+        check_evaluated_weights(FULL.evaluation, FULL, adapter)
 
 
 def test_the_results_are_pinned_to_the_datasets_commit(adapter: Path) -> None:
     assert FULL.evaluation is not None
     ours = dataclasses.replace(FULL.evaluation, adapter_sha256=hashlib.sha256(b"weights").hexdigest())
     facts = dataclasses.replace(FULL, dataset_commit="9" * 40)
-    (result,) = of_this_adapter(ours, facts, adapter).results
+    (result,) = check_evaluated_weights(ours, facts, adapter).results
     assert result.dataset_revision == "9" * 40
 
 
@@ -139,7 +137,7 @@ def test_a_card_with_complaints_is_not_published_and_all_are_told() -> None:
     with pytest.raises(
         ReleaseError, match=r"(?s)not fit to be published.*README\.md:1: .*Licence.*README\.md:\d+: .*1,234"
     ):
-        refuse_complaints(spoilt, FULL)
+        check_card(spoilt, FULL)
 
 
 @pytest.mark.parametrize(("rows", "name"), [(1, "n<1K"), (1_000, "1K<n<10K"), (99_999, "10K<n<100K"), (10**7, "n>1M")])
@@ -157,11 +155,14 @@ def test_rows_are_measured_and_shown_by_category() -> None:
         {"id": "open_qa-0002-ja", "prompt": "how ", "completion": "so and so"},
         {"id": "closed_qa-0001-en", "prompt": "which ", "completion": "this"},
     ]
-    assert lengths(rows, tiny_tokenizer()) == {"open_qa": Lengths(12, 13.0, 14), "closed_qa": Lengths(11, 11.0, 11)}
-    assert samples(rows) == ["why because", "which this"]
+    assert token_lengths_by_category(rows, tiny_tokenizer()) == {
+        "open_qa": Lengths(12, 13.0, 14),
+        "closed_qa": Lengths(11, 11.0, 11),
+    }
+    assert sample_records(rows) == ["why because", "which this"]
 
 
 def test_the_commit_of_the_source_is_the_one_git_names() -> None:
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert source_commit() == done.stdout.strip()
-    assert re.search(r"\d+ cores, \d+ GiB of memory$", machine())
+    assert git_commit() == done.stdout.strip()
+    assert re.search(r"\d+ cores, \d+ GiB of memory$", describe_machine())

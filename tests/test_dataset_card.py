@@ -12,27 +12,25 @@ import yaml
 from markdown_it import MarkdownIt
 
 from bonsai.builder.bonsai import CONFIGS, FEATURES
-from bonsai.builder.build import Built, build
+from bonsai.builder.build import BuildResult, build_dataset
 from bonsai.builder.checks.run import CHECKS
-from bonsai.builder.messages import conversation
-from bonsai.builder.reader import default_records
+from bonsai.builder.prompt import to_messages
+from bonsai.builder.records import default_records_dir
 from bonsai.builder.schema import CATEGORIES
-from bonsai.builder.tokens import gpt2_tokenizer, token_counts
-from bonsai.dataset_card.card import inline, quoted
-from bonsai.dataset_card.guards import GUARDS
-from bonsai.dataset_card.guideline import GUIDELINE
-from bonsai.dataset_card.pictures import pictures
+from bonsai.builder.token_counts import count_tokens, load_gpt2_tokenizer
+from bonsai.dataset_card.card import GUARDS, GUIDELINE, blockquote, inline
+from bonsai.dataset_card.charts import render_charts
 
 REPO = "qeu/bonsai"
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return build(default_records(), tmp_path_factory.mktemp("card") / "dataset", REPO, check=False)
+def built(tmp_path_factory: pytest.TempPathFactory) -> BuildResult:
+    return build_dataset(default_records_dir(), tmp_path_factory.mktemp("card") / "dataset", REPO, check=False)
 
 
 @pytest.fixture(scope="module")
-def card(built: Built) -> str:
+def card(built: BuildResult) -> str:
     return (built.path / "README.md").read_text(encoding="utf-8")
 
 
@@ -49,14 +47,14 @@ def run(snippet: str, repo: Path) -> dict[str, Any]:
     return names
 
 
-def test_the_loading_snippet_runs_on_the_build(built: Built, card: str) -> None:
+def test_the_loading_snippet_runs_on_the_build(built: BuildResult, card: str) -> None:
     names = run(blocks(card, "python")[0], built.path)
     assert sum(names["bonsai"].num_rows.values()) == built.facts.rows
     assert set(names["japanese"]["train"]["language"]) == {"ja"}
     assert [turn["role"] for turn in names["chats"]["train"][0]["messages"]] == ["user", "assistant"]
 
 
-def test_the_filters_of_the_card_run_on_the_build(built: Built, card: str) -> None:
+def test_the_filters_of_the_card_run_on_the_build(built: BuildResult, card: str) -> None:
     (snippet,) = (block for block in blocks(card, "python") if "closed_qa" in block)
     assert max(len(line) for block in blocks(card, "python") for line in block.splitlines()) <= 88
     names = run(snippet, built.path)
@@ -68,7 +66,7 @@ def test_the_filters_of_the_card_run_on_the_build(built: Built, card: str) -> No
     assert names["earlier"]["reasoning"] != names["japanese"]["reasoning"]
 
 
-def test_the_probes_of_the_card_run_on_the_build(built: Built, card: str) -> None:
+def test_the_probes_of_the_card_run_on_the_build(built: BuildResult, card: str) -> None:
     (snippet,) = (block for block in blocks(card, "python") if '"probes"' in block)
     probes = run(snippet, built.path)["probes"]
     assert len(probes) == sum(built.facts.probe_kinds.values())
@@ -76,7 +74,7 @@ def test_the_probes_of_the_card_run_on_the_build(built: Built, card: str) -> Non
 
 
 @pytest.mark.slow
-def test_the_trl_snippet_trains(built: Built, card: str, tmp_path: Path) -> None:
+def test_the_trl_snippet_trains(built: BuildResult, card: str, tmp_path: Path) -> None:
     from tests.recipes.tiny import tiny_tokenizer, write_tiny_llama
 
     model = write_tiny_llama(tmp_path / "tiny")
@@ -95,7 +93,7 @@ def test_the_trl_snippet_trains(built: Built, card: str, tmp_path: Path) -> None
     assert (masked == -100).any()
 
 
-def test_the_axolotl_and_llama_factory_blocks_name_what_the_build_holds(built: Built, card: str) -> None:
+def test_the_axolotl_and_llama_factory_blocks_name_what_the_build_holds(built: BuildResult, card: str) -> None:
     (axolotl,) = blocks(card, "yaml")
     settings = yaml.safe_load(axolotl)
     (factory,) = blocks(card, "json")
@@ -129,7 +127,7 @@ def test_the_card_names_the_checks_that_run(card: str) -> None:
         assert f"| {name} | {against} |" in card
 
 
-def test_one_row_of_each_category_is_shown_and_somebody_wrote_it(built: Built, card: str) -> None:
+def test_one_row_of_each_category_is_shown_and_somebody_wrote_it(built: BuildResult, card: str) -> None:
     assert [example.category for example in built.facts.examples] == list(CATEGORIES)
     rows = {row["id"]: row for row in datasets.load_dataset(str(built.path), split="train+validation+test")}
     for example in built.facts.examples:
@@ -161,16 +159,16 @@ def test_every_table_row_has_as_many_cells_as_its_head(card: str) -> None:
         assert len(cells) == 1, table
 
 
-def test_every_link_inside_the_repo_leads_somewhere(built: Built, card: str) -> None:
+def test_every_link_inside_the_repo_leads_somewhere(built: BuildResult, card: str) -> None:
     links = re.findall(r"\]\((?!https?:)([^)]+)\)", card)
     headings = re.findall(r"^#+ (.*)$", card, re.MULTILINE)
     anchors = {"#" + heading.lower().replace(" ", "-").strip("?") for heading in headings}
-    written = set(pictures(built.facts)) | {"report.html", "report.json"}
-    assert {link for link in links if link.startswith("images/")} == set(pictures(built.facts))
+    written = set(render_charts(built.facts)) | {"report.html", "report.json"}
+    assert {link for link in links if link.startswith("images/")} == set(render_charts(built.facts))
     assert {link for link in links if link not in anchors} <= written
 
 
-def test_the_counts_of_the_card_are_those_of_the_build(built: Built, card: str) -> None:
+def test_the_counts_of_the_card_are_those_of_the_build(built: BuildResult, card: str) -> None:
     facts = built.facts
     assert sum(sum(row.values()) for row in facts.category_language.values()) == facts.rows
     assert sum(facts.topics.values()) == facts.groups
@@ -181,9 +179,9 @@ def test_the_counts_of_the_card_are_those_of_the_build(built: Built, card: str) 
     assert set(CONFIGS) == {config.name for config in facts.configs}
 
 
-def test_the_pictures_are_well_formed_and_hold_every_name(built: Built) -> None:
-    drawn = pictures(built.facts)
-    assert drawn == pictures(built.facts)
+def test_the_pictures_are_well_formed_and_hold_every_name(built: BuildResult) -> None:
+    drawn = render_charts(built.facts)
+    assert drawn == render_charts(built.facts)
     for name, svg in drawn.items():
         root = ElementTree.fromstring(svg)
         width, height = (float(root.attrib[side]) for side in ("width", "height"))
@@ -198,30 +196,30 @@ def test_the_pictures_are_well_formed_and_hold_every_name(built: Built) -> None:
 
 
 def test_lengths_are_counted_with_the_tokenizer_of_gpt2() -> None:
-    assert gpt2_tokenizer().encode("Hello world").ids == [15496, 995]
-    assert gpt2_tokenizer().encode("日本").ids == [33768, 98, 17312, 105]
-    assert token_counts(["Hello world", "", "日本"]) == [2, 0, 4]
+    assert load_gpt2_tokenizer().encode("Hello world").ids == [15496, 995]
+    assert load_gpt2_tokenizer().encode("日本").ids == [33768, 98, 17312, 105]
+    assert count_tokens(["Hello world", "", "日本"]) == [2, 0, 4]
     text = "盆栽は  小さな木です。\n\n🌳 It's a tree."
-    assert gpt2_tokenizer().decode(gpt2_tokenizer().encode(text).ids) == text
+    assert load_gpt2_tokenizer().decode(load_gpt2_tokenizer().encode(text).ids) == text
 
 
-def test_a_length_is_that_of_the_text_a_trainer_sees(built: Built) -> None:
+def test_a_length_is_that_of_the_text_a_trainer_sees(built: BuildResult) -> None:
     rows = datasets.load_dataset(str(built.path), "en", split="train+validation+test")
     texts = [
-        "\n\n".join(turn["content"] for turn in conversation(r["instruction"], r["input"], r["reasoning"], r["output"]))
+        "\n\n".join(turn["content"] for turn in to_messages(r["instruction"], r["input"], r["reasoning"], r["output"]))
         for r in rows
     ]
     (english,) = (part for part in built.facts.lengths if part.language == "en")
-    counted = token_counts(texts)
+    counted = count_tokens(texts)
     assert (english.total, english.longest) == (sum(counted), max(counted))
     assert sum(tokens <= english.p90 for tokens in counted) >= 0.9 * len(counted)
 
 
-def test_a_quoted_text_shows_as_it_stands_whatever_it_holds(built: Built) -> None:
+def test_a_quoted_text_shows_as_it_stands_whatever_it_holds(built: BuildResult) -> None:
     rows = datasets.load_dataset(str(built.path), split="train+validation+test")
     hard = ["1. a\n2) b\n\n- c\n+ d\n===\n# e\n> f\n    g", "*a* _b_ `c` <i> &amp; [d](e) ~~f~~ | g \\"]
     for text in [*hard, *rows["instruction"], *rows["input"], *rows["reasoning"], *rows["output"]]:
-        tokens = MarkdownIt().enable(["table", "strikethrough"]).parse(quoted(text))
+        tokens = MarkdownIt().enable(["table", "strikethrough"]).parse(blockquote(text))
         kinds = {token.type.removesuffix("_open").removesuffix("_close") for token in tokens}
         assert kinds <= {"blockquote", "paragraph", "inline"}, text
         pieces = [piece for token in tokens for piece in [*(token.children or []), None]]
@@ -254,10 +252,10 @@ def test_smollm2_is_counted_as_its_own_tokenizer_counts() -> None:
     from transformers import AutoTokenizer
 
     from bonsai.recipes.seedling import RECIPE
-    from bonsai.recipes.training.base_model import packaged_gguf, split_digits
+    from bonsai.recipes.training.gguf import packaged_gguf, split_digits
 
     gguf = packaged_gguf(RECIPE)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     split_digits(tokenizer)
     texts = ["367 km, in 1990. It's 2.5%", "日本でいちばん長い川は何ですか。", "最长的河流\n\n### Reasoning:\n"]
-    assert token_counts(texts, "smollm2") == [len(tokenizer(text).input_ids) for text in texts]
+    assert count_tokens(texts, "smollm2") == [len(tokenizer(text).input_ids) for text in texts]

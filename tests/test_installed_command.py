@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.builder.reader import default_records
+from bonsai.builder.records import default_records_dir
 from tests.conftest import Run
 
 ODD = ("a[v2]", "[/b]", "x:100:", ":smile:", "[bold]")
@@ -32,7 +32,7 @@ def odd_records(folder: Path) -> Path:
     """One good group and its translations, every text of which holds names that Rich reads as markup."""
     records = folder / "".join(f"{name}_" for name in ODD if "/" not in name) / "[" / "b]"
     records.mkdir(parents=True)
-    line = json.loads((default_records() / "open_qa.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    line = json.loads((default_records_dir() / "open_qa.jsonl").read_text(encoding="utf-8").splitlines()[0])
     for language in ("ja", "en"):
         line[language]["output"] += " [/b] :smile: [v2] :100: <br>"
     (records / "open_qa.jsonl").write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -13,10 +13,9 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from bonsai.cli.jobs import SCRIPT, TIMEOUT, job_command
-from bonsai.recipes.training.recipe import RecipeError
-from bonsai.recipes.training.registry import recipe_names
-from bonsai.recipes.training.surroundings import CHECKOUT, PACKAGES
+from bonsai.cli.train import SCRIPT, TIMEOUT, job_command
+from bonsai.recipes.training.recipe import RecipeError, recipe_names
+from bonsai.recipes.training.run_record import CHECKOUT, PACKAGES
 from tests.conftest import Run
 
 SOURCE = "https://github.com/qeu/bonsai"
@@ -49,7 +48,7 @@ def test_the_client_takes_the_very_words(flavor: str, tmp_path: Path) -> None:
 def test_without_a_checkout_the_script_comes_from_where_the_source_lies(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("bonsai.cli.jobs.CHECKOUT", tmp_path)
+    monkeypatch.setattr("bonsai.recipes.training.run_record.CHECKOUT", tmp_path)
     assert job_command(["seedling"], "t4-small", SOURCE)[-2:] == [f"{SOURCE}/raw/main/jobs/train.py", "seedling"]
 
 

@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bonsai.builder.near_duplicates import near_duplicates
-from bonsai.builder.near_duplicates.exact import jaccard
-from bonsai.builder.near_duplicates.folding import folded, normalised
+from bonsai.builder.minhash import find_near_duplicates, fold_for_dedup, jaccard, nfkc_batch
 
 JAPANESE = "盆栽の水やりは、鉢土の表面が乾いてから行います。冬は三日に一度、夏は朝夕の二度が目安です。"
 ENGLISH = "Water a bonsai only when the surface of its soil has dried: every third day in winter, twice in summer."
@@ -35,7 +33,7 @@ def plain_jaccard(one: str, other: str) -> float:
 
 
 def decoded(texts: list[str]) -> list[str]:
-    found = folded(normalised(texts))
+    found = fold_for_dedup(nfkc_batch(texts))
     return ["".join(map(chr, found.codes[low:high])) for low, high in itertools.pairwise(found.starts.tolist())]
 
 
@@ -47,7 +45,7 @@ def test_texts_folded_together_are_texts_folded_one_by_one(texts: list[str]) -> 
 
 def test_every_single_character_is_normalised_as_the_standard_says() -> None:
     characters = [chr(code) for code in range(0x30000) if not 0xD800 <= code < 0xE000]
-    found = normalised(characters)
+    found = nfkc_batch(characters)
     joined = "".join(map(chr, found.codes))
     expected = [unicodedata.normalize("NFKC", character) for character in characters]
     assert joined == "".join(expected)
@@ -56,7 +54,7 @@ def test_every_single_character_is_normalised_as_the_standard_says() -> None:
 
 @pytest.mark.parametrize("text", ["か\u3099", "ｶﾞｷﾞ", "\u1112\u1161\u11ab", "㍿の①…", "e\u0301"])
 def test_characters_that_join_their_neighbours_are_normalised_in_their_text(text: str) -> None:
-    assert "".join(map(chr, normalised(["x", text, "y"]).codes)) == f"x{unicodedata.normalize('NFKC', text)}y"
+    assert "".join(map(chr, nfkc_batch(["x", text, "y"]).codes)) == f"x{unicodedata.normalize('NFKC', text)}y"
 
 
 @settings(max_examples=100, deadline=None)
@@ -64,13 +62,13 @@ def test_characters_that_join_their_neighbours_are_normalised_in_their_text(text
 def test_the_similarity_is_the_share_of_common_shingles(texts: list[str]) -> None:
     pairs = np.asarray(list(itertools.combinations(range(len(texts)), 2)))
     expected = [plain_jaccard(texts[one], texts[other]) for one, other in pairs]
-    assert jaccard(folded(normalised(texts)), pairs).tolist() == pytest.approx(expected)
+    assert jaccard(fold_for_dedup(nfkc_batch(texts)), pairs).tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("text", [JAPANESE, ENGLISH, CHINESE])
 def test_a_small_edit_is_found_in_every_language(text: str) -> None:
     edited = text[:20] + text[22:]
-    found = near_duplicates(["苔の話はまた別の機会に。", text, "Something else entirely.", edited])
+    found = find_near_duplicates(["苔の話はまた別の機会に。", text, "Something else entirely.", edited])
     assert [(pair.first, pair.second) for pair in found] == [(1, 3)]
     assert found[0].jaccard == pytest.approx(plain_jaccard(text, edited))
 
@@ -84,18 +82,18 @@ def test_a_small_edit_is_found_in_every_language(text: str) -> None:
     ],
 )
 def test_punctuation_width_and_case_do_not_count(one: str, other: str) -> None:
-    assert near_duplicates([one, other])[0].jaccard == 1.0
+    assert find_near_duplicates([one, other])[0].jaccard == 1.0
 
 
 def test_two_short_texts_meet_on_either_side_of_a_length_limit() -> None:
     one = "盆栽の水やりは朝と夕方に行うのがよいと言われていますがなぜです"
     other = one + "か"
     assert (len(one), len(other)) == (31, 32)
-    assert [(pair.first, pair.second) for pair in near_duplicates([one, other])] == [(0, 1)]
+    assert [(pair.first, pair.second) for pair in find_near_duplicates([one, other])] == [(0, 1)]
 
 
 def test_parallel_texts_and_different_texts_are_no_near_duplicates() -> None:
-    assert near_duplicates([JAPANESE, ENGLISH, CHINESE, "", "?!", "猫"]) == []
+    assert find_near_duplicates([JAPANESE, ENGLISH, CHINESE, "", "?!", "猫"]) == []
 
 
 def test_all_pairs_that_counting_finds_are_found() -> None:
@@ -112,17 +110,17 @@ def test_all_pairs_that_counting_finds_are_found() -> None:
         for one, other in itertools.combinations(range(len(texts)), 2)
         if plain_jaccard(texts[one], texts[other]) >= 0.6
     }
-    found = {(pair.first, pair.second) for pair in near_duplicates(texts, threshold=0.6)}
+    found = {(pair.first, pair.second) for pair in find_near_duplicates(texts, threshold=0.6)}
     assert found <= expected
     assert len(found) >= 0.995 * len(expected)
 
 
 def test_a_hundred_copies_cost_no_more_than_their_pairs() -> None:
-    found = near_duplicates([f"{ENGLISH} {number}" for number in range(100)])
+    found = find_near_duplicates([f"{ENGLISH} {number}" for number in range(100)])
     assert {pair.second for pair in found} == set(range(1, 100))
 
 
 def test_no_texts_have_no_pairs_and_a_wild_threshold_is_refused() -> None:
-    assert near_duplicates([]) == []
+    assert find_near_duplicates([]) == []
     with pytest.raises(ValueError, match=r"the threshold is 0\.1; give a similarity from 0\.3 to 1"):
-        near_duplicates(["a"], threshold=0.1)
+        find_near_duplicates(["a"], threshold=0.1)

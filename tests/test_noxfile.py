@@ -47,7 +47,7 @@ def test_stages_are_told_in_order_with_their_seconds_and_sum() -> None:
 
 
 def test_parts_that_a_command_tells_are_stages_and_not_counted_twice(tmp_path: Path) -> None:
-    tell = "from bonsai.cli.console import note_stage; note_stage('ask before', 40.0); note_stage('load back', 1.5)"
+    tell = "from bonsai.cli.common import note_stage; note_stage('ask before', 40.0); note_stage('load back', 1.5)"
     environment = {**os.environ, "BONSAI_STAGES": str(tmp_path / "parts.jsonl")}
     subprocess.run([sys.executable, "-c", tell + "; note_stage('load back', 2.0)"], env=environment, check=True)
     code = (

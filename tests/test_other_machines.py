@@ -85,11 +85,11 @@ sys.platform = "win32"
 assert imported(light) == light, "a module that needs POSIX"
 
 from rich.console import Console
-from bonsai.builder.build import build
-from bonsai.builder.reader import default_records
-from bonsai.cli.checking import check
-from bonsai.hub.storage import Storage
-from bonsai.recipes.training.surroundings import machine
+from bonsai.builder.build import build_dataset as build
+from bonsai.builder.records import default_records_dir as default_records
+from bonsai.cli.dataset import check
+from bonsai.hub.server.storage import Storage
+from bonsai.recipes.training.run_record import describe_machine as machine
 
 out = pathlib.Path(sys.argv[2])
 left = out / ".dataset.999999999.killed"
@@ -110,7 +110,7 @@ storage = Storage(out / "hub")
 assert storage.secret() == Storage(out / "hub").secret()
 print(len(light), "modules")
 if "torch" in sys.modules:
-    from bonsai.recipes.training.memory import peak_memory_gib
+    from bonsai.recipes.training.callbacks import peak_memory_gib
 
     assert peak_memory_gib() == 0.0
 """

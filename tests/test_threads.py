@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.cli.quieting import _quotas
+from bonsai.cli.common import _quotas
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
 TOLD = f"""

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from bonsai.builder.build import content_hash
-from bonsai.builder.reader import default_records
+from bonsai.builder.records import default_records_dir
 from tests.conftest import Run
 
 
 def test_every_fault_is_listed_and_the_previous_build_stays(bonsai: Run, dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
-    shutil.copytree(default_records(), tmp_path / "records")
+    shutil.copytree(default_records_dir(), tmp_path / "records")
     path = tmp_path / "records" / "open_qa.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()
     lines[0] = lines[0].replace('"category": "open_qa"', '"category": "open"')

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from statistics import median, quantiles
 
-from bonsai.builder.checks.asked import Asked, asked
-from bonsai.builder.checks.finding import Finding, Severity
-from bonsai.builder.reader import Located
+from bonsai.builder.checks.base import Finding, QAView, Severity, iter_qa_views
+from bonsai.builder.records import SourcedGroup
 from bonsai.builder.schema import CATEGORIES, Category, Language, TextGroup
 
 TOPIC_SHARE = 0.12
@@ -25,9 +24,9 @@ LONG = {Language.JA: 250, Language.EN: 120, Language.ZH: 250}
 """Above this an answer is long: characters, in English words."""
 
 
-def check_balance(groups: Sequence[Located]) -> Iterator[Finding]:
+def check_balance(groups: Sequence[SourcedGroup]) -> Iterator[Finding]:
     """Warnings where a share is out of bounds, and one note a category with its lengths."""
-    by_category: dict[Category, list[Located]] = {}
+    by_category: dict[Category, list[SourcedGroup]] = {}
     for located in groups:
         by_category.setdefault(Category(located.group.category), []).append(located)
     yield from _categories(by_category)
@@ -37,7 +36,7 @@ def check_balance(groups: Sequence[Located]) -> Iterator[Finding]:
         yield from _lengths(members)
 
 
-def _categories(by_category: dict[Category, list[Located]]) -> Iterator[Finding]:
+def _categories(by_category: dict[Category, list[SourcedGroup]]) -> Iterator[Finding]:
     if len(by_category) < 2:
         return
     middle = median(len(members) for members in by_category.values())
@@ -53,8 +52,8 @@ def _categories(by_category: dict[Category, list[Located]]) -> Iterator[Finding]
             )
 
 
-def _topics(members: Sequence[Located]) -> Iterator[Finding]:
-    spelled: dict[str, list[Located]] = {}
+def _topics(members: Sequence[SourcedGroup]) -> Iterator[Finding]:
+    spelled: dict[str, list[SourcedGroup]] = {}
     for located in members:
         spelled.setdefault(re.sub(r"[\s_-]+", " ", located.group.topic.strip().casefold()), []).append(located)
     for those in spelled.values():
@@ -67,7 +66,7 @@ def _topics(members: Sequence[Located]) -> Iterator[Finding]:
             )
 
 
-def _chinese(members: Sequence[Located]) -> Iterator[Finding]:
+def _chinese(members: Sequence[SourcedGroup]) -> Iterator[Finding]:
     share = sum(located.group.zh is not None for located in members) / len(members)
     if len(members) >= JUDGED_FROM and not CHINESE_SHARES[0] <= share <= CHINESE_SHARES[1]:
         yield _warning(
@@ -77,12 +76,12 @@ def _chinese(members: Sequence[Located]) -> Iterator[Finding]:
         )
 
 
-def _lengths(members: Sequence[Located]) -> Iterator[Finding]:
+def _lengths(members: Sequence[SourcedGroup]) -> Iterator[Finding]:
     if len(members) < JUDGED_FROM or not isinstance(members[0].group, TextGroup):
         return
     category, notes = members[0].group.category, []
     for language in Language:
-        sizes = [_size(one) for one in asked(members) if one.language is language]
+        sizes = [_size(one) for one in iter_qa_views(members) if one.language is language]
         if len(sizes) < JUDGED_FROM:
             continue
         deciles = quantiles(sizes, n=10)
@@ -103,15 +102,15 @@ def _lengths(members: Sequence[Located]) -> Iterator[Finding]:
     )
 
 
-def _size(one: Asked) -> int:
+def _size(one: QAView) -> int:
     return len(one.output.split()) if one.language is Language.EN else len(one.output)
 
 
-def _warning(located: Located, what: str, why: str) -> Finding:
+def _warning(located: SourcedGroup, what: str, why: str) -> Finding:
     return _finding(Severity.WARNING, located, what, why)
 
 
-def _finding(severity: Severity, located: Located, what: str, why: str) -> Finding:
+def _finding(severity: Severity, located: SourcedGroup, what: str, why: str) -> Finding:
     return Finding(
         check="balance", severity=severity, place=located.place, group_id=located.group.id, field="", what=what, why=why
     )

@@ -9,11 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bonsai.builder.checks.counts import ENGLISH_NUMBER, HAN_NUMBER, number
-from bonsai.builder.checks.finding import Severity
-from bonsai.builder.checks.scripts import HAN
-from bonsai.builder.checks.sentences import count_sentences
-from bonsai.builder.checks.text_fields import Fault, shortened
+from bonsai.builder.checks.base import Issue, Severity, truncate
+from bonsai.builder.checks.numbers import ENGLISH_NUMBER, HAN_NUMBER, number
+from bonsai.builder.checks.text import HAN, count_sentences
 from bonsai.builder.schema import Language
 
 _SENTENCES = {
@@ -74,7 +72,7 @@ _CLAUSE = re.compile(r"[^。，、；;:,.]+")
 _LETTER = re.compile(r"\w")
 
 
-def constraint_faults(instruction: str, output: str, language: Language) -> Iterator[Fault]:
+def constraint_issues(instruction: str, output: str, language: Language) -> Iterator[Issue]:
     """The constraints stated in plain numbers or quoted words that an output breaks."""
     yield from _sentences(instruction, output, language)
     yield from _lines(instruction, output, language)
@@ -86,7 +84,7 @@ def constraint_faults(instruction: str, output: str, language: Language) -> Iter
             yield _fault(f"the lines have {shape} characters", "5, 7 and 5 were asked for")
 
 
-def _sentences(instruction: str, output: str, language: Language) -> Iterator[Fault]:
+def _sentences(instruction: str, output: str, language: Language) -> Iterator[Issue]:
     asked = [number(found["n"]) for found in _SENTENCES[language].finditer(instruction)]
     asked = [count for count in asked if count > 1]
     if len(set(asked)) != 1:
@@ -97,7 +95,7 @@ def _sentences(instruction: str, output: str, language: Language) -> Iterator[Fa
         yield _fault(f"{_range(fewest, most)} sentences where {asked[0]} were asked for", "count them again")
 
 
-def _lines(instruction: str, output: str, language: Language) -> Iterator[Fault]:
+def _lines(instruction: str, output: str, language: Language) -> Iterator[Issue]:
     asked = {number(found["n"]) for found in _LINES[language].finditer(instruction)} - {1}
     if not asked:
         return
@@ -112,7 +110,7 @@ def _ordinal(found: re.Match[str]) -> int:
     return number(word) if word else _ENGLISH_ORDINALS.index(found["en"].casefold()) + 1
 
 
-def _length(instruction: str, output: str, language: Language) -> Iterator[Fault]:
+def _length(instruction: str, output: str, language: Language) -> Iterator[Issue]:
     for found in _MOST[language].finditer(instruction):
         most = number(found.groupdict().get("n") or found.groupdict()["m"])
         before = _CLAUSE.findall(instruction[: found.start()])
@@ -129,17 +127,17 @@ def _size(text: str, language: Language) -> int:
     return len(text.split()) if language is Language.EN else len(_LETTER.findall(text))
 
 
-def _words(instruction: str, output: str, language: Language) -> Iterator[Fault]:
+def _words(instruction: str, output: str, language: Language) -> Iterator[Issue]:
     for pattern in _FORBIDDEN:
         for found in pattern.finditer(instruction):
             for word in _QUOTED.findall(found["words"]):
                 if _appears(word, output, language):
-                    yield _fault(f"'{shortened(word)}' appears, which was forbidden", "say it in other words")
+                    yield _fault(f"'{truncate(word)}' appears, which was forbidden", "say it in other words")
     for pattern in _REQUIRED:
         for found in pattern.finditer(instruction):
             for word in _QUOTED.findall(found["words"]):
                 if word.casefold() not in output.casefold():
-                    yield _fault(f"'{shortened(word)}' doesn't appear, which was asked for", "work it in")
+                    yield _fault(f"'{truncate(word)}' doesn't appear, which was asked for", "work it in")
 
 
 def _appears(word: str, output: str, language: Language) -> bool:
@@ -152,5 +150,5 @@ def _range(fewest: int, most: int) -> str:
     return str(fewest) if fewest == most else f"{fewest} to {most}"
 
 
-def _fault(what: str, why: str) -> Fault:
-    return Fault(Severity.WARNING, what, why)
+def _fault(what: str, why: str) -> Issue:
+    return Issue(Severity.WARNING, what, why)

@@ -1,4 +1,4 @@
-"""Training records that give away a probe: its question, or the fact it asks for.
+"""Find training records that give away a probe: its question, or the fact it asks for.
 
 A probe measures what an adapter can do by itself; one record with the answer turns it into a memory test. Letters find
 the copied probe (the n-gram containment that evaluation reports use, e.g. Brown et al. 2020, appendix C), sentence
@@ -8,19 +8,54 @@ vectors the reworded or translated one, and a sentence that holds all that is as
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from bonsai.builder.checks.asked import Asked, asked
-from bonsai.builder.checks.containment import Containment
-from bonsai.builder.checks.contrasts import contrasted
-from bonsai.builder.checks.embedding import ROWS_AT_MOST, vectors
-from bonsai.builder.checks.finding import Finding, Severity
-from bonsai.builder.checks.quantities import disagreement
-from bonsai.builder.checks.rewording import content, folded, rewording
-from bonsai.builder.checks.text_fields import shortened
-from bonsai.builder.reader import Located
-from bonsai.builder.splits import split_of
+from bonsai.builder.checks.base import Finding, QAView, Severity, iter_qa_views, truncate
+from bonsai.builder.checks.paraphrase import (
+    ROWS_AT_MOST,
+    are_contrasting,
+    content_words,
+    embed,
+    normalize_alnum,
+    paraphrase_probability,
+)
+from bonsai.builder.checks.quantities import quantity_mismatch
+from bonsai.builder.records import SourcedGroup
+from bonsai.builder.rows import assign_split
+
+GRAM = 5
+"""Characters of an n-gram; fewer where the short text is short, at least 2."""
+
+
+class NGramContainment:
+    """Knows a list of texts and tells, for any other text, which share of each one's n-grams it has."""
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self._index: dict[int, dict[str, list[int]]] = {}
+        self._totals: list[int] = []
+        for number, part in enumerate(parts):
+            letters = normalize_alnum(part)
+            size = min(GRAM, max(2, len(letters) // 3))
+            grams = _grams(letters, size)
+            self._totals.append(len(grams))
+            for gram in grams:
+                self._index.setdefault(size, {}).setdefault(gram, []).append(number)
+
+    def shares(self, whole: str) -> dict[int, float]:
+        """Share of the n-grams (0 to 1) by the place of each text that has any in ``whole``."""
+        letters = normalize_alnum(whole)
+        found: Counter[int] = Counter()
+        for size, known in self._index.items():
+            for gram in _grams(letters, size) & known.keys():
+                found.update(known[gram])
+        return {number: count / self._totals[number] for number, count in found.items()}
+
+
+def _grams(letters: str, size: int) -> set[str]:
+    return {letters[start : start + size] for start in range(len(letters) - size + 1)}
+
 
 COPIED_FROM = 0.9
 """Share of a probe's n-grams from which its question or answer counts as copied."""
@@ -55,7 +90,7 @@ class Probe(Protocol):
     def accepted(self) -> Sequence[str]: ...  # noqa: D102
 
 
-class _Line(NamedTuple):
+class _ProbeText(NamedTuple):
     """What a probe asks, without an instruction such as "translate this"."""
 
     probe: Probe
@@ -64,15 +99,15 @@ class _Line(NamedTuple):
     answers: tuple[str, ...]
 
 
-class _Match(NamedTuple):
+class _Leak(NamedTuple):
     field: str
     how: str
     text: str
 
 
-def check_decontamination(groups: Sequence[Located], probes: Sequence[Probe]) -> Iterator[Finding]:
+def check_decontamination(groups: Sequence[SourcedGroup], probes: Sequence[Probe]) -> Iterator[Finding]:
     """One error for each train group and probe that meet; the first way in which they do is told."""
-    records = [one for one in asked(groups) if split_of(one.located.group) == "train"]
+    records = [one for one in iter_qa_views(groups) if assign_split(one.located.group) == "train"]
     lines = [_line(probe) for probe in probes]
     told: set[tuple[str, str]] = set()
     for one, line, match in _matches(records, lines):
@@ -82,18 +117,18 @@ def check_decontamination(groups: Sequence[Located], probes: Sequence[Probe]) ->
             yield _finding(one, line.probe, match)
 
 
-def _line(probe: Probe) -> _Line:
+def _line(probe: Probe) -> _ProbeText:
     text = probe.question.strip().splitlines()[-1].strip()
     answers = tuple(answer.casefold() for answer in (probe.reference, *probe.accepted) if answer.strip())
-    return _Line(probe, text, content(text), answers)
+    return _ProbeText(probe, text, content_words(text), answers)
 
 
-def _matches(records: Sequence[Asked], lines: Sequence[_Line]) -> Iterator[tuple[Asked, _Line, _Match]]:
-    questions = Containment([line.text for line in lines])
+def _matches(records: Sequence[QAView], lines: Sequence[_ProbeText]) -> Iterator[tuple[QAView, _ProbeText, _Leak]]:
+    questions = NGramContainment([line.text for line in lines])
     long_answers = [
-        (line, answer) for line in lines for answer in line.answers if len(folded(answer)) >= ANSWER_AT_LEAST
+        (line, answer) for line in lines for answer in line.answers if len(normalize_alnum(answer)) >= ANSWER_AT_LEAST
     ]
-    answers = Containment([answer for _, answer in long_answers])
+    answers = NGramContainment([answer for _, answer in long_answers])
     cosines = _cosines(records, lines)
     for number, one in enumerate(records):
         shares = questions.shares(one.question or one.output)
@@ -108,67 +143,67 @@ def _matches(records: Sequence[Asked], lines: Sequence[_Line]) -> Iterator[tuple
             for place, share in answers.shares(text).items():
                 if share >= COPIED_FROM:
                     line, answer = long_answers[place]
-                    yield one, line, _Match(field, "contains its answer", answer)
+                    yield one, line, _Leak(field, "contains its answer", answer)
             for line in lines:
                 spoken = line.probe.language == one.language and any(answer in lowered for answer in line.answers)
                 if spoken and (fact := _fact(text, line)):
-                    yield one, line, _Match(field, "tells the fact it asks for", fact)
+                    yield one, line, _Leak(field, "tells the fact it asks for", fact)
 
 
-def _cosines(records: Sequence[Asked], lines: Sequence[_Line]) -> dict[int, dict[int, float]]:
+def _cosines(records: Sequence[QAView], lines: Sequence[_ProbeText]) -> dict[int, dict[int, float]]:
     """By the place of a record, the lines close enough to its subject to be looked at, with their cosine."""
     short = [place for place, one in enumerate(records) if len(one.subject) <= SHORT]
     if not short or not lines or len(records) > ROWS_AT_MOST:
         return {}
-    cosines = vectors([records[place].subject for place in short]) @ vectors([line.text for line in lines]).T
+    cosines = embed([records[place].subject for place in short]) @ embed([line.text for line in lines]).T
     near: dict[int, dict[int, float]] = {}
     for row, column in zip(*(cosines >= LOOKED_AT_FROM).nonzero(), strict=True):
         near.setdefault(short[int(row)], {})[int(column)] = float(cosines[row, column])
     return near
 
 
-def _question(one: Asked, line: _Line, share: float, cosine: float) -> _Match | None:
+def _question(one: QAView, line: _ProbeText, share: float, cosine: float) -> _Leak | None:
     """The probe's question: copied, or asked in other words and, if both are of one language, answered alike."""
     if share < NEARLY_FROM and cosine < LOOKED_AT_FROM:
         return None
     field = "input" if one.input else "instruction" if one.instruction else "text"
-    has_core = line.content <= content(one.question or one.output)
+    has_core = line.content <= content_words(one.question or one.output)
     if share >= COPIED_FROM and (has_core or len(line.content) > LONG_CONTENT):
-        return _Match(field, "contains its question", one.subject)
-    if contrasted(one.subject, line.text) or all(disagreement(one.subject, line.text)):
+        return _Leak(field, "contains its question", one.subject)
+    if are_contrasting(one.subject, line.text) or all(quantity_mismatch(one.subject, line.text)):
         return None
     if one.language != line.probe.language:
-        return _Match(field, "asks the same in another language", one.subject) if cosine >= ACROSS_FROM else None
+        return _Leak(field, "asks the same in another language", one.subject) if cosine >= ACROSS_FROM else None
     if line.probe.accepted and not _answered(one.output, line):
         return None
     if share >= NEARLY_FROM and has_core:
-        return _Match(field, "nearly contains its question", one.subject)
-    alike = rewording(one.subject, line.text, cosine) >= SAME_FROM
+        return _Leak(field, "nearly contains its question", one.subject)
+    alike = paraphrase_probability(one.subject, line.text, cosine) >= SAME_FROM
     if cosine >= LOOKED_AT_FROM and (alike or (cosine >= ANSWERED_FROM and line.probe.accepted)):
-        return _Match(field, "asks the same", one.subject)
+        return _Leak(field, "asks the same", one.subject)
     return None
 
 
-def _answered(text: str, line: _Line) -> bool:
+def _answered(text: str, line: _ProbeText) -> bool:
     lowered = text.casefold()
     return any(answer in lowered for answer in line.answers)
 
 
-def _fact(text: str, line: _Line) -> str | None:
+def _fact(text: str, line: _ProbeText) -> str | None:
     """A sentence that has everything the probe asks about, and an answer to it."""
     for sentence in re.split(r"(?<=[。！？])|(?<=[.!?;])\s|\n", text):
-        if line.content and _answered(sentence, line) and line.content <= content(sentence):
+        if line.content and _answered(sentence, line) and line.content <= content_words(sentence):
             return sentence.strip()
     return None
 
 
-def _finding(one: Asked, probe: Probe, match: _Match) -> Finding:
+def _finding(one: QAView, probe: Probe, match: _Leak) -> Finding:
     return Finding(
         check="decontamination",
         severity=Severity.ERROR,
         place=one.located.place,
         group_id=one.located.group.id,
         field=f"{one.language.value}.{match.field}",
-        what=f"{match.how}: '{shortened(match.text)}', probe {probe.id}: '{shortened(probe.question)}'",
+        what=f"{match.how}: '{truncate(match.text)}', probe {probe.id}: '{truncate(probe.question)}'",
         why="a probe must be new to the adapter; write about something else, or retire the probe",
     )

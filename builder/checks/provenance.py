@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from bonsai.builder.checks.finding import Finding, Severity
-from bonsai.builder.checks.text_fields import Fault
-from bonsai.builder.reader import Located
+from bonsai.builder.checks.base import Finding, Issue, Severity
+from bonsai.builder.records import SourcedGroup
 
 CHECK = "provenance"
 
@@ -33,7 +32,7 @@ _STUB = re.compile(
 )
 
 
-def licence_faults(licence: str) -> Iterator[Fault]:
+def license_issues(licence: str) -> Iterator[Issue]:
     """Anything but the string ``MIT``."""
     if licence != LICENCE:
         yield _fault(
@@ -42,7 +41,7 @@ def licence_faults(licence: str) -> Iterator[Fault]:
         )
 
 
-def source_faults(source: str) -> Iterator[Fault]:
+def source_issues(source: str) -> Iterator[Issue]:
     """A source that is unknown, or known not to be ours to give."""
     if taken := _NOT_OURS.search(source):
         yield _fault(f"source {source!r}", f"'{taken.group()}' isn't ours to publish under MIT: write the text anew")
@@ -53,7 +52,7 @@ def source_faults(source: str) -> Iterator[Fault]:
         )
 
 
-def generator_faults(generator: str) -> Iterator[Fault]:
+def generator_issues(generator: str) -> Iterator[Issue]:
     """A generator that isn't named."""
     if _STUB.fullmatch(generator):
         yield _fault(
@@ -62,18 +61,18 @@ def generator_faults(generator: str) -> Iterator[Fault]:
         )
 
 
-def _fault(what: str, why: str) -> Fault:
-    return Fault(Severity.ERROR, what, why)
+def _fault(what: str, why: str) -> Issue:
+    return Issue(Severity.ERROR, what, why)
 
 
-def check_provenance(groups: Sequence[Located]) -> Iterator[Finding]:
+def check_provenance(groups: Sequence[SourcedGroup]) -> Iterator[Finding]:
     """Source, licence and generator of every group."""
     for located in groups:
         group = located.group
         for name, faults in (
-            ("source", source_faults(group.source)),
-            ("licence", licence_faults(group.licence)),
-            ("generator", generator_faults(group.generator)),
+            ("source", source_issues(group.source)),
+            ("licence", license_issues(group.licence)),
+            ("generator", generator_issues(group.generator)),
         ):
             for fault in faults:
                 yield Finding(

@@ -6,10 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from bonsai.builder.checks.finding import Finding, Severity
-from bonsai.builder.checks.scripts import CJK_LETTER, HAN
-from bonsai.builder.checks.text_fields import Fault, TextField, findings, shortened
-from bonsai.builder.reader import Located
+from bonsai.builder.checks.base import Finding, Issue, Severity, TextField, to_findings, truncate
+from bonsai.builder.checks.text import CJK_LETTER, HAN
+from bonsai.builder.records import SourcedGroup
 from bonsai.builder.schema import Category, TextGroup
 
 CHECK = "reasoning"
@@ -48,86 +47,86 @@ _LEAST_NEW = 0.2
 _SAME = 0.9
 
 
-def plain(text: str) -> str:
+def normalize(text: str) -> str:
     """A text for comparison: NFKC, no capitals, no marks, no spaces between CJK letters."""
     words = re.sub(r"[^\w]+", " ", unicodedata.normalize("NFKC", text)).casefold().strip()
     return words.replace(" ", "") if CJK_LETTER.search(words) else words
 
 
-def pieces_of(text: str) -> list[str]:
+def content_pieces(text: str) -> list[str]:
     """The content of a text: pairs of neighbouring letters in Japanese and Chinese, stems of words in English."""
-    words = plain(text)
+    words = normalize(text)
     if CJK_LETTER.search(words):
         return [words[at : at + 2] for at in range(len(words) - 1)]
     return [word[:5] for word in words.split() if not _STOP.fullmatch(word)]
 
 
-def overlap(one: str, other: str) -> float:
+def dice_overlap(one: str, other: str) -> float:
     """Dice's coefficient of the pieces of two texts: 1 where they say the same in the same words."""
-    left, right = set(pieces_of(one)), set(pieces_of(other))
+    left, right = set(content_pieces(one)), set(content_pieces(other))
     return 2 * len(left & right) / (len(left) + len(right)) if left and right else 0.0
 
 
-def new_share(reasoning: str, *known: str) -> float:
+def novelty(reasoning: str, *known: str) -> float:
     """The share of a Reasoning's pieces that no known text has; talk about questions and answers is left out."""
     rest = _TALK.sub("", reasoning)
     if CJK_LETTER.search(reasoning) and not _CONTENT.search(rest):
         return 0.0
-    pieces = pieces_of(rest)
+    pieces = content_pieces(rest)
     if not CJK_LETTER.search(reasoning):
         pieces = [piece for piece in pieces if not _TALK_WORD.match(piece)]
-    seen = {piece for text in known for piece in pieces_of(text)}
+    seen = {piece for text in known for piece in content_pieces(text)}
     return sum(piece not in seen for piece in pieces) / len(pieces) if pieces else 0.0
 
 
-def empty_talk(reasoning: str, instruction: str, output: str, *, answers: bool = True) -> Iterator[Fault]:
+def uninformative_issues(reasoning: str, instruction: str, output: str, *, answers: bool = True) -> Iterator[Issue]:
     """A Reasoning without a reason.
 
     Args:
         answers: whether the output is an answer; a question_to_question's Reasoning may speak of the answer given.
     """
     if answers and (announced := _announced(reasoning, output)):
-        yield _fault(f"'{shortened(announced)}' announces the answer", "the answer comes below; stop before it")
+        yield _fault(f"'{truncate(announced)}' announces the answer", "the answer comes below; stop before it")
     elif restated := _RESTATES.search(reasoning):
-        yield _fault(f"'{shortened(restated.group())}' restates the question", "begin with the deciding fact")
-    elif new_share(reasoning, instruction, output) < _LEAST_NEW:
+        yield _fault(f"'{truncate(restated.group())}' restates the question", "begin with the deciding fact")
+    elif novelty(reasoning, instruction, output) < _LEAST_NEW:
         yield _fault(
-            f"'{shortened(reasoning)}' says only what the question and the answer say",
+            f"'{truncate(reasoning)}' says only what the question and the answer say",
             "name the fact, rule or passage that decides",
         )
 
 
 def _announced(reasoning: str, output: str) -> str:
     """The announcing clause, if what it announces is the output: 'the answer isn't in the table' announces nothing."""
-    answer = set(pieces_of(output))
+    answer = set(content_pieces(output))
     for found in _ANNOUNCES.finditer(reasoning):
-        said = pieces_of(next(part for part in found.groups() if part))
-        if _POLITE.sub("", plain(output)) in plain(found.group()) or (
+        said = content_pieces(next(part for part in found.groups() if part))
+        if _POLITE.sub("", normalize(output)) in normalize(found.group()) or (
             said and sum(piece in answer for piece in said) >= 0.5 * len(said)
         ):
             return found.group()
     return ""
 
 
-def no_better(earlier: str, improved: str) -> Iterator[Fault]:
+def not_improved_issues(earlier: str, improved: str) -> Iterator[Issue]:
     """An earlier Reasoning that the improved one doesn't improve on."""
-    if plain(earlier) == plain(improved) or overlap(earlier, improved) >= _SAME:
+    if normalize(earlier) == normalize(improved) or dice_overlap(earlier, improved) >= _SAME:
         yield _fault(
-            f"'{shortened(earlier)}' is kept as the earlier Reasoning, but says the same",
+            f"'{truncate(earlier)}' is kept as the earlier Reasoning, but says the same",
             "improve it, or drop `original`",
         )
-    elif len(plain(earlier)) >= len(plain(improved)):
+    elif len(normalize(earlier)) >= len(normalize(improved)):
         yield _fault(
-            f"'{shortened(earlier)}' is longer than the improved Reasoning",
+            f"'{truncate(earlier)}' is longer than the improved Reasoning",
             "swap the two if they were mixed up; else improve it: decompose, check, rule out the near miss",
         )
 
 
-def _fault(what: str, why: str) -> Fault:
-    return Fault(Severity.WARNING, what, why)
+def _fault(what: str, why: str) -> Issue:
+    return Issue(Severity.WARNING, what, why)
 
 
-def check_reasoning(groups: Sequence[Located]) -> Iterator[Finding]:
+def check_reasoning(groups: Sequence[SourcedGroup]) -> Iterator[Finding]:
     """Each Reasoning against its question, its answer and the Reasoning it replaced."""
     for located in groups:
         group = located.group
@@ -138,9 +137,11 @@ def check_reasoning(groups: Sequence[Located]) -> Iterator[Finding]:
             if isinstance(group, TextGroup):
                 shown = group.texts()[language]
                 answers = group.category is not Category.QUESTION_TO_QUESTION
-                yield from findings(
-                    CHECK, field, empty_talk(shown.reasoning, shown.instruction, shown.output, answers=answers)
+                yield from to_findings(
+                    CHECK,
+                    field,
+                    uninformative_issues(shown.reasoning, shown.instruction, shown.output, answers=answers),
                 )
             original = group.original.get(language)
             if original and original.reasoning:
-                yield from findings(CHECK, field, no_better(original.reasoning, text.reasoning))
+                yield from to_findings(CHECK, field, not_improved_issues(original.reasoning, text.reasoning))

@@ -1,4 +1,4 @@
-"""All checks over all records, in one order: gravest first, then by place."""
+"""Run all checks over all records and sort the findings: gravest first, then by location."""
 
 from __future__ import annotations
 
@@ -7,24 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bonsai.builder.checks.balance import check_balance
-from bonsai.builder.checks.chains import check_chains
+from bonsai.builder.checks.base import Check, Finding, Severity
+from bonsai.builder.checks.chains import check_chains, check_tautology
 from bonsai.builder.checks.contradiction import check_contradiction
 from bonsai.builder.checks.decontamination import check_decontamination
-from bonsai.builder.checks.duplicates import check_duplicates
-from bonsai.builder.checks.finding import Check, Finding, Severity
+from bonsai.builder.checks.duplicates import check_duplicates, check_leakage, check_templates
 from bonsai.builder.checks.form import check_form
 from bonsai.builder.checks.language import check_language
-from bonsai.builder.checks.leakage import check_leakage
 from bonsai.builder.checks.parallel import check_parallel
-from bonsai.builder.checks.personal_data import check_personal_data
+from bonsai.builder.checks.privacy import check_personal_data
 from bonsai.builder.checks.provenance import check_provenance
 from bonsai.builder.checks.reasoning import check_reasoning
 from bonsai.builder.checks.repetition import check_repetition
-from bonsai.builder.checks.tautology import check_tautology
-from bonsai.builder.checks.templates import check_templates
-from bonsai.builder.checks.unicode_text import check_unicode_text
-from bonsai.builder.probes import Probe
-from bonsai.builder.reader import Located
+from bonsai.builder.checks.unicode import check_unicode_text
+from bonsai.builder.records import Probe, SourcedGroup
 
 CHECKS: dict[str, Check] = {
     "form": check_form,
@@ -49,7 +45,7 @@ _ORDER = list(Severity)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
+class CheckReport:
     """What the checks found, and what they cost."""
 
     findings: list[Finding]
@@ -63,8 +59,8 @@ class Checked:
 
 
 def run_checks(
-    groups: Sequence[Located], probes: Sequence[Probe], *, on_step: Callable[[str], None] = lambda _: None
-) -> Checked:
+    groups: Sequence[SourcedGroup], probes: Sequence[Probe], *, on_step: Callable[[str], None] = lambda _: None
+) -> CheckReport:
     """Run every check.
 
     Args:
@@ -80,4 +76,4 @@ def run_checks(
         seconds[name] = time.perf_counter() - started
     place = {located.place: number for number, located in enumerate(groups)}
     findings.sort(key=lambda f: (_ORDER.index(f.severity), f.check, place.get(f.place, -1), f.field))
-    return Checked(findings=findings, seconds=seconds)
+    return CheckReport(findings=findings, seconds=seconds)

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bonsai.builder.importing.pairing import Draft, Paired, Provenance, Understood, pair, understood
+from bonsai.builder.errors import RecordError
+from bonsai.builder.importing.formats import detect_format, parse_row
+from bonsai.builder.importing.pairing import ClassifiedRow, Draft, GroupingResult, Provenance, classify_row, group_rows
 from bonsai.builder.importing.readers import read_rows
-from bonsai.builder.importing.shapes import pieces_of, shape_of
-from bonsai.builder.reader import default_records
-from bonsai.builder.schema import CATEGORIES, ID_PATTERN, RecordError
+from bonsai.builder.records import default_records_dir
+from bonsai.builder.schema import CATEGORIES, ID_PATTERN
 
 Progress = Callable[[int, int | None], None]
 """Rows done, and rows in all where that is known."""
@@ -88,16 +89,16 @@ def import_file(
     _refuse_bad_arguments(output, source, licence, dry_run)
     read = read_rows(path, encoding)
     faults = list(read.faults)
-    rows: list[Understood] = []
+    rows: list[ClassifiedRow] = []
     for number, row in enumerate(read.rows, 1):
-        rows.extend(understood(piece, expected_language) for piece in pieces_of(row, faults))
+        rows.extend(classify_row(piece, expected_language) for piece in parse_row(row, faults))
         if progress and number % _EVERY == 0:
             progress(number, len(read.rows))
     if faults:
         more = len(faults) - FAULTS_SHOWN
         raise RecordError(faults[:FAULTS_SHOWN] + ([f"{path}: and {more} faults more"] if more > 0 else []))
     provenance = Provenance(source=source, licence=licence, generator=generator, topic=topic)
-    paired = pair(rows, provenance, _taken(records or default_records()), pair_by)
+    paired = group_rows(rows, provenance, _taken(records or default_records_dir()), pair_by)
     written = () if dry_run else _write(paired, provenance, output)
     if progress:
         progress(len(read.rows), len(read.rows))
@@ -105,7 +106,7 @@ def import_file(
     guesses = Counter(f"{guess.category}: {guess.rule}" for guess in guessed)
     return Imported(
         rows=len(read.rows),
-        shape=shape_of(set(read.rows[0].columns)) or "",
+        shape=detect_format(set(read.rows[0].columns)) or "",
         encoding=read.encoding,
         encoding_rule=read.encoding_rule,
         groups=tuple(paired.groups),
@@ -139,7 +140,7 @@ def _taken(records: Path) -> dict[str, int]:
     return highest
 
 
-def _write(paired: Paired, provenance: Provenance, output: Path) -> tuple[Path, ...]:
+def _write(paired: GroupingResult, provenance: Provenance, output: Path) -> tuple[Path, ...]:
     """The whole folder is written beside and renamed, so that it is there in full or not at all."""
     beside = output.with_name(f"{output.name}.{os.getpid()}.part")
     shutil.rmtree(beside, ignore_errors=True)

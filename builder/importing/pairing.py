@@ -1,4 +1,4 @@
-"""Rows that say the same in several languages become one group; what can't become one is a draft with its reason."""
+"""Group rows of different languages that belong together, and guess their category."""
 
 from __future__ import annotations
 
@@ -6,13 +6,64 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from bonsai.builder.importing.categories import Guess, category_of
-from bonsai.builder.importing.language import language_of
-from bonsai.builder.importing.shapes import Piece
+from bonsai.builder.importing.formats import ImportedText
+from bonsai.builder.language_id import detect_language
 from bonsai.builder.schema import CATEGORIES, LANGUAGES, Category, Group, TextGroup, TranslationGroup
+
+DOLLY = {
+    "creative_writing": Category.CREATIVE,
+    "general_qa": Category.OPEN_QA,
+    "information_extraction": Category.CLOSED_QA,
+    "summarization": Category.CLOSED_QA,
+}
+"""Dolly's categories that ours has under another name: what is extracted or summed up comes from the question."""
+_WORDS: tuple[tuple[Category, re.Pattern[str]], ...] = (
+    (Category.TRANSLATION, re.compile(r"translat|訳して|翻訳|翻译|译成", re.I)),
+    (Category.QUESTION_TO_QUESTION, re.compile(r"(next|deeper) question|次の問い|深い問い|更深的问题", re.I)),
+    (
+        Category.CLASSIFICATION,
+        re.compile(r"classif|categori[sz]e|which category|sentiment|分類|仕分け|分类|归类", re.I),
+    ),
+    (
+        Category.BRAINSTORMING,
+        re.compile(r"brainstorm|ideas|suggest (some|\w+ ways)|アイデア|案を|挙げて|点子|列举", re.I),
+    ),
+    (
+        Category.CREATIVE,
+        re.compile(r"\b(poem|haiku|story|lyrics|slogan)\b|俳句|物語|詩を|短歌|小説|标语|故事|诗", re.I),
+    ),
+)
+
+
+class CategoryGuess(NamedTuple):
+    """``guessed`` is False where the file itself names the category."""
+
+    category: Category
+    rule: str
+    guessed: bool
+
+
+def guess_category(named: str, instruction: str, input_text: str) -> CategoryGuess | None:
+    """The category, and by which rule; None if the file names one that doesn't exist."""
+    name = named.strip().lower().replace(" ", "_")
+    if name in CATEGORIES:
+        return CategoryGuess(Category(name), "named in the file", False)
+    if name in DOLLY:
+        return CategoryGuess(DOLLY[name], f"the file's '{name}' is our {DOLLY[name]}", True)
+    if name:
+        return None
+    for category, words in _WORDS:
+        found = words.search(instruction)
+        if found:
+            return CategoryGuess(category, f"'{found[0]}' in the instruction", True)
+    if input_text:
+        return CategoryGuess(Category.CLOSED_QA, "no word tells; there is an input to answer from", True)
+    return CategoryGuess(Category.OPEN_QA, "no word tells; there is no input", True)
+
 
 PAIR_COLUMNS = ("group_id", "pair_id", "pair", "order", "no", "number")
 """Columns by which rows are paired, the first that the file has; else by ids that differ in their language only."""
@@ -22,11 +73,11 @@ _LAST_NUMBER = 9999
 
 
 @dataclass(frozen=True, kw_only=True)
-class Understood:
+class ClassifiedRow:
     """A piece with what was found out about it, and by which rule."""
 
-    piece: Piece
-    category: Guess | None
+    piece: ImportedText
+    category: CategoryGuess | None
     language: str
     language_rule: str
 
@@ -36,11 +87,11 @@ class Draft:
     """Rows that are no group yet: why, and what was understood of them."""
 
     reason: str
-    rows: tuple[Understood, ...]
+    rows: tuple[ClassifiedRow, ...]
 
 
 @dataclass(kw_only=True)
-class Paired:
+class GroupingResult:
     """The outcome: groups as JSON objects in the order of the file, their places, and the drafts."""
 
     groups: list[dict[str, object]] = field(default_factory=list)
@@ -58,24 +109,29 @@ class Provenance:
     topic: str
 
 
-def understood(piece: Piece, expected_language: str | None) -> Understood:
+def classify_row(piece: ImportedText, expected_language: str | None) -> ClassifiedRow:
     """Category and language of a piece; the answer tells the language, and the question where the answer is mute."""
-    category = category_of(piece.columns.get("category", ""), piece.instruction, piece.input)
+    category = guess_category(piece.columns.get("category", ""), piece.instruction, piece.input)
     if piece.language:
-        return Understood(piece=piece, category=category, language=piece.language, language_rule="named in the file")
-    found, rule = language_of(piece.output, expected_language), "found in the output"
+        return ClassifiedRow(piece=piece, category=category, language=piece.language, language_rule="named in the file")
+    found, rule = detect_language(piece.output, expected_language), "found in the output"
     if found not in LANGUAGES:
-        found, rule = language_of(f"{piece.instruction}\n{piece.input}", expected_language), "found in the instruction"
-    return Understood(piece=piece, category=category, language=found, language_rule=rule)
+        found, rule = (
+            detect_language(f"{piece.instruction}\n{piece.input}", expected_language),
+            "found in the instruction",
+        )
+    return ClassifiedRow(piece=piece, category=category, language=found, language_rule=rule)
 
 
-def pair(rows: Iterable[Understood], provenance: Provenance, taken: Mapping[str, int], by: str | None) -> Paired:
+def group_rows(
+    rows: Iterable[ClassifiedRow], provenance: Provenance, taken: Mapping[str, int], by: str | None
+) -> GroupingResult:
     """Bring rows together and number the groups on from ``taken`` (the highest number of each category)."""
-    sets: dict[str, list[Understood]] = {}
+    sets: dict[str, list[ClassifiedRow]] = {}
     for number, row in enumerate(rows):
         key = _key(row.piece.columns, by)
         sets.setdefault(f"row {number}" if key is None else f"key {key}", []).append(row)
-    paired = Paired()
+    paired = GroupingResult()
     numbers = dict(taken)
     for together in sets.values():
         category = _shared_category(together)
@@ -102,12 +158,12 @@ def _key(columns: Mapping[str, str], by: str | None) -> str | None:
     return (cut["stem"] if cut else name) or None
 
 
-def _shared_category(rows: list[Understood]) -> Category | None:
+def _shared_category(rows: list[ClassifiedRow]) -> Category | None:
     found = {row.category.category for row in rows if row.category}
     return found.pop() if len(found) == 1 else None
 
 
-def _reason(rows: list[Understood]) -> str:
+def _reason(rows: list[ClassifiedRow]) -> str:
     """Why these rows can't be one group; empty if nothing speaks against it."""
     for row in rows:
         if row.piece.doubts:
@@ -136,7 +192,7 @@ def _reason(rows: list[Understood]) -> str:
     )
 
 
-def _group(rows: list[Understood], group_id: str, provenance: Provenance) -> dict[str, object] | str:
+def _group(rows: list[ClassifiedRow], group_id: str, provenance: Provenance) -> dict[str, object] | str:
     """The group, or the reason why the schema refuses it."""
     category = _shared_category(rows)
     first = rows[0].piece
@@ -172,7 +228,7 @@ def _sentence(steps: list[int | str], message: str) -> str:
     return f"'{field_name}': {message[0].lower()}{message[1:]}"
 
 
-def _texts(rows: list[Understood]) -> dict[str, dict[str, str]]:
+def _texts(rows: list[ClassifiedRow]) -> dict[str, dict[str, str]]:
     return {
         row.language: {
             "instruction": row.piece.instruction,
@@ -184,12 +240,12 @@ def _texts(rows: list[Understood]) -> dict[str, dict[str, str]]:
     }
 
 
-def _translation(rows: list[Understood]) -> dict[str, dict[str, str]] | str:
+def _translation(rows: list[ClassifiedRow]) -> dict[str, dict[str, str]] | str:
     """One text a language from one or more directions; the Reasoning belongs to the target."""
     found: dict[str, dict[str, str]] = {}
     for row in rows:
         piece = row.piece
-        source = piece.columns.get("source_language") or language_of(piece.input)
+        source = piece.columns.get("source_language") or detect_language(piece.input)
         if not piece.input:
             return f"{piece.place}: a translation without its text in 'input'; move it there from the instruction"
         if source == row.language or source not in LANGUAGES:

@@ -9,10 +9,10 @@ from typing import Any, Literal, TypeVar
 
 import datasets
 
+from bonsai.builder.errors import EvaluationError
+from bonsai.builder.prompt import to_prompt_completion
 from bonsai.builder.schema import Category
-from bonsai.recipes.evaluation.errors import EvaluationError
-from bonsai.recipes.training.data import is_wanted
-from bonsai.recipes.training.prompt import example
+from bonsai.recipes.training.data import matches_recipe
 from bonsai.recipes.training.recipe import Recipe
 
 Task = Literal[
@@ -36,7 +36,7 @@ _Any = TypeVar("_Any")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class EvalItem:
     """One question with what is known of a good answer."""
 
     id: str
@@ -57,7 +57,7 @@ class Item:
     @property
     def prompt(self) -> str:
         """As the adapter's chat template asks: it ends with the marker of the Reasoning, for every category."""
-        return example(self.instruction, self.input, reasoning="…", output="").prompt
+        return to_prompt_completion(self.instruction, self.input, reasoning="…", output="").prompt
 
     @property
     def spoken(self) -> str:
@@ -65,7 +65,7 @@ class Item:
         return f"{self.source_language}2{self.language}" if self.source_language else self.language
 
 
-def read_items(recipe: Recipe, dataset: Path, *, limit: int | None = None) -> list[Item]:
+def read_items(recipe: Recipe, dataset: Path, *, limit: int | None = None) -> list[EvalItem]:
     """The test rows and probes in the recipe's categories and languages.
 
     Args:
@@ -81,7 +81,7 @@ def read_items(recipe: Recipe, dataset: Path, *, limit: int | None = None) -> li
         raise EvaluationError(f"{', '.join(missing)}: no dataset is built here; run `nox -s build` first")
     rows = _rows(files["test"])
     names = rows.features["category"].names
-    items = [_test_item(row, name) for row in rows if is_wanted(recipe, name := names[row["category"]], row)]
+    items = [_test_item(row, name) for row in rows if matches_recipe(recipe, name := names[row["category"]], row)]
     items += [
         _probe_item(row)
         for row in _rows(files["probes"])
@@ -89,13 +89,13 @@ def read_items(recipe: Recipe, dataset: Path, *, limit: int | None = None) -> li
     ]
     if not items:
         raise EvaluationError(f"{recipe.repo_id}: its categories and languages select nothing to ask; widen them")
-    groups: dict[tuple[str, str, str], list[Item]] = {}
+    groups: dict[tuple[str, str, str], list[EvalItem]] = {}
     for item in items:
         groups.setdefault((item.origin, item.category, item.spoken), []).append(item)
-    return [item for group in groups.values() for item in (group if limit is None else evenly(group, limit))]
+    return [item for group in groups.values() for item in (group if limit is None else evenly_spaced(group, limit))]
 
 
-def evenly(items: Sequence[_Any], most: int) -> list[_Any]:
+def evenly_spaced(items: Sequence[_Any], most: int) -> list[_Any]:
     """At most so many, evenly spaced, the first among them."""
     if len(items) <= most:
         return list(items)
@@ -106,8 +106,8 @@ def _rows(files: Path) -> datasets.Dataset:
     return datasets.load_dataset("parquet", data_files=str(files), split="train")
 
 
-def _test_item(row: dict[str, Any], category: str) -> Item:
-    return Item(
+def _test_item(row: dict[str, Any], category: str) -> EvalItem:
+    return EvalItem(
         id=row["id"],
         origin="test",
         category=category,
@@ -120,14 +120,14 @@ def _test_item(row: dict[str, Any], category: str) -> Item:
     )
 
 
-def _probe_item(row: dict[str, Any]) -> Item:
+def _probe_item(row: dict[str, Any]) -> EvalItem:
     crosses = row["language"] != row["answer_language"]
     task: Task = "free"
     if row["accepted"]:
         task = "accepted"
     elif crosses and row["kind"] in _TRANSLATING:
         task = "translation"
-    return Item(
+    return EvalItem(
         id=row["id"],
         origin="probe",
         category=row["kind"],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.builder.folder import FolderInUseError, exclusive, replaced_folder, restore
+from bonsai.builder.files import FolderInUseError, atomic_replace_dir, exclusive, recover_dir
 from tests.conftest import Run
 
 
@@ -17,7 +17,7 @@ def test_a_failure_leaves_the_old_folder_and_nothing_beside_it(tmp_path: Path) -
     (old / "a").write_text("old")
 
     def interrupted() -> None:
-        with replaced_folder(old) as fresh:
+        with atomic_replace_dir(old) as fresh:
             (fresh / "a").write_text("new")
             raise KeyboardInterrupt
 
@@ -31,7 +31,7 @@ def test_success_replaces_the_folder_as_a_whole(tmp_path: Path) -> None:
     old = tmp_path / "dataset"
     old.mkdir()
     (old / "gone").write_text("old")
-    with replaced_folder(old) as fresh:
+    with atomic_replace_dir(old) as fresh:
         (fresh / "a").write_text("new")
     assert [p.name for p in tmp_path.iterdir()] == ["dataset"]
     assert [p.name for p in old.iterdir()] == ["a"]
@@ -42,7 +42,7 @@ def test_a_process_killed_between_the_renames_loses_nothing(tmp_path: Path) -> N
     (tmp_path / "dataset.old" / "a").write_text("old")
     dead = tmp_path / ".dataset.999999999.abcd"
     dead.mkdir()
-    restore(tmp_path / "dataset")
+    recover_dir(tmp_path / "dataset")
     assert (tmp_path / "dataset" / "a").read_text() == "old"
     assert not dead.exists()
 
@@ -50,12 +50,12 @@ def test_a_process_killed_between_the_renames_loses_nothing(tmp_path: Path) -> N
 def test_another_living_process_keeps_its_half_written_folder(tmp_path: Path) -> None:
     mine = tmp_path / f".dataset.{os.getpid()}.abcd"
     mine.mkdir()
-    restore(tmp_path / "dataset")
+    recover_dir(tmp_path / "dataset")
     assert mine.exists()
 
 
 HOLDER = (
-    "import sys\nfrom pathlib import Path\nfrom bonsai.builder.folder import exclusive\n"
+    "import sys\nfrom pathlib import Path\nfrom bonsai.builder.files import exclusive\n"
     "with exclusive(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
 )
 
@@ -71,7 +71,7 @@ def _holder(folder: Path) -> subprocess.Popen[str]:
 
 
 def _replace(folder: Path) -> None:
-    with replaced_folder(folder) as fresh:
+    with atomic_replace_dir(folder) as fresh:
         (fresh / "a").write_text("new")
 
 

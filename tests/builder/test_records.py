@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from bonsai.builder.reader import default_records, read_groups
-from bonsai.builder.schema import CATEGORIES, RecordError
+from bonsai.builder.errors import RecordError
+from bonsai.builder.records import default_records_dir, read_groups
+from bonsai.builder.schema import CATEGORIES
 
 
 def group(**changes: Any) -> dict[str, Any]:
@@ -91,8 +92,8 @@ def test_an_empty_or_missing_folder_is_told(tmp_path: Path) -> None:
 
 
 def test_the_installed_records_cover_every_category_in_japanese_and_english() -> None:
-    groups = read_groups(default_records())
-    assert os.path.isdir(default_records())
+    groups = read_groups(default_records_dir())
+    assert os.path.isdir(default_records_dir())
     assert {located.group.category for located in groups} == set(CATEGORIES)
     for category in CATEGORIES:
         mine = [located.group for located in groups if located.group.category == category]

@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bonsai.builder.outgoing import private_texts, unsafe_weights
-from bonsai.builder.reader import default_records
-from bonsai.builder.release import dataset_checks, dataset_release
-from bonsai.hub.client.gate import GateError, gate
+from bonsai.builder.records import default_records_dir
+from bonsai.builder.release import dataset_preflight, dataset_release, find_private_text, find_unsafe_weights
+from bonsai.hub.publish import PreflightError, run_preflight
 
 TOKEN = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYzAbCdEfGh"
 
@@ -54,19 +53,19 @@ WHOLE = {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
     ],
 )
 def test_what_is_private_is_found(name: str, content: bytes, told: str) -> None:
-    (reason,) = private_texts({name: content})
+    (reason,) = find_private_text({name: content})
     assert re.search(told, reason), reason
     assert TOKEN not in reason
 
 
 def test_the_value_of_a_token_in_the_environment_is_found_in_any_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_HUB_TOKEN", "plain-looking-words")
-    reasons = list(private_texts({"weights.dat": b"\0\1 plain-looking-words \2"}))
+    reasons = list(find_private_text({"weights.dat": b"\0\1 plain-looking-words \2"}))
     assert reasons == ["weights.dat holds the value of MY_HUB_TOKEN; take it out"]
 
 
 def test_the_published_files_hold_nothing_private(dataset: Path) -> None:
-    assert list(private_texts(dataset_release(dataset, "qeu/bonsai").files)) == []
+    assert list(find_private_text(dataset_release(dataset, "qeu/bonsai").files)) == []
 
 
 @pytest.mark.parametrize(
@@ -82,28 +81,28 @@ def test_the_published_files_hold_nothing_private(dataset: Path) -> None:
     ],
 )
 def test_weights_that_run_code_or_are_torn_are_refused(name: str, content: bytes, told: str) -> None:
-    (reason,) = unsafe_weights({name: content})
+    (reason,) = find_unsafe_weights({name: content})
     assert told in reason
 
 
 def test_whole_safetensors_pass() -> None:
-    assert list(unsafe_weights({"adapter_model.safetensors": safetensors(WHOLE, b"\0" * 4)})) == []
+    assert list(find_unsafe_weights({"adapter_model.safetensors": safetensors(WHOLE, b"\0" * 4)})) == []
 
 
 def against(dataset: Path, records: Path) -> list[str]:
     try:
-        gate("the dataset", dataset_checks(dataset_release(dataset, "qeu/bonsai"), dataset, records))
-    except GateError as error:
+        run_preflight("the dataset", dataset_preflight(dataset_release(dataset, "qeu/bonsai"), dataset, records))
+    except PreflightError as error:
         return list(error.reasons)
     return []
 
 
 def test_a_build_of_these_records_passes(dataset: Path) -> None:
-    assert against(dataset, default_records()) == []
+    assert against(dataset, default_records_dir()) == []
 
 
 def test_records_that_were_changed_after_the_build_are_named(dataset: Path, tmp_path: Path) -> None:
-    records = shutil.copytree(default_records(), tmp_path / "records")
+    records = shutil.copytree(default_records_dir(), tmp_path / "records")
     path = records / "open_qa.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()
     changed = json.loads(lines[3])
@@ -120,6 +119,6 @@ def test_everything_is_told_at_once(dataset: Path, tmp_path: Path) -> None:
     (built / "report.json").write_text(json.dumps(report), encoding="utf-8")
     (built / "notes.txt").write_text(f"token {TOKEN}")
     (built / "state.pt").write_bytes(b"x")
-    reasons = against(built, default_records())
+    reasons = against(built, default_records_dir())
     assert [reason.partition(":")[0] for reason in reasons] == ["checks", "private", "weights"]
     assert "counts 2 errors in the records" in reasons[0]

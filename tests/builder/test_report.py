@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from bonsai.builder.checks.finding import Finding, Severity
-from bonsai.builder.reader import Located, default_records, read_groups
-from bonsai.builder.report import write_report
-from bonsai.builder.report.content import published_place
+from bonsai.builder.checks.base import Finding, Severity
+from bonsai.builder.records import SourcedGroup, default_records_dir, read_groups
+from bonsai.builder.report import public_location, write_report
 from bonsai.builder.schema import CATEGORIES, TextGroup
 from bonsai.dataset_card.facts import ConfigFacts, DatasetFacts, LengthFacts
 
@@ -88,7 +87,7 @@ def finding(group_id: str = "open_qa-0001", **changed: Any) -> Finding:
     return replace(made, **changed)
 
 
-def planted(located: Located) -> Located:
+def planted(located: SourcedGroup) -> SourcedGroup:
     """The group with text in it that would break out of a careless page."""
     group = located.group
     assert isinstance(group, TextGroup)
@@ -97,16 +96,18 @@ def planted(located: Located) -> Located:
 
 
 @pytest.fixture(scope="module")
-def groups() -> list[Located]:
-    return read_groups(default_records())
+def groups() -> list[SourcedGroup]:
+    return read_groups(default_records_dir())
 
 
-def page_of(folder: Path, groups: list[Located], findings: list[Finding]) -> Page:
+def page_of(folder: Path, groups: list[SourcedGroup], findings: list[Finding]) -> Page:
     write_report(folder, groups, findings, FACTS)
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_every_group_is_in_the_page_with_its_place_and_all_its_texts(tmp_path: Path, groups: list[Located]) -> None:
+def test_every_group_is_in_the_page_with_its_place_and_all_its_texts(
+    tmp_path: Path, groups: list[SourcedGroup]
+) -> None:
     shown = {entry["id"]: entry for entry in page_of(tmp_path, groups, []).groups()}
     assert set(shown) == {located.group.id for located in groups}
     for located in groups:
@@ -117,7 +118,7 @@ def test_every_group_is_in_the_page_with_its_place_and_all_its_texts(tmp_path: P
     assert any(entry["earlier"] for entry in shown.values())
 
 
-def test_text_of_a_record_or_a_finding_never_becomes_markup(tmp_path: Path, groups: list[Located]) -> None:
+def test_text_of_a_record_or_a_finding_never_becomes_markup(tmp_path: Path, groups: list[SourcedGroup]) -> None:
     findings = [finding(check=EVIL, what=EVIL, why=EVIL, field=EVIL, group_id=EVIL, place=EVIL)]
     page = page_of(tmp_path, [planted(groups[0])], findings)
     assert len(page.raw["script"]) == 2
@@ -128,7 +129,7 @@ def test_text_of_a_record_or_a_finding_never_becomes_markup(tmp_path: Path, grou
     assert handlers == []
 
 
-def test_the_page_allows_its_own_script_and_style_and_nothing_else(tmp_path: Path, groups: list[Located]) -> None:
+def test_the_page_allows_its_own_script_and_style_and_nothing_else(tmp_path: Path, groups: list[SourcedGroup]) -> None:
     page = page_of(tmp_path, groups[:2], [finding()])
     policy = next(a["content"] for tag, a in page.elements if tag == "meta" and "http-equiv" in a)
     assert policy is not None
@@ -143,7 +144,7 @@ def test_the_page_allows_its_own_script_and_style_and_nothing_else(tmp_path: Pat
     assert "http" not in page.raw["script"][1] + page.raw["style"][0]
 
 
-def test_findings_come_before_the_groups_with_errors_first(tmp_path: Path, groups: list[Located]) -> None:
+def test_findings_come_before_the_groups_with_errors_first(tmp_path: Path, groups: list[SourcedGroup]) -> None:
     findings = [
         finding(check="spelling", severity=Severity.NOTE, what="a note here"),
         finding(check="language", severity=Severity.WARNING, what="a warning here"),
@@ -157,7 +158,7 @@ def test_findings_come_before_the_groups_with_errors_first(tmp_path: Path, group
     assert "builder/records/open_qa.jsonl:1" in told
 
 
-def test_a_group_with_findings_says_which_checks_found_them(tmp_path: Path, groups: list[Located]) -> None:
+def test_a_group_with_findings_says_which_checks_found_them(tmp_path: Path, groups: list[SourcedGroup]) -> None:
     name = groups[5].group.id
     page = page_of(tmp_path, groups, [finding(name), finding(name), finding(name, check="units")])
     shown = {entry["id"]: entry["checks"] for entry in page.groups()}
@@ -165,7 +166,7 @@ def test_a_group_with_findings_says_which_checks_found_them(tmp_path: Path, grou
     assert shown[groups[6].group.id] == []
 
 
-def test_the_json_holds_each_finding_and_the_counts(tmp_path: Path, groups: list[Located]) -> None:
+def test_the_json_holds_each_finding_and_the_counts(tmp_path: Path, groups: list[SourcedGroup]) -> None:
     page_of(tmp_path, groups, [finding(), finding(severity=Severity.NOTE, check="units")])
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["counts"]["groups"] == len(groups)
@@ -183,7 +184,7 @@ def test_the_json_holds_each_finding_and_the_counts(tmp_path: Path, groups: list
     }
 
 
-def test_the_same_records_and_findings_give_the_same_bytes(tmp_path: Path, groups: list[Located]) -> None:
+def test_the_same_records_and_findings_give_the_same_bytes(tmp_path: Path, groups: list[SourcedGroup]) -> None:
     pages = []
     for name in ("first", "again"):
         (tmp_path / name).mkdir()
@@ -201,11 +202,11 @@ def test_the_same_records_and_findings_give_the_same_bytes(tmp_path: Path, group
     ],
 )
 def test_a_published_report_does_not_tell_where_somebody_keeps_their_files(place: str, published: str) -> None:
-    assert published_place(place) == published
+    assert public_location(place) == published
 
 
 def test_a_finding_that_names_another_record_does_not_tell_the_folder_either(
-    tmp_path: Path, groups: list[Located], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, groups: list[SourcedGroup], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = str(groups[0].path.resolve().parent)
@@ -218,7 +219,7 @@ def test_a_finding_that_names_another_record_does_not_tell_the_folder_either(
     assert "as in open_qa.jsonl:2" in (tmp_path / "report.json").read_text(encoding="utf-8")
 
 
-def test_the_guideline_and_the_counts_stand_in_the_head(tmp_path: Path, groups: list[Located]) -> None:
+def test_the_guideline_and_the_counts_stand_in_the_head(tmp_path: Path, groups: list[SourcedGroup]) -> None:
     page = page_of(tmp_path, groups, [])
     told = " ".join(" ".join(page.text).split())
     assert "Nothing was found." in told
@@ -231,7 +232,7 @@ def test_the_guideline_and_the_counts_stand_in_the_head(tmp_path: Path, groups: 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH; the other tests parse the page")
-def test_a_browser_runs_the_page_and_follows_a_link_to_a_group(tmp_path: Path, groups: list[Located]) -> None:
+def test_a_browser_runs_the_page_and_follows_a_link_to_a_group(tmp_path: Path, groups: list[SourcedGroup]) -> None:
     page_of(tmp_path, [planted(groups[0]), *groups[1:]], [finding(what=EVIL)])
     shown = groups[3].group.id
     done = subprocess.run(

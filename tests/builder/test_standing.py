@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.builder.reader import default_records
+from bonsai.builder.records import default_records_dir
 from tests.conftest import Run
 
 STANDS = "nothing has changed since that build"
@@ -41,7 +41,7 @@ CHANGES: list[Callable[[Path], None]] = [
 
 @pytest.mark.slow
 def test_a_build_stands_until_something_changes(bonsai: Run, tmp_path: Path) -> None:
-    shutil.copytree(default_records(), tmp_path / "records")
+    shutil.copytree(default_records_dir(), tmp_path / "records")
     command = ("build", "--no-check", "--records", "records")
     first = bonsai(*command, cwd=tmp_path).stdout
     second = bonsai(*command, cwd=tmp_path).stdout

@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from bonsai.builder.checks.finding import Check, Finding, Severity
+from bonsai.builder.checks.base import Check, Finding, Severity
 from bonsai.builder.checks.form import check_form
 from bonsai.builder.checks.language import check_language
-from bonsai.builder.checks.personal_data import check_personal_data
+from bonsai.builder.checks.privacy import check_personal_data
 from bonsai.builder.checks.provenance import check_provenance
 from bonsai.builder.checks.reasoning import check_reasoning
 from bonsai.builder.checks.repetition import check_repetition
-from bonsai.builder.checks.unicode_text import check_unicode_text
-from bonsai.builder.reader import Located
+from bonsai.builder.checks.unicode import check_unicode_text
+from bonsai.builder.records import SourcedGroup
 from bonsai.builder.schema import Group, TextGroup, TranslationGroup
 
 CASES = Path(__file__).parent / "cases"
@@ -47,7 +47,7 @@ class Case(NamedTuple):
     fault: bool
     language: str
     why: str
-    located: Located
+    located: SourcedGroup
 
 
 class Score(NamedTuple):
@@ -72,9 +72,11 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def located(group: dict[str, Any], line: int = 1) -> Located:
+def located(group: dict[str, Any], line: int = 1) -> SourcedGroup:
     """A group as if it had been read from a file."""
-    return Located(group=_GROUP.validate_json(json.dumps(group)), path=CASES / f"{group['category']}.jsonl", line=line)
+    return SourcedGroup(
+        group=_GROUP.validate_json(json.dumps(group)), path=CASES / f"{group['category']}.jsonl", line=line
+    )
 
 
 def cases(check: str) -> Iterator[Case]:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from bonsai.builder.checks.finding import Severity
-from bonsai.builder.reader import Located
+from bonsai.builder.checks.base import Severity
+from bonsai.builder.records import SourcedGroup
 from tests.checks.labelled import TEXT_CHECKS, located
 
 Group = dict[str, Any]
@@ -116,7 +116,7 @@ PLANTERS: tuple[tuple[str, str, Planter], ...] = (
 )
 
 
-def plant(groups: Sequence[Located]) -> Iterator[Planted]:
+def plant(groups: Sequence[SourcedGroup]) -> Iterator[Planted]:
     """Each kind of fault in each place it fits, one at a time."""
     for check, kind, planter in PLANTERS:
         found = planted = 0

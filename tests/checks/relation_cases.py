@@ -14,19 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from bonsai.builder.checks.balance import check_balance
-from bonsai.builder.checks.chains import check_chains
+from bonsai.builder.checks.base import Check, Finding, Severity
+from bonsai.builder.checks.chains import check_chains, check_tautology
 from bonsai.builder.checks.contradiction import check_contradiction
 from bonsai.builder.checks.decontamination import check_decontamination
-from bonsai.builder.checks.duplicates import check_duplicates
-from bonsai.builder.checks.finding import Check, Finding, Severity
-from bonsai.builder.checks.leakage import check_leakage
+from bonsai.builder.checks.duplicates import check_duplicates, check_leakage, check_templates
 from bonsai.builder.checks.parallel import check_parallel
-from bonsai.builder.checks.quantities import disagreement
-from bonsai.builder.checks.tautology import check_tautology
-from bonsai.builder.checks.templates import check_templates
-from bonsai.builder.reader import Located
+from bonsai.builder.checks.quantities import quantity_mismatch
+from bonsai.builder.records import SourcedGroup
+from bonsai.builder.rows import assign_split
 from bonsai.builder.schema import ANSWER_IN_INPUT, Category, TextGroup, TranslationGroup
-from bonsai.builder.splits import split_of
 
 CASES = Path(__file__).parent / "cases"
 Case = dict[str, Any]
@@ -77,7 +74,7 @@ class Score:
 def flagged(check: str, case: Case) -> bool:
     """Whether the check raises an error or a warning for this case."""
     if check == "quantities":
-        return all(disagreement(case["first"], case["second"]))
+        return all(quantity_mismatch(case["first"], case["second"]))
     groups = _GROUPS[check](case)
     if check == "decontamination":
         findings: Iterator[Finding] = check_decontamination(groups, [WrittenProbe(**case["probe"])])
@@ -101,7 +98,7 @@ def score(check: str) -> Score:
     return result
 
 
-def _pair(case: Case) -> list[Located]:
+def _pair(case: Case) -> list[SourcedGroup]:
     """Two groups of one category; Japanese and English are both filled from the one text that the case writes."""
     second: str = case["second_language"] if "second_language" in case else case["language"]
     splits = case.get("splits", ("train", "train"))
@@ -153,11 +150,11 @@ def _filled(text: Sequence[str], language: str, place: int) -> dict[str, Sequenc
     return others | {language: (instruction, input_text, "-", output)}
 
 
-def _parallel(case: Case) -> list[Located]:
+def _parallel(case: Case) -> list[SourcedGroup]:
     return [_located(case["category"], {each: case[each] for each in ("ja", "en", "zh") if each in case}, 0, "train")]
 
 
-def _contaminated(case: Case) -> list[Located]:
+def _contaminated(case: Case) -> list[SourcedGroup]:
     record = case["record"]
     if case["category"] == "translation":
         return [_located("translation", {"ja": record[1], "en": record[2]}, 0, "train")]
@@ -168,14 +165,14 @@ _QUESTION = {"ja": "質問：", "en": "Question: ", "zh": "问题："}
 _ANSWER = {"ja": "\n答え：短い答え。", "en": "\nAnswer: A short answer.", "zh": "\n回答：简短的回答。"}
 
 
-def _new_question(case: Case) -> list[Located]:
+def _new_question(case: Case) -> list[SourcedGroup]:
     language = case["language"]
     text = ("…", f"{_QUESTION[language]}{case['old']}{_ANSWER[language]}", "-", case["new"])
     texts = {"ja": text, "en": text} | ({"zh": text} if language == "zh" else {})
     return [_located("question_to_question", texts, 0, None, chain={"id": "case", "step": 1})]
 
 
-def _chain(case: Case) -> list[Located]:
+def _chain(case: Case) -> list[SourcedGroup]:
     marks = case.get("labels", _QUESTION)
     groups = []
     for place, step in enumerate(case["steps"]):
@@ -188,7 +185,7 @@ def _chain(case: Case) -> list[Located]:
     return groups
 
 
-def _shares(case: Case) -> list[Located]:
+def _shares(case: Case) -> list[SourcedGroup]:
     sizes = case["counts"] or {"open_qa": sum(case["topics"].values())}
     topics = [topic for topic, size in case["topics"].items() for _ in range(size)]
     groups = []
@@ -214,7 +211,7 @@ def _located(
     split: str | None,
     chain: dict[str, Any] | None = None,
     topic: str = "everyday life",
-) -> Located:
+) -> SourcedGroup:
     """A group whose number puts it into the split that is asked for."""
     about = {
         "category": Category(category),
@@ -239,8 +236,8 @@ def _located(
                 about | name | words | ({"chain": chain or {"id": name["id"], "step": 1}} if _chained(category) else {})
             )
             group = TextGroup.model_validate(whole)
-        if split is None or split_of(group) == split:
-            return Located(group=group, path=CASES / f"{category}.jsonl", line=place + 1)
+        if split is None or assign_split(group) == split:
+            return SourcedGroup(group=group, path=CASES / f"{category}.jsonl", line=place + 1)
     raise AssertionError("count() never ends")
 
 
@@ -248,7 +245,7 @@ def _chained(category: str) -> bool:
     return Category(category) is Category.QUESTION_TO_QUESTION
 
 
-_GROUPS: dict[str, Callable[[Case], list[Located]]] = {
+_GROUPS: dict[str, Callable[[Case], list[SourcedGroup]]] = {
     "contradiction": _pair,
     "parallel": _parallel,
     "duplicates": _pair,

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from bonsai.builder.checks.base import Check, Severity
 from bonsai.builder.checks.chains import check_chains
 from bonsai.builder.checks.contradiction import check_contradiction
 from bonsai.builder.checks.duplicates import check_duplicates
-from bonsai.builder.checks.finding import Check, Severity
-from bonsai.builder.checks.options import labels, offered
-from bonsai.builder.checks.parallel import check_parallel
-from bonsai.builder.reader import Located
+from bonsai.builder.checks.parallel import check_parallel, offered_labels, parse_labels
+from bonsai.builder.records import SourcedGroup
 from bonsai.builder.schema import Category, TextGroup, TranslationGroup
 
 _NUMBER = re.compile(r"(?<![\dA-Za-z.,:])[1-9]\d*(?:,\d{3})*(?:\.\d+)?(?!\d)")
@@ -29,7 +28,7 @@ class Planted(NamedTuple):
     planted: int
 
 
-def plant(groups: Sequence[Located]) -> Iterator[Planted]:
+def plant(groups: Sequence[SourcedGroup]) -> Iterator[Planted]:
     """One fault at a time, in one language of one group; found means that the check says more than before."""
     chance = random.Random(20240424)
     for field in ("input", "output", "reasoning", "text"):
@@ -52,40 +51,40 @@ def plant(groups: Sequence[Located]) -> Iterator[Planted]:
     yield _count("chains", "one letter of a question", check_chains, chains)
 
 
-def _found(check: str, kind: str, run: Check, edits: Sequence[tuple[Located, Located]]) -> Planted:
+def _found(check: str, kind: str, run: Check, edits: Sequence[tuple[SourcedGroup, SourcedGroup]]) -> Planted:
     found = sum(_said(run, [edited]) > _said(run, [one]) for one, edited in edits)
     return Planted(check, kind, found, len(edits))
 
 
-def _count(check: str, kind: str, run: Check, cases: Sequence[Sequence[Located]]) -> Planted:
+def _count(check: str, kind: str, run: Check, cases: Sequence[Sequence[SourcedGroup]]) -> Planted:
     return Planted(check, kind, sum(_said(run, case) > 0 for case in cases), len(cases))
 
 
-def _said(run: Check, groups: Sequence[Located]) -> int:
+def _said(run: Check, groups: Sequence[SourcedGroup]) -> int:
     return sum(finding.severity is not Severity.NOTE for finding in run(groups))
 
 
-def _single(one: Located) -> bool:
+def _single(one: SourcedGroup) -> bool:
     return one.group.category in (Category.OPEN_QA, Category.CLOSED_QA)
 
 
-def _edited(one: Located, language: str, field: str, change: Callable[[str], str]) -> Located:
+def _edited(one: SourcedGroup, language: str, field: str, change: Callable[[str], str]) -> SourcedGroup:
     group = one.group
     text = getattr(group, language)
     new = text.model_copy(update={field: change(getattr(text, field))})
-    return Located(group=group.model_copy(update={language: new}), path=one.path, line=one.line)
+    return SourcedGroup(group=group.model_copy(update={language: new}), path=one.path, line=one.line)
 
 
-def _copy(one: Located, number: int) -> Located:
+def _copy(one: SourcedGroup, number: int) -> SourcedGroup:
     group: TextGroup | TranslationGroup = one.group.model_copy(update={"id": f"{one.group.category}-{number:04d}"})
     for language, text in group.texts().items():
         field = "text" if isinstance(group, TranslationGroup) else "instruction"
         new = text.model_copy(update={field: getattr(text, field).replace("。", "！").replace(", ", " ")})
         group = group.model_copy(update={language.value: new})
-    return Located(group=group, path=one.path, line=one.line + 1)
+    return SourcedGroup(group=group, path=one.path, line=one.line + 1)
 
 
-def _numbers(one: Located, field: str, chance: random.Random) -> Iterator[tuple[Located, Located]]:
+def _numbers(one: SourcedGroup, field: str, chance: random.Random) -> Iterator[tuple[SourcedGroup, SourcedGroup]]:
     if one.group.category is Category.CREATIVE or (one.group.category is Category.BRAINSTORMING and field != "input"):
         return
     for language, text in one.group.texts().items():
@@ -100,12 +99,12 @@ def _numbers(one: Located, field: str, chance: random.Random) -> Iterator[tuple[
             yield one, _edited(one, language.value, field, change)
 
 
-def _labels(one: Located, chance: random.Random) -> Iterator[tuple[Located, Located]]:
+def _labels(one: SourcedGroup, chance: random.Random) -> Iterator[tuple[SourcedGroup, SourcedGroup]]:
     if not isinstance(one.group, TextGroup) or one.group.category is not Category.CLASSIFICATION:
         return
     for language, text in one.group.texts().items():
-        pairs = labels(text.output)
-        others = [option for option in offered(text.instruction, pairs[0][1]) if option != pairs[0][1]]
+        pairs = parse_labels(text.output)
+        others = [option for option in offered_labels(text.instruction, pairs[0][1]) if option != pairs[0][1]]
         if len(pairs) == 1 and others:
             other = chance.choice(others)
             yield one, _edited(one, language.value, "output", partial(_replaced, other))
@@ -115,7 +114,7 @@ def _replaced(new: str, _: str) -> str:
     return new
 
 
-def _last_letter(one: Located, groups: Sequence[Located]) -> Iterator[list[Located]]:
+def _last_letter(one: SourcedGroup, groups: Sequence[SourcedGroup]) -> Iterator[list[SourcedGroup]]:
     chain = getattr(one.group, "chain", None)
     members = [
         each for each in groups if getattr(getattr(each.group, "chain", None), "id", None) == getattr(chain, "id", "")

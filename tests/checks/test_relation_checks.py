@@ -8,13 +8,11 @@ from dataclasses import replace
 import pytest
 
 from bonsai.builder.checks.balance import check_balance
-from bonsai.builder.checks.chains import check_chains
+from bonsai.builder.checks.base import Severity
+from bonsai.builder.checks.chains import check_chains, check_tautology
 from bonsai.builder.checks.contradiction import check_contradiction
 from bonsai.builder.checks.decontamination import check_decontamination
-from bonsai.builder.checks.finding import Severity
-from bonsai.builder.checks.tautology import check_tautology
-from bonsai.builder.probes import default_probes, read_probes
-from bonsai.builder.reader import Located, default_records, read_groups
+from bonsai.builder.records import SourcedGroup, default_probes, default_records_dir, read_groups, read_probes
 from bonsai.builder.schema import Category, TextGroup
 from tests.checks.relation_cases import ALL, CASES, CHECKS, WrittenProbe, score
 from tests.checks.relation_planted import plant
@@ -24,8 +22,8 @@ RECALL, PRECISION = 0.95, 0.93
 
 
 @pytest.fixture(scope="module")
-def records() -> list[Located]:
-    return read_groups(default_records())
+def records() -> list[SourcedGroup]:
+    return read_groups(default_records_dir())
 
 
 @pytest.mark.parametrize("check", ALL)
@@ -43,23 +41,23 @@ def test_a_check_is_tried_on_faults_and_innocents_in_number(check: str) -> None:
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_the_published_records_have_no_errors(check: str, records: list[Located]) -> None:
+def test_the_published_records_have_no_errors(check: str, records: list[SourcedGroup]) -> None:
     assert [finding for finding in CHECKS[check](records) if finding.severity is Severity.ERROR] == []
 
 
-def test_no_probe_stands_in_train(records: list[Located]) -> None:
+def test_no_probe_stands_in_train(records: list[SourcedGroup]) -> None:
     assert list(check_decontamination(records, read_probes(default_probes()))) == []
 
 
 @pytest.mark.slow
-def test_faults_planted_into_real_records_are_found(records: list[Located]) -> None:
+def test_faults_planted_into_real_records_are_found(records: list[SourcedGroup]) -> None:
     recall = {(each.check, each.kind): each.found / each.planted for each in plant(records)}
     free = recall.pop(("parallel", "one digit of a number, reasoning"))  # Reasoning may take another road: half is much
     assert free >= 0.4
     assert {kind: share for kind, share in recall.items() if share < 0.9} == {}
 
 
-def test_a_planted_probe_is_told_with_its_place(records: list[Located]) -> None:
+def test_a_planted_probe_is_told_with_its_place(records: list[SourcedGroup]) -> None:
     here = next(one for one in records if one.group.category is Category.OPEN_QA)
     assert isinstance(here.group, TextGroup)
     probe = WrittenProbe(language="ja", question=here.group.ja.instruction, reference="-", accepted=())
@@ -67,7 +65,7 @@ def test_a_planted_probe_is_told_with_its_place(records: list[Located]) -> None:
     assert [(one.place, one.field, one.severity) for one in found] == [(here.place, "ja.instruction", Severity.ERROR)]
 
 
-def test_a_contradiction_names_both_answers_and_both_places(records: list[Located]) -> None:
+def test_a_contradiction_names_both_answers_and_both_places(records: list[SourcedGroup]) -> None:
     here = next(one for one in records if one.group.id == "open_qa-0004")
     other = here.group.ja.model_copy(update={"output": "95秒です。"})
     there = replace(here, group=here.group.model_copy(update={"id": "open_qa-9999", "ja": other}), line=9999)
@@ -82,7 +80,7 @@ def test_checks_that_compare_have_nothing_to_say_about_no_records() -> None:
     assert [finding for check in CHECKS.values() for finding in check([])] == []
 
 
-def test_a_question_asked_earlier_in_the_chain_counts_as_a_circle(records: list[Located]) -> None:
+def test_a_question_asked_earlier_in_the_chain_counts_as_a_circle(records: list[SourcedGroup]) -> None:
     chain = [one for one in records if getattr(getattr(one.group, "chain", None), "id", "") == "gauge"]
     first, last = chain[0], chain[-1]
     assert isinstance(first.group, TextGroup)
@@ -98,7 +96,7 @@ def test_a_question_asked_earlier_in_the_chain_counts_as_a_circle(records: list[
     assert first.group.id in finding.what
 
 
-def test_a_broken_chain_says_which_question_belongs_there(records: list[Located]) -> None:
+def test_a_broken_chain_says_which_question_belongs_there(records: list[SourcedGroup]) -> None:
     chain = [one for one in records if getattr(getattr(one.group, "chain", None), "id", "") == "gauge"]
     changed = chain[0].group.ja.model_copy(update={"output": "ほかの質問ですか。"})
     (finding,) = check_chains([replace(chain[0], group=chain[0].group.model_copy(update={"ja": changed})), *chain[1:]])
@@ -106,6 +104,6 @@ def test_a_broken_chain_says_which_question_belongs_there(records: list[Located]
     assert "ほかの質問ですか。" in finding.why
 
 
-def test_balance_notes_the_lengths_of_each_category_with_answers(records: list[Located]) -> None:
+def test_balance_notes_the_lengths_of_each_category_with_answers(records: list[SourcedGroup]) -> None:
     notes = [finding.what for finding in check_balance(records) if finding.severity is Severity.NOTE]
     assert len(notes) == len(Category) - 1

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonsai.builder.checks.names import heard_in, sounds_alike
-from bonsai.builder.checks.numerals import marked
-from bonsai.builder.checks.quantities import disagreement, quantities
-from bonsai.builder.checks.rewording import rewording
+from bonsai.builder.checks.numbers import mark_numbers
+from bonsai.builder.checks.parallel import sounds_alike, sounds_alike_in
+from bonsai.builder.checks.paraphrase import paraphrase_probability
+from bonsai.builder.checks.quantities import extract_quantities, quantity_mismatch
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from bonsai.builder.checks.rewording import rewording
     ["四万二千", "四萬二千", "4万2千", "4.2万", "4.2萬", "42,000", "42000", "forty-two thousand", "４２,０００"],
 )
 def test_forty_two_thousand_is_one_value_however_it_is_spelled(spelled: str) -> None:
-    assert [number.value for number in marked(spelled).numbers] == [42_000]
+    assert [number.value for number in mark_numbers(spelled).numbers] == [42_000]
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,12 @@ def test_forty_two_thousand_is_one_value_however_it_is_spelled(spelled: str) -> 
     ],
 )
 def test_a_number_is_read_as_its_language_means_it(spelled: str, value: Fraction) -> None:
-    assert [number.value for number in marked(spelled).numbers] == [value]
+    assert [number.value for number in mark_numbers(spelled).numbers] == [value]
 
 
 @pytest.mark.parametrize("text", ["M4のねじ", "CO2", "十分な水", "一般に", "数十年", "三日月", "a few hundred records"])
 def test_what_only_looks_like_a_number_is_left_alone(text: str) -> None:
-    assert not any(one.weight for one in quantities(text))
+    assert not any(one.weight for one in extract_quantities(text))
 
 
 def _han(number: int) -> str:
@@ -57,16 +57,16 @@ def _han(number: int) -> str:
 
 @given(st.integers(min_value=2, max_value=9999))
 def test_han_numerals_and_digits_agree(number: int) -> None:
-    assert not any(disagreement(f"{_han(number)}個", f"{number} pieces"))
-    assert all(disagreement(f"{_han(number)}個", f"{number + 1} pieces"))
+    assert not any(quantity_mismatch(f"{_han(number)}個", f"{number} pieces"))
+    assert all(quantity_mismatch(f"{_han(number)}個", f"{number + 1} pieces"))
 
 
 @given(st.integers(min_value=0, max_value=23), st.integers(min_value=0, max_value=59))
 def test_a_time_of_the_day_is_one_in_three_languages(hour: int, minute: int) -> None:
     twelve, half = hour % 12 or 12, "p.m." if hour >= 12 else "a.m."
     english, japanese, chinese = f"{twelve}:{minute:02d} {half}", f"{hour}時{minute}分", f"{hour}点{minute}分"
-    assert not any(disagreement(english, japanese))
-    assert not any(disagreement(japanese, chinese))
+    assert not any(quantity_mismatch(english, japanese))
+    assert not any(quantity_mismatch(japanese, chinese))
 
 
 ONE_TIME = {
@@ -93,7 +93,7 @@ def _opens(time: str) -> str:
 @pytest.mark.parametrize("time", ONE_TIME)
 def test_a_time_of_the_day_agrees_with_itself_in_any_words(time: str) -> None:
     forms = ONE_TIME[time].split("|")
-    pairs = [(one, other) for one in forms for other in forms if any(disagreement(_opens(one), _opens(other)))]
+    pairs = [(one, other) for one in forms for other in forms if any(quantity_mismatch(_opens(one), _opens(other)))]
     assert pairs == []
 
 
@@ -104,7 +104,7 @@ def test_a_time_of_the_day_disagrees_with_every_other_in_any_words(time: str) ->
         (one, other)
         for one in ONE_TIME[time].split("|")
         for other in others
-        if not any(disagreement(_opens(one), _opens(other)))
+        if not any(quantity_mismatch(_opens(one), _opens(other)))
     ]
     faces = {"12:00": "0:00", "0:00": "12:00"}  # twelve o'clock is either
     either = ONE_TIME.get(faces.get(time, ""), "").split("|")
@@ -124,14 +124,14 @@ def test_a_time_of_the_day_disagrees_with_every_other_in_any_words(time: str) ->
     ],
 )
 def test_two_numbers_side_by_side_are_no_time_where_another_thing_is_counted(english: str, japanese: str) -> None:
-    assert not any(disagreement(english, japanese))
-    assert all(disagreement(english, "77個と78個"))
+    assert not any(quantity_mismatch(english, japanese))
+    assert all(quantity_mismatch(english, "77個と78個"))
 
 
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_any_text_is_read_and_agrees_with_itself(first: str, second: str) -> None:
-    assert not any(disagreement(first, first))
-    assert disagreement(first, second).first == disagreement(second, first).second
+    assert not any(quantity_mismatch(first, first))
+    assert quantity_mismatch(first, second).first == quantity_mismatch(second, first).second
 
 
 @pytest.mark.parametrize(
@@ -144,12 +144,12 @@ def test_a_name_sounds_alike_in_katakana_and_in_latin_letters(katakana: str, lat
 
 
 def test_a_name_is_heard_in_a_chinese_answer() -> None:
-    assert heard_in("カリスト", "卡利斯托。") == 1.0
-    assert heard_in("ブダペスト", "匈牙利的布达佩斯。") >= 0.75
-    assert heard_in("ベオグラード", "匈牙利的布达佩斯。") < 0.75
+    assert sounds_alike_in("カリスト", "卡利斯托。") == 1.0
+    assert sounds_alike_in("ブダペスト", "匈牙利的布达佩斯。") >= 0.75
+    assert sounds_alike_in("ベオグラード", "匈牙利的布达佩斯。") < 0.75
 
 
 def test_a_country_or_a_season_makes_another_question_however_close_the_vectors_are() -> None:
-    assert rewording("What is the capital of Japan?", "What is the capital of France?", 0.99) == 0.0
-    assert rewording("夏の水やりは一日に何回ですか。", "冬の水やりは一日に何回ですか。", 0.99) == 0.0
-    assert rewording("空が青いのはなぜですか。", "なぜ空は青いのですか。", 0.9) > 0.9
+    assert paraphrase_probability("What is the capital of Japan?", "What is the capital of France?", 0.99) == 0.0
+    assert paraphrase_probability("夏の水やりは一日に何回ですか。", "冬の水やりは一日に何回ですか。", 0.99) == 0.0
+    assert paraphrase_probability("空が青いのはなぜですか。", "なぜ空は青いのですか。", 0.9) > 0.9

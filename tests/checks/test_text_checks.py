@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from bonsai.builder.checks.finding import Severity
-from bonsai.builder.reader import default_records, read_groups
+from bonsai.builder.checks.base import Severity
+from bonsai.builder.records import default_records_dir, read_groups
 from tests.checks.labelled import CASES as FOLDER
 from tests.checks.labelled import TEXT_CHECKS, cases, lines_of, located, score
 from tests.checks.planted import plant
@@ -35,13 +35,13 @@ def test_the_sound_groups_are_sound_to_every_check() -> None:
 
 @pytest.mark.parametrize("check", TEXT_CHECKS)
 def test_the_records_can_be_published(check: str) -> None:
-    findings = TEXT_CHECKS[check](read_groups(default_records()))
+    findings = TEXT_CHECKS[check](read_groups(default_records_dir()))
     assert [finding for finding in findings if finding.severity is Severity.ERROR] == []
 
 
 @pytest.mark.slow
 def test_faults_planted_into_the_records_are_found() -> None:
-    results = [*plant(read_groups(default_records()))]
+    results = [*plant(read_groups(default_records_dir()))]
     assert all(result.planted > 20 for result in results), results
     assert [result for result in results if result.found < 0.85 * result.planted] == []
     assert sum(result.found for result in results) >= 0.95 * sum(result.planted for result in results)

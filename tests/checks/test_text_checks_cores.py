@@ -6,14 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bonsai.builder.checks.brackets import unpaired
-from bonsai.builder.checks.counts import asked_for
-from bonsai.builder.checks.finding import Severity
-from bonsai.builder.checks.language import foreign
-from bonsai.builder.checks.mojibake import mojibake
-from bonsai.builder.checks.repetition import repeated
-from bonsai.builder.checks.scripts import not_simplified, simplified_only
-from bonsai.builder.checks.sentences import count_sentences
+from bonsai.builder.checks.base import Severity
+from bonsai.builder.checks.language import language_issues
+from bonsai.builder.checks.numbers import requested_counts
+from bonsai.builder.checks.repetition import repetition_issues
+from bonsai.builder.checks.text import count_sentences, not_simplified, simplified_only
+from bonsai.builder.checks.unicode import mojibake_issues, unpaired_brackets
 from bonsai.builder.schema import Language
 from tests.checks.labelled import CASES, TEXT_CHECKS, lines_of, located
 
@@ -44,13 +42,13 @@ def test_national_sets_tell_whose_character_it_is(character: str, in_japanese: b
 
 
 def test_a_whole_text_in_the_wrong_language_is_an_error_and_a_stray_word_a_warning() -> None:
-    (whole,) = foreign("It is Lake Biwa in Shiga Prefecture.", Language.JA)
-    (stray,) = foreign("琵琶湖です because 面積が日本一だからです。", Language.JA)
+    (whole,) = language_issues("It is Lake Biwa in Shiga Prefecture.", Language.JA)
+    (stray,) = language_issues("琵琶湖です because 面積が日本一だからです。", Language.JA)
     assert (whole.severity, stray.severity) == (Severity.ERROR, Severity.WARNING)
 
 
 def test_garbled_text_is_shown_as_it_was_meant() -> None:
-    (fault,) = mojibake("琵琶湖は滋賀県にあります。".encode().decode("cp932", errors="ignore"))
+    (fault,) = mojibake_issues("琵琶湖は滋賀県にあります。".encode().decode("cp932", errors="ignore"))
     assert "湖" in fault.what
 
 
@@ -63,8 +61,8 @@ def test_garbled_text_is_shown_as_it_was_meant() -> None:
     )
 )
 def test_brackets_that_pair_up_are_left_alone(text: str) -> None:
-    assert [*unpaired(text)] == []
-    assert [*unpaired(text[:-1])] != [] or text == "水"
+    assert [*unpaired_brackets(text)] == []
+    assert [*unpaired_brackets(text[:-1])] != [] or text == "水"
 
 
 @pytest.mark.parametrize(
@@ -77,7 +75,7 @@ def test_brackets_that_pair_up_are_left_alone(text: str) -> None:
     ],
 )
 def test_the_number_asked_for_is_told_from_other_numbers(instruction: str, language: Language, asked: set[int]) -> None:
-    assert asked_for(instruction, language) == asked
+    assert requested_counts(instruction, language) == asked
 
 
 @pytest.mark.parametrize(
@@ -95,7 +93,7 @@ def test_sentences_are_counted_as_a_range(text: str, fewest: int, most: int) -> 
 
 @given(st.text(alphabet="山川雨風空海石", min_size=7, max_size=20))
 def test_any_sentence_said_twice_is_found(sentence: str) -> None:
-    assert [*repeated(f"{sentence}。{sentence}。")] != []
+    assert [*repetition_issues(f"{sentence}。{sentence}。")] != []
 
 
 @pytest.mark.parametrize("check", TEXT_CHECKS)

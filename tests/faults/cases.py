@@ -17,18 +17,17 @@ import pyarrow.parquet as pq
 from huggingface_hub import CommitOperationAdd, HfApi
 from safetensors.numpy import load_file, save
 
-from bonsai.hub.client.content import departures, difference, tree
-from bonsai.hub.client.patience import Patience
-from bonsai.hub.client.push import Pushed, push, tags
-from bonsai.hub.client.session import limit_silence
-from bonsai.hub.client.trouble import PushError
+from bonsai.hub.publish import PublishResult, publish_files, tags
+from bonsai.hub.repo_files import diff_files, list_files, mismatched_paths
+from bonsai.hub.retry import PushError, RetryPolicy
+from bonsai.hub.target import set_idle_timeout
 from tests.faults.proxy import Act, Fault, Plan
 
 TAG = "v0.2.0"
 INTRUDER = "intruder"
 """title of the commits that others make"""
 _ATTRIBUTES = b"".join(b"*.%s filter=lfs diff=lfs merge=lfs -text\n" % name for name in (b"parquet", b"safetensors"))
-HASTE = Patience(tries=4, first_wait=0.02, total=20.0)
+HASTE = RetryPolicy(tries=4, first_wait=0.02, total=20.0)
 """as a person's, with shorter pauses"""
 SILENCE_SECONDS = 0.5
 """the clients' limit in these tests, which stands for the 60 s of a person's: the proxy is silent for 30 s"""
@@ -141,9 +140,9 @@ def _commit(stage: Stage, kind: Kind, repo_id: str, files: dict[str, bytes], tit
     stage.straight.create_commit(repo_id, operations, commit_message=title, repo_type=kind.repo_type)
 
 
-def release(api: HfApi, kind: Kind, repo_id: str) -> Pushed:
+def release(api: HfApi, kind: Kind, repo_id: str) -> PublishResult:
     """The release that meets the fault."""
-    return push(
+    return publish_files(
         api,
         repo_id=repo_id,
         repo_type=kind.repo_type,
@@ -172,7 +171,7 @@ def run_case(stage: Stage, kind: Kind, fault: Fault, at: int) -> End:
     fault = _aimed(stage, kind, fault, repo_id)
     head = head_of(stage, kind, repo_id)
     stage.plan.begin(fault, at)
-    limit_silence(SILENCE_SECONDS)
+    set_idle_timeout(SILENCE_SECONDS)
     try:
         release(stage.proxied, kind, repo_id)
     except PushError as error:
@@ -182,7 +181,7 @@ def run_case(stage: Stage, kind: Kind, fault: Fault, at: int) -> End:
         end = End.RELEASED
         message = ""
     finally:
-        limit_silence()
+        set_idle_timeout()
         stage.plan.begin()
         _set_file_limit(stage.pid, None)
     assert str(stage.straight.token) not in message
@@ -224,7 +223,9 @@ def end_of(stage: Stage, kind: Kind, repo_id: str, head: str) -> End:
     titles = [c.title for c in stage.straight.list_repo_commits(repo_id, repo_type=kind.repo_type)]
     if now == head or titles[0] == INTRUDER:
         return End.AS_BEFORE
-    assert not difference(kind.after, tree(stage.straight, repo_id, kind.repo_type, now)), "main is something else"
+    assert not diff_files(kind.after, list_files(stage.straight, repo_id, kind.repo_type, now)), (
+        "main is something else"
+    )
     assert TAG not in tags(stage.straight, repo_id, kind.repo_type), "tagged, yet told as failed"
     return End.UNTAGGED
 
@@ -236,7 +237,7 @@ def assert_released(stage: Stage, kind: Kind, repo_id: str) -> None:
     assert tags(api, repo_id, kind.repo_type)[TAG] == commits[0].commit_id
     with tempfile.TemporaryDirectory() as folder:
         api.snapshot_download(repo_id, repo_type=kind.repo_type, revision=TAG, local_dir=folder)
-        assert list(departures(Path(folder), kind.after)) == []
+        assert list(mismatched_paths(Path(folder), kind.after)) == []
         for path in Path(folder).rglob("*.parquet"):
             assert pq.read_table(path).num_rows
         for path in Path(folder).glob("*.safetensors"):

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bonsai.builder.full_disk import FullDiskError
-from bonsai.recipes.training.checkpoint import newest_whole
+from bonsai.builder.files import DiskFullError
+from bonsai.recipes.training.checkpoints import find_latest_valid_checkpoint
 from tests.faults.killed_training import trained
 from tests.faults.killed_work import forked
 from tests.faults.small_disk import SmallDisk
@@ -24,7 +24,7 @@ def attempt(training: Training, place: Path, told: Path) -> None:
     """Train; what a full disk made it say goes to a file on another disk."""
     try:
         training(place)
-    except FullDiskError as error:
+    except DiskFullError as error:
         told.write_text(str(error), encoding="utf-8")
         os._exit(1)
 
@@ -41,7 +41,7 @@ def main() -> None:
             told.write_text("", encoding="utf-8")
             disk.leave(room)
             ended = forked(lambda: attempt(training, place, told))  # noqa: B023  # the child is over before the next
-            found = newest_whole(place / "checkpoints")
+            found = find_latest_valid_checkpoint(place / "checkpoints")
             seen = {"room": room, "ended": ended, "told": told.read_text(), "step": found.step if found else 0}
             seen["adapter"] = (place / "adapter").exists()
             disk.leave(None)

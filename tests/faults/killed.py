@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from bonsai.hub.client.push import tags
+from bonsai.hub.publish import tags
 from tests.faults.cases import KINDS, TAG, End, Stage, assert_released, end_of, head_of, prepared, release
 
 _CHILD = """

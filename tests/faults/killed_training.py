@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from bonsai.recipes.training.checkpoint import newest_whole
-from bonsai.recipes.training.record import read_record
+from bonsai.recipes.training.checkpoints import find_latest_valid_checkpoint
+from bonsai.recipes.training.run_record import read_record
 from tests.faults.killed_work import forked
 
 Train = Callable[[Path], object]
@@ -54,7 +54,7 @@ def trained(place: Path) -> Trained:
 def kill_and_rerun(train: Train, place: Path, wanted: Trained, *, kill_after: float) -> Killed:
     """Kill a training in ``place`` after so many seconds, run it again, and compare; the folder is removed."""
     forked(lambda: train(place), kill_after=kill_after)
-    wrong, found = None, newest_whole(place / "checkpoints")
+    wrong, found = None, find_latest_valid_checkpoint(place / "checkpoints")
     left = "a checkpoint" if found else "no checkpoint"
     if (place / "adapter").exists():
         left = "the adapter"

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from bonsai.builder.build import build, content_hash
+from bonsai.builder.build import build_dataset, content_hash
 
 Work = Callable[[], None]
 
@@ -28,23 +28,23 @@ def killed_builds(records: Path, folder: Path, moments: int, *, seed: int) -> Co
     """
     wanted, out = folder / "wanted", folder / "out" / "dataset"
     earlier = _fewer(records, folder / "earlier")
-    build(earlier, out, "qeu/bonsai")
+    build_dataset(earlier, out, "qeu/bonsai")
     before = content_hash(out)
     started = time.monotonic()
-    assert forked(lambda: build(records, wanted, "qeu/bonsai"))
+    assert forked(lambda: build_dataset(records, wanted, "qeu/bonsai"))
     seconds = time.monotonic() - started
     whole = _bytes(wanted)
     drawn, ends = random.Random(seed), Counter[str]()
     for _ in range(moments):
-        forked(lambda: build(records, out, "qeu/bonsai"), kill_after=drawn.uniform(0, seconds))
+        forked(lambda: build_dataset(records, out, "qeu/bonsai"), kill_after=drawn.uniform(0, seconds))
         restored = out if out.exists() else out.with_name("dataset.old")
         end = "whole" if _bytes(restored) == whole else "as before"
         assert end == "whole" or content_hash(restored) == before
         ends[end] += 1
-        assert forked(lambda: build(records, out, "qeu/bonsai"))
+        assert forked(lambda: build_dataset(records, out, "qeu/bonsai"))
         assert _bytes(out) == whole
         assert [path.name for path in out.parent.iterdir() if path.name != "dataset.built.json"] == ["dataset"]
-        assert forked(lambda: build(earlier, out, "qeu/bonsai"))
+        assert forked(lambda: build_dataset(earlier, out, "qeu/bonsai"))
     return ends
 
 

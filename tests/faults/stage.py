@@ -13,8 +13,8 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import disable_progress_bars
 
-from bonsai.hub.accounts import USERS
-from bonsai.hub.client.session import limit_silence
+from bonsai.hub.server.request import USERS
+from bonsai.hub.target import set_idle_timeout
 from tests.faults.cases import Stage
 from tests.faults.proxy import faulty_way_to
 
@@ -27,7 +27,7 @@ def staged(root: Path) -> Iterator[Stage]:
     constants.HF_HUB_DISABLE_XET = True
     disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    limit_silence()
+    set_idle_timeout()
     try:
         with _served(root) as (pid, endpoint), faulty_way_to(endpoint) as (way, plan):
             yield Stage(
@@ -44,7 +44,7 @@ def staged(root: Path) -> Iterator[Stage]:
 def _served(root: Path) -> Iterator[tuple[int, str]]:
     """As `running_hub`, with the process id: a full disk is given to the process."""
     root.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "bonsai.hub.serve", "--root", str(root), "--port", "0"]
+    command = [sys.executable, "-m", "bonsai.hub.server.serve", "--root", str(root), "--port", "0"]
     environment = {
         **os.environ,
         USERS: f"qeu:{TOKEN}",

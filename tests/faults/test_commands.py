@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from bonsai.hub.client.push import push
-from bonsai.hub.running import HubAddress
+from bonsai.hub.publish import publish_files
+from bonsai.hub.server.serve import HubAddress
 
-PUBLISH = "from rich.console import Console\nfrom pathlib import Path\nfrom bonsai.cli.publishing import publish\n"
+PUBLISH = "from rich.console import Console\nfrom pathlib import Path\nfrom bonsai.cli.publish import publish\n"
 
 
 def python(code: str, *arguments: str, cwd: Path, hub: HubAddress) -> subprocess.CompletedProcess[str]:
@@ -51,8 +51,10 @@ def test_releases_are_listed_withdrawn_and_put_back(far_hub: HubAddress, tmp_pat
     api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)
     for version in ("v0.1.0", "v0.2.0"):
         card = f"---\nlicense: apache-2.0\n---\n\n{version}\n".encode()
-        push(api, repo_id="qeu/bonsai-seedling", repo_type="model", files={"README.md": card}, message="r", tag=version)
-    command = "from bonsai.cli.releasing import app\napp()"
+        publish_files(
+            api, repo_id="qeu/bonsai-seedling", repo_type="model", files={"README.md": card}, message="r", tag=version
+        )
+    command = "from bonsai.cli.publish import app\napp()"
 
     def bonsai(*arguments: str) -> str:
         done = python(command, *arguments, cwd=tmp_path, hub=far_hub)

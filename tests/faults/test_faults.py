@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.hub.client.patience import Patience
-from bonsai.hub.client.push import push
-from bonsai.hub.client.session import limit_silence
-from bonsai.hub.client.trouble import PushError
+from bonsai.hub.publish import publish_files
+from bonsai.hub.retry import PushError, RetryPolicy
+from bonsai.hub.target import set_idle_timeout
 from tests.faults.cases import (
     EXPIRED,
     FAULTS,
@@ -88,14 +87,14 @@ def test_what_happens_at_the_hub_meanwhile_is_noticed(fault: Fault, stage: Stage
     assert run_case(stage, DATASET, fault, place(requests, "/commit/main")) is expected[fault.name]
 
 
-def told(stage: Stage, fault: Fault, at: int, patience: Patience) -> str:
+def told(stage: Stage, fault: Fault, at: int, patience: RetryPolicy) -> str:
     """What a release says that does not get over a fault."""
     repo_id = prepared(stage, DATASET)
     stage.plan.begin(fault, at)
-    limit_silence(SILENCE_SECONDS)
+    set_idle_timeout(SILENCE_SECONDS)
     try:
         with pytest.raises(PushError) as raised:
-            push(
+            publish_files(
                 stage.proxied,
                 repo_id=repo_id,
                 repo_type="dataset",
@@ -105,7 +104,7 @@ def told(stage: Stage, fault: Fault, at: int, patience: Patience) -> str:
                 patience=patience,
             )
     finally:
-        limit_silence()
+        set_idle_timeout()
         stage.plan.begin()
     return re.sub(r"\d+ s\)", "0 s)", str(raised.value).replace(repo_id, "REPO"))
 
@@ -140,7 +139,7 @@ def told(stage: Stage, fault: Fault, at: int, patience: Patience) -> str:
 def test_what_does_not_pass_is_told_with_the_state_of_the_repo(
     fault: Fault, part: str, sentence: str, stage: Stage, requests: list[str]
 ) -> None:
-    patience = Patience(tries=2, first_wait=0.01, total=10.0)
+    patience = RetryPolicy(tries=2, first_wait=0.01, total=10.0)
     message = told(stage, fault, place(requests, part), patience)
     assert sentence in message
     assert "\n" not in message
@@ -160,7 +159,9 @@ def test_a_foreign_commit_is_named_with_its_title_and_what_it_changes(stage: Sta
 
     stage.plan.begin(Fault(name="", act=Act.INTRUDE, intrusion=intrude), place(requests, "/commit/main"))
     with pytest.raises(PushError, match=r"qeu committed [0-9a-f]{40} \('Mend a word'\), which changes README.md; look"):
-        push(stage.proxied, repo_id=repo_id, repo_type="dataset", files=DATASET.after, message="release", tag=TAG)
+        publish_files(
+            stage.proxied, repo_id=repo_id, repo_type="dataset", files=DATASET.after, message="release", tag=TAG
+        )
     stage.plan.begin()
     assert stage.straight.list_repo_commits(repo_id, repo_type="dataset")[0].title == "Mend a word"
 
@@ -171,7 +172,7 @@ def test_half_a_minute_of_silence_is_waited_out_with_a_persons_patience(stage: S
     stage.plan.begin(Fault(name="silence", act=Act.SILENCE, reaches_hub=True), place(requests, "/commit/main"))
     started = time.monotonic()
     files, message = DATASET.after, f"release {TAG}"
-    push(stage.proxied, repo_id=repo_id, repo_type="dataset", files=files, message=message, tag=TAG)
+    publish_files(stage.proxied, repo_id=repo_id, repo_type="dataset", files=files, message=message, tag=TAG)
     assert time.monotonic() - started > 30, "the clients' own limit of 60 s was not in force"
     stage.plan.begin()
     assert_released(stage, DATASET, repo_id)
@@ -190,7 +191,7 @@ def test_a_release_that_does_not_load_is_not_tagged(stage: Stage) -> None:
         raise PushError(f"{commit} does not load")
 
     with pytest.raises(PushError, match=r"does not load\n.*which was not tagged v0\.2\.0; mend it"):
-        push(
+        publish_files(
             stage.straight,
             repo_id=repo_id,
             repo_type="dataset",

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from bonsai.builder.build import build
-from bonsai.builder.full_disk import FullDiskError
-from bonsai.builder.reader import default_records
-from bonsai.hub.client.trouble import PushError
-from bonsai.hub.running import running_hub
+from bonsai.builder.build import build_dataset
+from bonsai.builder.files import DiskFullError
+from bonsai.builder.records import default_records_dir
+from bonsai.hub.retry import PushError
+from bonsai.hub.server.serve import run_hub
 from tests.conftest import ROOT
 from tests.faults.cases import KINDS, End, assert_released, end_of, head_of, prepared, release
 from tests.faults.small_disk import SmallDisk, small_disk
@@ -44,7 +44,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 def records(folder: Path, number: int) -> Path:
     """So many groups of each category."""
     folder.mkdir()
-    for path in default_records().glob("*.jsonl"):
+    for path in default_records_dir().glob("*.jsonl"):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         (folder / path.name).write_text("".join(lines[:number]), encoding="utf-8")
     return folder
@@ -57,18 +57,18 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_a_build_without_room_leaves_the_one_before(disk: SmallDisk, tmp_path: Path) -> None:
     earlier, later = records(tmp_path / "earlier", 11), records(tmp_path / "later", 12)
-    build(later, tmp_path / "wanted", "qeu/bonsai")
+    build_dataset(later, tmp_path / "wanted", "qeu/bonsai")
     wanted, out = contents(tmp_path / "wanted"), disk.path / "out" / "dataset"
-    build(earlier, out, "qeu/bonsai")
+    build_dataset(earlier, out, "qeu/bonsai")
     before, size = contents(out), sum(map(len, wanted.values()))
     for room in (0, 4096, size // 3, size // 2, size - 30_000):
         disk.leave(room)
-        with pytest.raises(FullDiskError, match=r"no room is left on the disk of .*: make room and run the same comm"):
-            build(later, out, "qeu/bonsai")
+        with pytest.raises(DiskFullError, match=r"no room is left on the disk of .*: make room and run the same comm"):
+            build_dataset(later, out, "qeu/bonsai")
         assert contents(out) == before
         assert [path.name for path in out.parent.iterdir()] == ["dataset"]
     disk.leave(None)
-    build(later, out, "qeu/bonsai")
+    build_dataset(later, out, "qeu/bonsai")
     assert contents(out) == wanted
 
 
@@ -77,7 +77,7 @@ def test_a_training_without_room_keeps_its_whole_checkpoints_and_goes_on_from_th
     disk: SmallDisk, dataset: Path, tmp_path: Path
 ) -> None:
     rooms = (0, 4_096, 60_000, 130_000, 200_000, 400_000, 2_000_000)
-    with running_hub(tmp_path / "hub", users={"qeu": "t"}) as hub:
+    with run_hub(tmp_path / "hub", users={"qeu": "t"}) as hub:
         done = subprocess.run(
             [sys.executable, "-m", "tests.faults.full_training", str(dataset), str(disk.path), *map(str, rooms)],
             cwd=ROOT,

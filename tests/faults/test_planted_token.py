@@ -15,8 +15,9 @@ import pytest
 from dulwich.repo import Repo
 from huggingface_hub import HfApi
 
-from bonsai.hub.client.push import folder_files, push
-from bonsai.hub.running import running_hub
+from bonsai.hub.publish import publish_files
+from bonsai.hub.repo_files import folder_files
+from bonsai.hub.server.serve import run_hub
 from tests.conftest import Run
 from tests.faults.proxy import Act, Fault, faulty_way_to
 from tests.faults.watching import arguments_of_what_is_started
@@ -48,7 +49,7 @@ def test_a_release_leaves_its_token_nowhere(dataset: Path, bonsai: Run, tmp_path
     said = []
     with (
         arguments_of_what_is_started() as arguments,
-        running_hub(tmp_path / "hub", users={"qeu": TOKEN}) as hub,
+        run_hub(tmp_path / "hub", users={"qeu": TOKEN}) as hub,
         faulty_way_to(hub.endpoint) as (way, plan),
     ):
         for fault in reversed(FAULTS):
@@ -59,7 +60,7 @@ def test_a_release_leaves_its_token_nowhere(dataset: Path, bonsai: Run, tmp_path
             said.append(done.stdout + done.stderr)
     assert "released" in said[-1]
     assert [number for number, text in enumerate(said) if TOKEN in text] == []
-    for part in (b"bonsai.hub.serve", b"\0publish\0", b"bonsai.builder.verify"):
+    for part in (b"bonsai.hub.server.serve", b"\0publish\0", b"bonsai.builder.verify"):
         assert any(part in line for line in arguments), f"{part!r} was not seen, so nothing is known of it"
     assert [line for line in arguments if TOKEN.encode() in line] == []
     assert [name for name, content in everything_left(tmp_path) if TOKEN.encode() in content] == []
@@ -70,9 +71,11 @@ def test_a_training_and_its_release_leave_the_token_nowhere(dataset: Path, bonsa
     """Checkpoints, those on the Hub too, the adapter, its evaluation, both cards and the logs among them."""
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
     base = write_tiny_llama(tmp_path / "tiny")
-    with running_hub(tmp_path / "hub", users={"qeu": TOKEN}) as hub:
+    with run_hub(tmp_path / "hub", users={"qeu": TOKEN}) as hub:
         api = HfApi(endpoint=hub.endpoint, token=TOKEN)
-        push(api, repo_id="qeu/tiny-llama", repo_type="model", files=folder_files(base), message="tiny", tag="v1.0")
+        publish_files(
+            api, repo_id="qeu/tiny-llama", repo_type="model", files=folder_files(base), message="tiny", tag="v1.0"
+        )
         environment = {**hub.environment(), "HF_DEBUG": ""}
         said = [
             bonsai(*arguments, cwd=tmp_path, **environment)
@@ -88,7 +91,7 @@ def test_a_training_and_its_release_leave_the_token_nowhere(dataset: Path, bonsa
 def test_a_token_in_the_environment_is_not_in_a_traceback(tmp_path: Path) -> None:
     """Also where something breaks that nobody expected: no value of ours is shown with its fields."""
     code = (
-        "import os\nfrom bonsai.hub.client.destination import Destination\n"
+        "import os\nfrom bonsai.hub.target import Destination\n"
         "there = Destination(endpoint='http://127.0.0.1:9', token=os.environ['HF_TOKEN'], is_local=False)\n"
         "raise ValueError(there, str(there))"
     )

@@ -8,18 +8,18 @@ from dataclasses import replace
 
 import pytest
 
-from bonsai.hub.client.content import difference, tree
-from bonsai.hub.client.push import Pushed, tags
-from bonsai.hub.client.trouble import PushError
+from bonsai.hub.publish import PublishResult, tags
+from bonsai.hub.repo_files import diff_files, list_files
+from bonsai.hub.retry import PushError
 from tests.faults.cases import KINDS, TAG, Kind, Stage, assert_released, prepared, release
 
 TIMES = 8
 
 
-def both(stage: Stage, kinds: tuple[Kind, Kind], repo_id: str) -> list[Pushed | PushError]:
+def both(stage: Stage, kinds: tuple[Kind, Kind], repo_id: str) -> list[PublishResult | PushError]:
     ready = threading.Barrier(2)
 
-    def one(kind: Kind) -> Pushed | PushError:
+    def one(kind: Kind) -> PublishResult | PushError:
         ready.wait()
         try:
             return release(stage.straight, kind, repo_id)
@@ -36,7 +36,7 @@ def test_two_releases_of_the_same_are_both_complete_in_one_commit(name: str, sta
     for _ in range(TIMES):
         repo_id = prepared(stage, kind)
         ended = both(stage, (kind, kind), repo_id)
-        assert all(isinstance(end, Pushed) for end in ended), ended
+        assert all(isinstance(end, PublishResult) for end in ended), ended
         assert_released(stage, kind, repo_id)
 
 
@@ -47,11 +47,11 @@ def test_of_two_releases_that_differ_one_is_refused_and_main_is_the_other(name: 
     for _ in range(TIMES):
         repo_id = prepared(stage, kind)
         ended = both(stage, (kind, other), repo_id)
-        winners = [one for one, end in zip((kind, other), ended, strict=True) if isinstance(end, Pushed)]
+        winners = [one for one, end in zip((kind, other), ended, strict=True) if isinstance(end, PublishResult)]
         assert len(winners) == 1, ended
         (refused,) = (str(end) for end in ended if isinstance(end, PushError))
         assert repo_id in refused
         assert "\n" not in refused
         head = tags(stage.straight, repo_id, kind.repo_type)[TAG]
-        assert not difference(winners[0].after, tree(stage.straight, repo_id, kind.repo_type, head))
+        assert not diff_files(winners[0].after, list_files(stage.straight, repo_id, kind.repo_type, head))
         assert_released(stage, winners[0], repo_id)

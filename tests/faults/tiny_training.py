@@ -16,9 +16,10 @@ import torch
 from huggingface_hub import HfApi
 from rich.console import Console
 
-from bonsai.hub.client.push import folder_files, push
-from bonsai.recipes.training.checkpoint import Stopping
-from bonsai.recipes.training.run import train
+from bonsai.hub.publish import publish_files
+from bonsai.hub.repo_files import folder_files
+from bonsai.recipes.training.checkpoints import InterruptHandler
+from bonsai.recipes.training.train import train
 from tests.conftest import TINY_RECIPE
 from tests.recipes.tiny import write_tiny_llama
 
@@ -34,7 +35,7 @@ def tiny_training(base: Path, dataset: Path, *, steps: int, checkpoint_seconds: 
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
     files = folder_files(write_tiny_llama(base))
-    push(HfApi(), repo_id="qeu/tiny-llama", repo_type="model", files=files, message="tiny", tag="v1.0")
+    publish_files(HfApi(), repo_id="qeu/tiny-llama", repo_type="model", files=files, message="tiny", tag="v1.0")
     known: dict[str, Any] = {}
     exec(TINY_RECIPE, known)
 
@@ -49,7 +50,7 @@ def tiny_training(base: Path, dataset: Path, *, steps: int, checkpoint_seconds: 
             max_steps=steps,
             resume=True,
             checkpoint_seconds=checkpoint_seconds,
-            stopping=Stopping(),
+            stopping=InterruptHandler(),
         )
 
     return training

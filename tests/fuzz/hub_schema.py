@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.routing import Route
 
-from bonsai.hub.app import create_app
+from bonsai.hub.server.app import create_app
 
 _TEXT = {"type": "string"}
 _KIND = {"enum": ["model", "dataset", "space", None]}

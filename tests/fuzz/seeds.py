@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from openpyxl import Workbook
 
-from bonsai.builder.reader import default_records
+from bonsai.builder.records import default_records_dir
 from tests.hub.raw_client import commit_body, file, header
 
 COLUMNS = ("instruction", "input", "output", "category")
@@ -24,7 +24,7 @@ def seeds(target: str) -> list[bytes]:
     """A few for each of `targets.TARGETS`; the same ones each time, though a workbook bears the time it was made."""
     match target:
         case "records":
-            lines = (default_records() / "open_qa.jsonl").read_bytes().splitlines(keepends=True)
+            lines = (default_records_dir() / "open_qa.jsonl").read_bytes().splitlines(keepends=True)
             return [lines[0], b"".join(lines[:2])]
         case "import.csv":
             table = "\n".join(",".join(f'"{cell}"' for cell in row) for row in (COLUMNS, *ROWS)).encode()

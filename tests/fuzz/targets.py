@@ -18,16 +18,16 @@ from typing import Any
 
 import yaml
 
+from bonsai.builder.errors import RecordError
 from bonsai.builder.importing.import_file import import_file
-from bonsai.builder.reader import read_groups
-from bonsai.builder.schema import RecordError
-from bonsai.dataset_card.card import fenced, inline, quoted
-from bonsai.hub.app import create_app
-from bonsai.hub.card_check import check_card
-from bonsai.hub.commit_request import read_commit
+from bonsai.builder.records import read_groups
+from bonsai.dataset_card.card import blockquote, fenced, inline
 from bonsai.hub.errors import RefusedError
-from bonsai.hub.names import RepoKind
-from bonsai.hub.ranges import wanted_range
+from bonsai.hub.server.app import create_app
+from bonsai.hub.server.card_validation import check_card
+from bonsai.hub.server.commits import read_commit
+from bonsai.hub.server.names import RepoKind
+from bonsai.hub.server.responses import wanted_range
 from bonsai.model_card.card import render
 from bonsai.model_card.linter import lint_card
 from tests.model_card.facts import FULL
@@ -68,7 +68,7 @@ def card(data: bytes) -> None:
     made = render(facts)
     assert yaml.safe_load(made.split("\n---\n")[0]) == _metadata()
     lint_card(made, facts)
-    for shown in (fenced(text), quoted(text), inline(text)):
+    for shown in (fenced(text), blockquote(text), inline(text)):
         assert isinstance(shown, str)
 
 

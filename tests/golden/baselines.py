@@ -20,18 +20,18 @@ from pathlib import Path
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from bonsai.builder.build import build, content_hash
-from bonsai.builder.reader import default_records
+from bonsai.builder.build import build_dataset, content_hash
+from bonsai.builder.records import default_records_dir
 from bonsai.builder.schema import Language
 from bonsai.cli.main import app
-from bonsai.hub.running import running_hub
+from bonsai.hub.server.serve import run_hub
 from bonsai.model_card.card import render
-from bonsai.recipes.evaluation.comparing.page import page as comparison_page
-from bonsai.recipes.evaluation.comparing.results import answers_csv, results
-from bonsai.recipes.evaluation.page import page as evaluation_page
-from bonsai.recipes.inference.summary import interim, write
+from bonsai.recipes.evaluation.comparison.report import page as comparison_page
+from bonsai.recipes.evaluation.comparison.results import answers_csv, results
+from bonsai.recipes.evaluation.report import page as evaluation_page
+from bonsai.recipes.inference.summary import step_report, write_summaries
 from bonsai.recipes.training.recipe import Recipe
-from bonsai.recipes.training.record import LossPoint, RunRecord
+from bonsai.recipes.training.run_record import LossPoint, RunRecord
 from tests.hub.raw_client import USERS, RawClient, commit_body, file, header
 from tests.model_card.facts import BARE, FULL
 from tests.recipes.evaluation.comparing.made import comparison
@@ -219,19 +219,19 @@ def _pages() -> str:
 
 def _summaries(folder: Path) -> dict[str, str]:
     chains = [gauge(language, asked=3) for language in (Language.JA, Language.EN)]
-    write(chains, folder / "summaries")
+    write_summaries(chains, folder / "summaries")
     texts = {path.name: path.read_text(encoding="utf-8") for path in sorted((folder / "summaries").iterdir())}
     found = {f"summary_{name}": text for name, text in texts.items() if not name.endswith(".html")}
     pages = [f"{hashlib.sha256(texts[name].encode()).hexdigest()} {name}\n" for name in texts if name.endswith(".html")]
     found["summary_pages.txt"] = "".join(pages)
     found["chain.json"] = chains[1].model_dump_json(indent=1) + "\n"
-    found["interim.md"] = interim(chains[0])
+    found["interim.md"] = step_report(chains[0])
     return found
 
 
 def _hub(folder: Path) -> str:
     texts = []
-    with running_hub(folder / "hub", users=USERS) as hub:
+    with run_hub(folder / "hub", users=USERS) as hub:
         client = RawClient(hub=hub)
         for method, path, body in REQUESTS:
             answer = client(method, path, body)
@@ -264,7 +264,7 @@ def main() -> None:
     """Write all anew."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        build(default_records(), folder / "dataset", "qeu/bonsai")
+        build_dataset(default_records_dir(), folder / "dataset", "qeu/bonsai")
         (folder / "made").mkdir()
         found: Mapping[str, str] = made(folder / "dataset", folder / "made")
     EXPECTED.mkdir(exist_ok=True)

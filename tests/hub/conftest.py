@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi, constants
 
-from bonsai.hub.running import HubAddress, running_hub
+from bonsai.hub.server.serve import HubAddress, run_hub
 from tests.hub.raw_client import USERS, RawClient
 
 
@@ -44,7 +44,7 @@ def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def hub(hub_root: Path) -> Iterator[HubAddress]:
-    with running_hub(hub_root, users=USERS) as address:
+    with run_hub(hub_root, users=USERS) as address:
         yield address
     complaints = (hub_root / "hub.log").read_text()
     assert complaints == "", f"the server complained:\n{complaints}"

@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
 
-from bonsai.hub.running import HubAddress
+from bonsai.hub.server.serve import HubAddress
 
 USERS = {"qeu": "hf_test_qeu", "guest": "hf_test_guest"}
 

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from bonsai.hub.card import derived_tags, read_metadata
-from bonsai.hub.card_check import check_card
-from bonsai.hub.names import RepoKind
+from bonsai.hub.server.card_validation import check_card, derived_tags, read_metadata
+from bonsai.hub.server.names import RepoKind
 from tests.hub.raw_client import RawClient
 
 GOOD_DATASET = """\

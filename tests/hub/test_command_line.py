@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi, get_session, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError
 
-from bonsai.hub.client.session import httpx, limit_silence
+from bonsai.hub.target import httpx, set_idle_timeout
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_repository_lives_its_life_on_the_command_line(
 
 def test_the_http_library_is_the_one_that_the_client_speaks() -> None:
     assert issubclass(HfHubHTTPError, httpx.HTTPError)
-    limit_silence()
+    set_idle_timeout()
     try:
         assert isinstance(get_session(), httpx.Client)
     finally:

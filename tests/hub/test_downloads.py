@@ -9,7 +9,7 @@ from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonsai.hub.ranges import wanted_range
+from bonsai.hub.server.responses import wanted_range
 from tests.hub.raw_client import RawClient
 
 LARGE = hashlib.sha256(b"seed").digest() * 100_000

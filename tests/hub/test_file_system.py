@@ -3,7 +3,7 @@
 import pytest
 from huggingface_hub import HfApi, HfFileSystem
 
-from bonsai.hub.running import HubAddress
+from bonsai.hub.server.serve import HubAddress
 
 
 @pytest.fixture

@@ -7,10 +7,16 @@ from collections.abc import Callable, Iterator
 import pytest
 from huggingface_hub import HfApi
 
-from bonsai.hub.client.gate import Check, GateError, gate, pinned
-from bonsai.hub.client.preview import Planned, preview
-from bonsai.hub.client.push import push
 from bonsai.hub.errors import HubError
+from bonsai.hub.publish import (
+    PlannedFile,
+    PreflightCheck,
+    PreflightError,
+    check_pinned_revision,
+    preview_release,
+    publish_files,
+    run_preflight,
+)
 
 CARD = b"---\nlicense: mit\n---\n\n# one\n"
 
@@ -20,12 +26,12 @@ def test_all_reasons_are_told_at_once() -> None:
         raise HubError("report.json cannot be read")
 
     checks = [
-        Check("records", lambda: ["open_qa-0001 differs", "open_qa-0002 differs"]),
-        Check("card", list),
-        Check("report", unreadable),
+        PreflightCheck("records", lambda: ["open_qa-0001 differs", "open_qa-0002 differs"]),
+        PreflightCheck("card", list),
+        PreflightCheck("report", unreadable),
     ]
-    with pytest.raises(GateError) as raised:
-        gate("the dataset", checks)
+    with pytest.raises(PreflightError) as raised:
+        run_preflight("the dataset", checks)
     assert str(raised.value) == (
         "the dataset is not published, for 3 reasons:\n"
         "  - records: open_qa-0001 differs\n"
@@ -39,32 +45,34 @@ def test_a_fault_of_a_check_itself_is_not_taken_for_a_reason() -> None:
         raise KeyError("counts")
 
     with pytest.raises(KeyError):
-        gate("the dataset", [Check("report", broken)])
+        run_preflight("the dataset", [PreflightCheck("report", broken)])
 
 
 def test_a_revision_that_is_missing_or_moves_is_a_reason(api: HfApi, new_name: Callable[[], str]) -> None:
     repo_id = new_name()
-    assert "is not on http" in next(iter(pinned(api, repo_id, "model", "v1.0")))
-    pushed = push(api, repo_id=repo_id, repo_type="model", files={"README.md": CARD}, message="one", tag="v1.0")
-    assert list(pinned(api, repo_id, "model", "v1.0")) == []
-    assert list(pinned(api, repo_id, "model", pushed.commit)) == []
-    assert "has no revision v2.0" in next(iter(pinned(api, repo_id, "model", "v2.0")))
-    assert "a branch, which moves" in next(iter(pinned(api, repo_id, "model", "main")))
+    assert "is not on http" in next(iter(check_pinned_revision(api, repo_id, "model", "v1.0")))
+    pushed = publish_files(
+        api, repo_id=repo_id, repo_type="model", files={"README.md": CARD}, message="one", tag="v1.0"
+    )
+    assert list(check_pinned_revision(api, repo_id, "model", "v1.0")) == []
+    assert list(check_pinned_revision(api, repo_id, "model", pushed.commit)) == []
+    assert "has no revision v2.0" in next(iter(check_pinned_revision(api, repo_id, "model", "v2.0")))
+    assert "a branch, which moves" in next(iter(check_pinned_revision(api, repo_id, "model", "main")))
 
 
 def test_a_preview_names_every_file_and_changes_nothing(api: HfApi, new_name: Callable[[], str]) -> None:
     repo_id = new_name()
     before = {"README.md": CARD, "kept.json": b"{}", "old.parquet": b"PAR1"}
-    pushed = push(api, repo_id=repo_id, repo_type="dataset", files=before, message="one", tag="v0.1.0")
+    pushed = publish_files(api, repo_id=repo_id, repo_type="dataset", files=before, message="one", tag="v0.1.0")
     after = {"README.md": CARD.replace(b"one", b"two"), "kept.json": b"{}", "new.json": b"[1]"}
-    plan = preview(api, repo_id=repo_id, repo_type="dataset", files=after, tag="v0.2.0")
+    plan = preview_release(api, repo_id=repo_id, repo_type="dataset", files=after, tag="v0.2.0")
     attributes = next(file for file in plan.files if file.path == ".gitattributes")
     assert attributes.state == "the Hub's own"
     assert [file for file in plan.files if file != attributes] == [
-        Planned("README.md", 28, "changed"),
-        Planned("kept.json", 2, "same"),
-        Planned("new.json", 3, "added"),
-        Planned("old.parquet", 4, "removed"),
+        PlannedFile("README.md", 28, "changed"),
+        PlannedFile("kept.json", 2, "same"),
+        PlannedFile("new.json", 3, "added"),
+        PlannedFile("old.parquet", 4, "removed"),
     ]
     assert plan.sent == 31
     assert (plan.head, plan.tagged) == (pushed.commit, None)
@@ -74,6 +82,6 @@ def test_a_preview_names_every_file_and_changes_nothing(api: HfApi, new_name: Ca
 
 def test_the_preview_of_a_first_release_makes_no_repo(api: HfApi, new_name: Callable[[], str]) -> None:
     repo_id = new_name()
-    plan = preview(api, repo_id=repo_id, repo_type="model", files={"README.md": CARD}, tag="v0.1.0")
+    plan = preview_release(api, repo_id=repo_id, repo_type="model", files={"README.md": CARD}, tag="v0.1.0")
     assert (plan.head, [file.state for file in plan.files]) == (None, ["added"])
     assert not api.repo_exists(repo_id)

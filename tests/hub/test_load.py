@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bonsai.hub.running import HubAddress
+from bonsai.hub.server.serve import HubAddress
 from tests.hub.load import load
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from bonsai.hub.client.push import Pushed, push, tags
-from bonsai.hub.client.releases import list_releases, make_current, withdraw
-from bonsai.hub.client.trouble import PushError
+from bonsai.hub.publish import PublishResult, publish_files, tags
+from bonsai.hub.releases import list_releases, restore_release, withdraw
+from bonsai.hub.retry import PushError
 
 CARD = "---\nlicense: mit\n---\n\n# 盆栽 {}\n"
 FILES: dict[str, dict[str, bytes]] = {
@@ -19,8 +19,8 @@ FILES: dict[str, dict[str, bytes]] = {
 }
 
 
-def publish(api: HfApi, repo_id: str, repo_type: str, tag: str) -> Pushed:
-    return push(api, repo_id=repo_id, repo_type=repo_type, files=FILES[tag], message=tag, tag=tag)
+def publish(api: HfApi, repo_id: str, repo_type: str, tag: str) -> PublishResult:
+    return publish_files(api, repo_id=repo_id, repo_type=repo_type, files=FILES[tag], message=tag, tag=tag)
 
 
 @pytest.fixture(params=["dataset", "model"])
@@ -56,10 +56,10 @@ def test_an_earlier_release_becomes_current_in_one_commit(
     api: HfApi, released: tuple[str, str], tmp_path: Path
 ) -> None:
     before = len(commits(api, released))
-    commit = make_current(api, *released, "v0.1.0")
+    commit = restore_release(api, *released, "v0.1.0")
     assert downloaded(api, released, "main", tmp_path) == FILES["v0.1.0"]
     assert current(api, released) == [("v0.2.0", False), ("v0.1.0", True)]
-    assert make_current(api, *released, "v0.1.0") == commit, "the second time makes no commit"
+    assert restore_release(api, *released, "v0.1.0") == commit, "the second time makes no commit"
     assert len(commits(api, released)) == before + 1
 
 

@@ -18,14 +18,14 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from bonsai.hub.errors import ServeError
-from bonsai.hub.running import HubAddress, running_hub
+from bonsai.hub.server.serve import HubAddress, run_hub
 from tests.hub.raw_client import RawClient, commit_body, file, header
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "bonsai.hub.serve", *arguments]
+    return [sys.executable, "-m", "bonsai.hub.server.serve", *arguments]
 
 
 @contextmanager
@@ -124,7 +124,7 @@ def test_a_taken_port_is_named_with_the_way_out(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with (
             pytest.raises(ServeError, match=f"port {port} cannot be used .*--port 0"),
-            running_hub(tmp_path, port=port),
+            run_hub(tmp_path, port=port),
         ):
             pass
 
@@ -136,18 +136,18 @@ def test_help_fits_on_a_page() -> None:
 
 
 def test_running_hub_does_not_import_the_clients() -> None:
-    code = "import sys, bonsai.hub.running, bonsai.hub.serve; print(*sys.modules)"
+    code = "import sys, bonsai.hub.server.serve, bonsai.hub.server.serve; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=30)
     assert not {"huggingface_hub", "uvicorn", "starlette", "filelock"} & set(done.stdout.split())
 
 
 def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
-    with running_hub(tmp_path / "hub") as address:
+    with run_hub(tmp_path / "hub") as address:
         api = HfApi(endpoint=address.endpoint, token=address.token)
         api.create_repo("qeu/kept", private=True)
         sha = api.upload_file(path_or_fileobj=b"\0" * 5000, path_in_repo="a.bin", repo_id="qeu/kept").oid
         api.create_tag("qeu/kept", tag="v1")
-    with running_hub(tmp_path / "hub") as address:
+    with run_hub(tmp_path / "hub") as address:
         api = HfApi(endpoint=address.endpoint, token=address.token)
         info = api.model_info("qeu/kept", revision="v1")
         assert (info.sha, info.private) == (sha, True)
@@ -210,7 +210,7 @@ def test_servers_killed_among_many_commits_lose_none_they_acknowledged(tmp_path:
 
 
 def test_git_lock_files_of_a_dead_server_do_not_stop_the_next_one(tmp_path: Path) -> None:
-    with running_hub(tmp_path) as address:
+    with run_hub(tmp_path) as address:
         api = HfApi(endpoint=address.endpoint, token=address.token)
         api.create_repo("qeu/stale")
         repository = tmp_path / "repos" / "models" / "qeu" / "stale.git"
@@ -221,7 +221,7 @@ def test_git_lock_files_of_a_dead_server_do_not_stop_the_next_one(tmp_path: Path
 
 
 def test_two_servers_on_one_storage_do_not_lose_each_others_commits(tmp_path: Path) -> None:
-    with running_hub(tmp_path) as one, running_hub(tmp_path) as other:
+    with run_hub(tmp_path) as one, run_hub(tmp_path) as other:
         apis = [HfApi(endpoint=address.endpoint, token=address.token) for address in (one, other)]
         apis[0].create_repo("qeu/shared")
 
@@ -237,7 +237,7 @@ def test_two_servers_on_one_storage_do_not_lose_each_others_commits(tmp_path: Pa
 
 
 def test_git_itself_reads_the_storage(tmp_path: Path) -> None:
-    with running_hub(tmp_path / "hub") as address:
+    with run_hub(tmp_path / "hub") as address:
         api = HfApi(endpoint=address.endpoint, token=address.token)
         api.create_repo("qeu/git")
         operations = [CommitOperationAdd(f"{n}.txt", b"%d" % n) for n in range(50)]

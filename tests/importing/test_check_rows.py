@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from bonsai.builder.importing.check_rows import check_rows
-from bonsai.builder.importing.row_chunks import CHUNK_BYTES
-from bonsai.builder.schema import RecordError
+from bonsai.builder.errors import RecordError
+from bonsai.builder.importing.check_rows import CHUNK_BYTES, check_rows
 
 SENTENCES = {
     "ja": "盆栽の水やりは、鉢土の表面が乾いてから行います。冬は三日に一度、夏は朝夕の二度が目安です。",

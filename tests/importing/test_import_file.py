@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from bonsai.builder.errors import RecordError
 from bonsai.builder.importing.import_file import Imported, import_file
-from bonsai.builder.reader import read_groups
-from bonsai.builder.schema import RecordError
+from bonsai.builder.records import read_groups
 
 JA = {
     "id": "a-ja",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bonsai.builder.importing.language import language_of, languages_of
+from bonsai.builder.language_id import detect_language, detect_languages
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,14 @@ from bonsai.builder.importing.language import language_of, languages_of
     ],
 )
 def test_the_script_decides_and_the_model_only_the_rest(text: str, language: str) -> None:
-    assert language_of(text) == language
+    assert detect_language(text) == language
 
 
 def test_the_expected_language_decides_where_characters_leave_it_open() -> None:
-    assert language_of("京都大学", expected="ja") == "ja"
-    assert language_of("北京大学", expected="zh") == "zh"
+    assert detect_language("京都大学", expected="ja") == "ja"
+    assert detect_language("北京大学", expected="zh") == "zh"
 
 
 def test_many_texts_are_judged_as_each_alone() -> None:
     texts = ["水", "water", "水をやる", "", "浇水", "？"]
-    assert languages_of(texts) == [language_of(text) for text in texts]
+    assert detect_languages(texts) == [detect_language(text) for text in texts]

@@ -7,14 +7,13 @@ import re
 import pytest
 from huggingface_hub import ModelCard
 
-from bonsai.hub.card_check import check_card
-from bonsai.hub.names import RepoKind
-from bonsai.model_card import snippets
-from bonsai.model_card.card import is_edited, render, thinned
+from bonsai.hub.server.card_validation import check_card
+from bonsai.hub.server.names import RepoKind
+from bonsai.model_card import card as model_card_card
+from bonsai.model_card.card import downsample_losses, is_edited, render
 from bonsai.model_card.facts import AdapterFacts, LossRow
-from bonsai.model_card.footprint import footprint
-from bonsai.model_card.linter import lint_card
-from bonsai.model_card.sections import sections
+from bonsai.model_card.linter import lint_card, sections
+from bonsai.model_card.metadata import footprint
 from tests.model_card.facts import BARE, FULL
 
 BOTH = pytest.mark.parametrize("facts", [BARE, FULL], ids=["bare", "full"])
@@ -90,10 +89,10 @@ def test_a_record_with_a_code_fence_stays_in_its_block() -> None:
 
 def test_the_loss_table_keeps_the_first_and_the_last_step_and_every_evaluation() -> None:
     rows = [LossRow(n, 1.0, 1e-3, n) for n in range(1, 61)]
-    shown = thinned(rows)
+    shown = downsample_losses(rows)
     assert (shown[0].step, shown[-1].step, len(shown)) == (1, 60, 12)
-    assert 37 in {row.step for row in thinned(rows, {37: 2.0})}
-    assert thinned(rows[:5]) == rows[:5]
+    assert 37 in {row.step for row in downsample_losses(rows, {37: 2.0})}
+    assert downsample_losses(rows[:5]) == rows[:5]
 
 
 @pytest.mark.parametrize(
@@ -112,20 +111,24 @@ def test_no_energy_is_claimed_for_an_unknown_device() -> None:
 
 
 def test_the_python_snippets_are_peft_pipeline_and_merge_and_parse() -> None:
-    found = snippets.python_snippets(render(FULL))
-    assert [text.strip() for text in found] == [snippets.peft(FULL), snippets.pipeline(FULL), snippets.merge(FULL)]
+    found = model_card_card.python_snippets(render(FULL))
+    assert [text.strip() for text in found] == [
+        model_card_card.peft(FULL),
+        model_card_card.pipeline(FULL),
+        model_card_card.merge(FULL),
+    ]
     for text in found:
         ast.parse(text)
 
 
 def test_llama_cpp_is_given_the_gguf_adapter_or_told_how_to_make_it() -> None:
-    assert "--lora bonsai-seedling-f16.gguf" in snippets.llama_cpp(FULL)
-    assert "convert_lora_to_gguf.py" not in snippets.llama_cpp(FULL)
-    assert "convert_lora_to_gguf.py --base base --outfile bonsai-seedling.gguf" in snippets.llama_cpp(BARE)
+    assert "--lora bonsai-seedling-f16.gguf" in model_card_card.llama_cpp(FULL)
+    assert "convert_lora_to_gguf.py" not in model_card_card.llama_cpp(FULL)
+    assert "convert_lora_to_gguf.py --base base --outfile bonsai-seedling.gguf" in model_card_card.llama_cpp(BARE)
 
 
 def test_vllm_is_given_the_base_its_revision_and_the_adapters_template() -> None:
-    text = snippets.vllm(FULL)
+    text = model_card_card.vllm(FULL)
     assert "vllm serve me/base --revision v1.0" in text
     assert "--enable-lora --lora-modules bonsai=me/bonsai-seedling" in text
     assert "--chat-template bonsai-seedling/chat_template.jinja" in text
@@ -140,12 +143,12 @@ def test_no_snippet_sets_a_repetition_penalty(facts: AdapterFacts) -> None:
 
 
 def test_only_english_is_barred_from_short_runs() -> None:
-    sizes = [snippets.generation(spoken)["no_repeat_ngram_size"] for spoken in (("en",), ("ja",), ("ja", "en"))]
+    sizes = [model_card_card.generation(spoken)["no_repeat_ngram_size"] for spoken in (("en",), ("ja",), ("ja", "en"))]
     assert sizes == [12, 24, 24]
 
 
 def test_an_adapter_trained_on_a_gpu_is_loaded_in_float16() -> None:
-    text = snippets.peft(dataclasses.replace(FULL, compute_dtype="float16"))
+    text = model_card_card.peft(dataclasses.replace(FULL, compute_dtype="float16"))
     assert 'dtype=torch.float16, device_map="auto"' in text
     assert "**prompt.to(model.device)" in text
     ast.parse(text)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from bonsai.model_card.card import render
-from bonsai.model_card.linter import Complaint, lint_card
+from bonsai.model_card.linter import LintIssue, lint_card
 from tests.model_card.facts import BARE, FULL
 
 CARD = render(FULL)
@@ -79,8 +79,8 @@ def test_a_fault_planted_in_a_clean_card_is_told(change: Callable[[str], str], t
 def test_a_complaint_names_its_line() -> None:
     spoilt = added("TODO")(CARD)
     line = spoilt.split("\n").index("TODO") + 1
-    assert lint_card(spoilt, FULL) == [Complaint(line, "'TODO' is a placeholder; write what is known or leave it out")]
-    assert str(Complaint(3, "x")) == "3: x"
+    assert lint_card(spoilt, FULL) == [LintIssue(line, "'TODO' is a placeholder; write what is known or leave it out")]
+    assert str(LintIssue(3, "x")) == "3: x"
 
 
 def test_all_complaints_come_at_once() -> None:

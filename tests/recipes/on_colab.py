@@ -83,7 +83,7 @@ def main(cells: Path, readme: Path, readers: list[str]) -> None:
     importlib.invalidate_caches()
     from huggingface_hub import HfApi
 
-    from bonsai.hub.client.destination import local_hub
+    from bonsai.hub.target import local_hub
 
     # 2) The snippets, each in an environment that is as Colab comes.
     with local_hub(Path("out/hub")) as home:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bonsai.hub.running import HubAddress
+from bonsai.hub.server.serve import HubAddress
 from tests.conftest import COMMAND
 
 

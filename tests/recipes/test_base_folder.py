@@ -14,13 +14,13 @@ from huggingface_hub import HfApi
 from rich.console import Console
 
 from bonsai.builder.release import ReleaseError
-from bonsai.recipes.inference.models.source import AdapterAt, in_a_folder
-from bonsai.recipes.training.base_model import base_commit
-from bonsai.recipes.training.checkpoint import StoppedError, Stopping, newest_whole
+from bonsai.recipes.inference.model_source import AdapterSource, inspect_path
+from bonsai.recipes.training.checkpoints import InterruptHandler, TrainingInterruptedError, find_latest_valid_checkpoint
+from bonsai.recipes.training.gguf import base_commit
 from bonsai.recipes.training.recipe import Recipe, RecipeError
-from bonsai.recipes.training.record import RunRecord, read_record
 from bonsai.recipes.training.release import adapter_release, folder_base
-from bonsai.recipes.training.run import train
+from bonsai.recipes.training.run_record import RunRecord, read_record
+from bonsai.recipes.training.train import train
 from tests.recipes.tiny import write_tiny_llama
 
 WEIGHTS = "adapter_model.safetensors"
@@ -57,7 +57,7 @@ def run(recipe: Recipe, place: Path, dataset: Path, stream: Stream, **changed: A
     console = Console(file=stream, width=200)
     return train(
         "twig", recipe, dataset=dataset, out=place / "adapters" / "twig", checkpoints=place / "checkpoints" / "twig",
-        console=console, stopping=Stopping(), **changed,
+        console=console, stopping=InterruptHandler(), **changed,
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_a_base_in_a_folder_is_trained_asked_and_not_published(base: Path, datas
     adapter = tmp_path / "adapters" / "twig"
     assert record.base_model == str(base)
     assert record.base_model_commit == base_commit(str(base), "")
-    assert in_a_folder(adapter) == AdapterAt(folder=adapter, base=str(base), base_revision=None)
+    assert inspect_path(adapter) == AdapterSource(folder=adapter, base=str(base), base_revision=None)
     with pytest.raises(ReleaseError, match=f"the folder {base} of this machine.*`hf upload OWNER/NAME {base}`"):
         adapter_release(HfApi(endpoint="http://127.0.0.1:9"), recipe, adapter, "qeu/bonsai-twig")
 
@@ -136,10 +136,12 @@ def test_a_run_stopped_among_its_extras_has_its_adapter_and_makes_them_on_resumi
     base: Path, dataset: Path, tmp_path: Path
 ) -> None:
     adapter = tmp_path / "adapters" / "twig"
-    with pytest.raises(StoppedError, match=f"stopped at the diagnosis; the adapter is whole in {adapter}, and .*--res"):
+    with pytest.raises(
+        TrainingInterruptedError, match=f"stopped at the diagnosis; the adapter is whole in {adapter}, and .*--res"
+    ):
         run(recipe_on(base), tmp_path, dataset, Stream(KeyboardInterrupt()))
     weights = (adapter / WEIGHTS).read_bytes()
-    assert newest_whole(tmp_path / "checkpoints" / "twig") is not None
+    assert find_latest_valid_checkpoint(tmp_path / "checkpoints" / "twig") is not None
     stream = Stream()
     run(recipe_on(base), tmp_path, dataset, stream, resume=True)
     assert "going on from step 2" in stream.getvalue()

@@ -17,17 +17,16 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from bonsai.hub.client.push import folder_files, push
-from bonsai.hub.running import HubAddress
-from bonsai.model_card.card import render
+from bonsai.builder.prompt import PromptEncoder, parse_response, to_prompt_completion
+from bonsai.hub.publish import publish_files
+from bonsai.hub.repo_files import folder_files
+from bonsai.hub.server.serve import HubAddress
+from bonsai.model_card.card import python_snippets, render
 from bonsai.model_card.metadata import QUESTION
-from bonsai.model_card.snippets import python_snippets
-from bonsai.recipes.evaluation.form import loops
-from bonsai.recipes.inference.answer_parts import parts
+from bonsai.recipes.evaluation.metrics import has_loop
 from bonsai.recipes.seedling import RECIPE
-from bonsai.recipes.training.prompt import PromptEncoder, example
-from bonsai.recipes.training.saving import save_adapter
-from bonsai.recipes.training.trainer import Prepared
+from bonsai.recipes.training.sft import TrainingSetup
+from bonsai.recipes.training.train import save_adapter
 from tests.conftest import Run
 from tests.model_card.facts import FULL
 from tests.recipes.tiny import tiny_tokenizer
@@ -59,7 +58,7 @@ def taught(tokenizer: Any, folder: Path) -> Any:
     config.eos_token_id = config.pad_token_id = tokenizer.eos_token_id
     config.bos_token_id = tokenizer.bos_token_id
     model = AutoModelForCausalLM.from_config(config)
-    made = example(QUESTION, "", REASONING, RESPONSE)
+    made = to_prompt_completion(QUESTION, "", REASONING, RESPONSE)
     ids = torch.tensor([PromptEncoder(tokenizer).example(made.prompt, made.completion).ids])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(150):
@@ -106,7 +105,7 @@ def test_every_snippet_of_a_card_keeps_its_promise(before: str | None, far_hub: 
     tokenizer.chat_template = PromptEncoder(tokenizer).chat_template
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
     (tmp_path / "adapter").mkdir()
-    prepared = Prepared(trainer=None, model=adapted, tokenizer=tokenizer, base_model_commit="")  # type: ignore[arg-type]
+    prepared = TrainingSetup(trainer=None, model=adapted, tokenizer=tokenizer, base_model_commit="")  # type: ignore[arg-type]
     recipe = dataclasses.replace(RECIPE, base_model_revision="v1.0")
     save_adapter(prepared, f"{name}-base", recipe, tmp_path / "adapter")
     facts = dataclasses.replace(FULL, repo_id=name, base_model=f"{name}-base", languages=("en",), tag="v1.0")
@@ -115,7 +114,7 @@ def test_every_snippet_of_a_card_keeps_its_promise(before: str | None, far_hub: 
     api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)
     for repo, folder in ((f"{name}-base", "base"), (name, "adapter")):
         files = folder_files(tmp_path / folder)
-        push(api, repo_id=repo, repo_type="model", files=files, message="x", tag="v1.0")
+        publish_files(api, repo_id=repo, repo_type="model", files=files, message="x", tag="v1.0")
     found = python_snippets(card)
     assert len(found) == 3
     for snippet in found:
@@ -128,7 +127,7 @@ def test_a_batch_says_what_each_of_its_prompts_gets_alone(tmp_path: Path) -> Non
     tokenizer.chat_template = PromptEncoder(tokenizer).chat_template
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
     (tmp_path / "adapter").mkdir()
-    prepared = Prepared(trainer=None, model=adapted, tokenizer=tokenizer, base_model_commit="")  # type: ignore[arg-type]
+    prepared = TrainingSetup(trainer=None, model=adapted, tokenizer=tokenizer, base_model_commit="")  # type: ignore[arg-type]
     save_adapter(prepared, "qeu/base", RECIPE, tmp_path / "adapter")
     loaded: Any = AutoTokenizer.from_pretrained(tmp_path / "adapter")
     asked = [[{"role": "user", "content": text}] for text in (QUESTION, "Why?", "盆栽はなぜ小さいのですか。")]
@@ -174,6 +173,6 @@ def test_the_seedlings_snippets_keep_the_form_over_ten_questions(dataset: Path, 
         assert done.returncode == 0, done.stderr
         answers = done.stdout.split("\0")[:-1]
         assert len(answers) == count
-        held = [answer for answer in answers if all(parts(answer))]
+        held = [answer for answer in answers if all(parse_response(answer))]
         assert len(held) >= 0.8 * count, answers
-        assert sum(loops(answer, refrain=False) for answer in answers) <= 0.2 * count
+        assert sum(has_loop(answer, refrain=False) for answer in answers) <= 0.2 * count

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from bonsai.hub.running import HubAddress
+from bonsai.hub.server.serve import HubAddress
 from bonsai.recipes.seedling import RECIPE
-from bonsai.recipes.training.early_stopping import BestAdapter
+from bonsai.recipes.training.callbacks import EarlyStoppingCallback
 from bonsai.recipes.training.recipe import RecipeError
 from tests.conftest import TINY_RECIPE, Run
 
@@ -24,7 +24,7 @@ class Watched:
 
     def __init__(self, folder: Path, patience: int = 2) -> None:
         self.model = nn.Linear(1, 1, bias=False)
-        self.best = BestAdapter(self.model, patience=patience)
+        self.best = EarlyStoppingCallback(self.model, patience=patience)
         self.state, self.control = TrainerState(), TrainerControl()
         self.arguments = TrainingArguments(output_dir=str(folder), use_cpu=True)
 

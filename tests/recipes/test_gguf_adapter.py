@@ -13,8 +13,15 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bonsai.recipes.seedling import RECIPE
-from bonsai.recipes.training.base_model import dequantise, packaged_gguf
-from bonsai.recipes.training.gguf_adapter import SCRIPT, SOURCE, GgufError, _unpack, convert
+from bonsai.recipes.training.gguf import (
+    SCRIPT,
+    SOURCE,
+    GgufError,
+    _unpack,
+    convert_lora_to_gguf,
+    dequantize_gguf,
+    packaged_gguf,
+)
 
 PROMPT = "### Instruction:\nWhy does bread dough rise?\n\n### Reasoning:\n"
 TOKENS = 8
@@ -43,7 +50,7 @@ def asked_by_llama_cpp(base: Path, adapter: Path | None) -> str:
 @pytest.mark.slow
 def test_llama_cpp_loads_the_gguf_adapter_and_answers_as_peft_does(tmp_path: Path) -> None:
     gguf, folder = packaged_gguf(RECIPE), tmp_path / "base"
-    dequantise(RECIPE, folder)
+    dequantize_gguf(RECIPE, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     base: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     bare = asked(base, tokenizer)
@@ -57,12 +64,14 @@ def test_llama_cpp_loads_the_gguf_adapter_and_answers_as_peft_does(tmp_path: Pat
     assert adapted != bare
     model.save_pretrained(tmp_path / "adapter")
 
-    made = convert(tmp_path / "adapter", config, tmp_path / "cache", name="bonsai-test")
+    made = convert_lora_to_gguf(tmp_path / "adapter", config, tmp_path / "cache", name="bonsai-test")
     assert made.name == "bonsai-test-f16.gguf"
     assert asked_by_llama_cpp(gguf, None) == bare
     assert asked_by_llama_cpp(gguf, made) == adapted
     first = made.read_bytes()
-    assert convert(tmp_path / "adapter", config, tmp_path / "cache", name="bonsai-test").read_bytes() == first
+    assert (
+        convert_lora_to_gguf(tmp_path / "adapter", config, tmp_path / "cache", name="bonsai-test").read_bytes() == first
+    )
 
 
 def test_an_architecture_llama_cpp_does_not_know_is_a_sentence(tmp_path: Path) -> None:
@@ -70,7 +79,7 @@ def test_an_architecture_llama_cpp_does_not_know_is_a_sentence(tmp_path: Path) -
     script.parent.mkdir(parents=True)
     script.write_text("raise SystemExit('Model FooForCausalLM is not supported')")
     with pytest.raises(GgufError, match="converter gave up \\(Model FooForCausalLM is not supported\\)"):
-        convert(tmp_path / "adapter", tmp_path / "config.json", tmp_path / "cache", name="x")
+        convert_lora_to_gguf(tmp_path / "adapter", tmp_path / "config.json", tmp_path / "cache", name="x")
 
 
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.SYMTYPE])

@@ -17,17 +17,17 @@ from rich.console import Console
 from safetensors.torch import save_file
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from bonsai.hub.running import HubAddress
-from bonsai.recipes.training.checkpoint import Progress, newest_whole, write_manifest
-from bonsai.recipes.training.hub_checkpoint import (
-    HubCheckpoints,
+from bonsai.hub.server.serve import HubAddress
+from bonsai.recipes.training.checkpoints import RunProgress, find_latest_valid_checkpoint, write_manifest
+from bonsai.recipes.training.hub_checkpoints import (
+    HubCheckpointCallback,
     branch_aside,
     checkpoints_repo,
-    fetch_newest,
+    download_latest_checkpoint,
     push_checkpoint,
 )
 from bonsai.recipes.training.recipe import RecipeError
-from bonsai.recipes.training.run import _checkpoint_to_resume
+from bonsai.recipes.training.train import _checkpoint_to_resume
 from tests.conftest import Run
 from tests.recipes.stopping import stopped_by_sigterm
 
@@ -57,7 +57,7 @@ def checkpoint(folder: Path, step: int, state: object = None) -> Path:
     save_file({"a": torch.full((4,), float(step))}, path / "adapter_model.safetensors")
     torch.save({"step": step, "exp_avg": torch.ones(2)} if state is None else state, path / "optimizer.pt")
     torch.save(Bomb(), path / "training_args.bin")
-    write_manifest(path, Progress(identity="run", validation_loss_before=3.0, seconds=float(step)))
+    write_manifest(path, RunProgress(identity="run", validation_loss_before=3.0, seconds=float(step)))
     return path
 
 
@@ -70,9 +70,9 @@ def test_a_checkpoint_comes_back_as_it_was_without_the_pickle(api: HfApi, repo_i
     push_checkpoint(api, made, repo_id)
     weights = (made / "adapter_model.safetensors").read_bytes()
     shutil.rmtree(tmp_path / "lost")
-    found = fetch_newest(api, repo_id, tmp_path / "new")
+    found = download_latest_checkpoint(api, repo_id, tmp_path / "new")
     assert found is not None
-    assert found == newest_whole(tmp_path / "new")
+    assert found == find_latest_valid_checkpoint(tmp_path / "new")
     assert (found.step, found.progress.seconds) == (7, 7.0)
     assert (found.path / "adapter_model.safetensors").read_bytes() == weights
     assert not (found.path / "training_args.bin").exists()
@@ -85,7 +85,7 @@ def test_a_run_begun_anew_keeps_an_earlier_runs_checkpoints_on_a_branch(
     assert branch_aside(api, repo_id) is None
     push_checkpoint(api, checkpoint(tmp_path / "old", 50), repo_id)
     said = io.StringIO()
-    keeper = HubCheckpoints(api, repo_id, Console(file=said, width=300), keep_aside=True)
+    keeper = HubCheckpointCallback(api, repo_id, Console(file=said, width=300), keep_aside=True)
     arguments = TrainingArguments(output_dir=str(tmp_path / "new"), use_cpu=True)
     for step in (1, 2, 3):  # the third tidies the repo's history
         checkpoint(tmp_path / "new", step)
@@ -95,7 +95,7 @@ def test_a_run_begun_anew_keeps_an_earlier_runs_checkpoints_on_a_branch(
     (branch,) = [one.name for one in api.list_repo_refs(repo_id).branches if one.name != "main"]
     assert said.getvalue().count(f"they are kept on its branch {branch}") == 1
     api.snapshot_download(repo_id, revision=branch, local_dir=tmp_path / "back")
-    found = newest_whole(tmp_path / "back")
+    found = find_latest_valid_checkpoint(tmp_path / "back")
     assert found is not None
     assert found.step == 50
 
@@ -121,7 +121,7 @@ def test_the_repo_is_private_and_keeps_two(api: HfApi, repo_id: str, tmp_path: P
 def test_a_new_run_takes_the_place_of_an_abandoned_one(api: HfApi, repo_id: str, tmp_path: Path) -> None:
     push_checkpoint(api, checkpoint(tmp_path / "old", 500), repo_id)
     push_checkpoint(api, checkpoint(tmp_path / "new", 5), repo_id)
-    found = fetch_newest(api, repo_id, tmp_path / "fetched")
+    found = download_latest_checkpoint(api, repo_id, tmp_path / "fetched")
     assert found is not None
     assert found.step == 5
 
@@ -143,7 +143,7 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(damage: str, api: HfApi, 
         case _:
             api.upload_file(path_or_fileobj=b"x", path_in_repo="checkpoint-2/adapter_model.bin", repo_id=repo_id)
     told: list[str] = []
-    found = fetch_newest(api, repo_id, tmp_path / "fetched", tell=told.append)
+    found = download_latest_checkpoint(api, repo_id, tmp_path / "fetched", tell=told.append)
     assert found is not None
     assert found.step == 1
     assert told == [f"checkpoint-2 in {repo_id} is not whole; looking at the one before"]
@@ -155,7 +155,7 @@ def test_state_that_would_run_code_is_refused(
     monkeypatch.chdir(tmp_path)
     push_checkpoint(api, checkpoint(tmp_path, 4, state=Bomb()), repo_id)
     with pytest.raises(RecipeError, match=r"optimizer\.pt of checkpoint-4 does not load as plain state"):
-        fetch_newest(api, repo_id, tmp_path / "fetched")
+        download_latest_checkpoint(api, repo_id, tmp_path / "fetched")
     assert not (tmp_path / "bomb-went-off").exists()
     assert list((tmp_path / "fetched").iterdir()) == []
 
@@ -182,15 +182,15 @@ def test_a_checkpoint_that_is_not_sealed_stays_at_home(api: HfApi, repo_id: str,
 
 
 def test_without_a_checkpoint_on_the_hub_there_is_nothing_to_fetch(api: HfApi, repo_id: str, tmp_path: Path) -> None:
-    assert fetch_newest(api, repo_id, tmp_path) is None
+    assert download_latest_checkpoint(api, repo_id, tmp_path) is None
 
 
-def saved(callback: HubCheckpoints, folder: Path, step: int) -> None:
+def saved(callback: HubCheckpointCallback, folder: Path, step: int) -> None:
     arguments = TrainingArguments(output_dir=str(folder), use_cpu=True, report_to=[])
     callback.on_save(arguments, TrainerState(global_step=step), TrainerControl())
 
 
-def ended(callback: HubCheckpoints, folder: Path) -> None:
+def ended(callback: HubCheckpointCallback, folder: Path) -> None:
     arguments = TrainingArguments(output_dir=str(folder), use_cpu=True, report_to=[])
     callback.on_train_end(arguments, TrainerState(), TrainerControl())
 
@@ -198,7 +198,7 @@ def ended(callback: HubCheckpoints, folder: Path) -> None:
 def test_training_that_ends_has_brought_its_last_checkpoint_to_the_hub(
     api: HfApi, repo_id: str, tmp_path: Path
 ) -> None:
-    callback = HubCheckpoints(api, repo_id, Console(file=io.StringIO()))
+    callback = HubCheckpointCallback(api, repo_id, Console(file=io.StringIO()))
     for step in (1, 2, 3, 4):
         checkpoint(tmp_path, step)
         saved(callback, tmp_path, step)
@@ -208,7 +208,9 @@ def test_training_that_ends_has_brought_its_last_checkpoint_to_the_hub(
 
 def test_training_goes_on_when_the_hub_refuses_its_checkpoint(api: HfApi, repo_id: str, tmp_path: Path) -> None:
     said = io.StringIO()
-    callback = HubCheckpoints(HfApi(endpoint=api.endpoint, token="wrong"), repo_id, Console(file=said, width=300))
+    callback = HubCheckpointCallback(
+        HfApi(endpoint=api.endpoint, token="wrong"), repo_id, Console(file=said, width=300)
+    )
     checkpoint(tmp_path, 1)
     saved(callback, tmp_path, 1)
     ended(callback, tmp_path)
@@ -232,13 +234,13 @@ def test_a_run_whose_disk_is_gone_goes_on_to_the_same_bytes(
     arguments = ["train", "tiny", "--max-steps", "60"]
     bonsai(*arguments, cwd=whole, **far_hub.environment())
     stopped_by_sigterm(arguments, at="6/60", cwd=cut, recipes=recipes_folder, hub=far_hub)
-    stopped = newest_whole(cut / "out" / "checkpoints" / "tiny")
+    stopped = find_latest_valid_checkpoint(cut / "out" / "checkpoints" / "tiny")
     assert stopped is not None
     push_checkpoint(api, stopped.path, repo_id)
     shutil.rmtree(cut)
 
     shutil.copytree(dataset, cut / "out" / "dataset")
-    found = fetch_newest(api, repo_id, cut / "out" / "checkpoints" / "tiny")
+    found = download_latest_checkpoint(api, repo_id, cut / "out" / "checkpoints" / "tiny")
     assert found is not None
     assert found.step == stopped.step
     told = bonsai(*arguments, "--resume", cwd=cut, **far_hub.environment()).stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.hub.running import HubAddress, direct_loopback, unusable_proxies
+from bonsai.hub.server.serve import HubAddress, direct_loopback, unusable_proxies
 from tests.conftest import Run
 from tests.recipes.inference.models.openai_server import OpenAIServer, serving
 

@@ -12,8 +12,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from bonsai.recipes.training.registry import load_recipe
-from bonsai.recipes.training.surroundings import package_versions
+from bonsai.recipes.training.recipe import load_recipe
+from bonsai.recipes.training.run_record import package_versions
 
 ROOT = Path(__file__).parents[2]
 

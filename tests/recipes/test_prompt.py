@@ -11,8 +11,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
-from bonsai.builder.messages import conversation
-from bonsai.recipes.training.prompt import CHAT_TEMPLATE, PromptEncoder, example
+from bonsai.builder.prompt import CHAT_TEMPLATE, PromptEncoder, to_messages, to_prompt_completion
 
 QUESTIONS = ("Why does bread dough rise?", "盆栽はなぜ小さいのですか。", "")
 BEGIN, END, MASK = "<s>", "</s>", "[gMASK]"
@@ -95,7 +94,7 @@ def test_the_template_gives_the_tokens_of_training_and_of_engines(
     kind: tuple[Any, list[int]], question: str, tmp_path: Path
 ) -> None:
     tokenizer, before = kind
-    prompt = example(question, "", "x", "y").prompt
+    prompt = to_prompt_completion(question, "", "x", "y").prompt
     trained = PromptEncoder(tokenizer).example(prompt, "R.")
     loaded = published(tokenizer, tmp_path)
     asked = loaded.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True)
@@ -108,7 +107,7 @@ def test_the_template_gives_the_tokens_of_training_and_of_engines(
 def test_the_template_gives_what_the_tokenizer_itself_gives(kind: tuple[Any, list[int]], tmp_path: Path) -> None:
     """As completions of vLLM and llama.cpp tokenize, the EOS behind a prompt excepted."""
     tokenizer, _ = kind
-    prompt = example(QUESTIONS[0], "", "x", "y").prompt
+    prompt = to_prompt_completion(QUESTIONS[0], "", "x", "y").prompt
     itself = tokenizer(prompt).input_ids
     asked = published(tokenizer, tmp_path).apply_chat_template(
         [{"role": "user", "content": QUESTIONS[0]}], add_generation_prompt=True
@@ -118,9 +117,9 @@ def test_the_template_gives_what_the_tokenizer_itself_gives(kind: tuple[Any, lis
 
 def test_a_whole_conversation_is_what_training_saw(kind: tuple[Any, list[int]], tmp_path: Path) -> None:
     tokenizer, before = kind
-    made = example(QUESTIONS[1], "", "By size.", "It is kept small.")
+    made = to_prompt_completion(QUESTIONS[1], "", "By size.", "It is kept small.")
     trained = PromptEncoder(tokenizer).example(made.prompt, made.completion)
-    turns = conversation(QUESTIONS[1], "", "By size.", "It is kept small.")
+    turns = to_messages(QUESTIONS[1], "", "By size.", "It is kept small.")
     assert published(tokenizer, tmp_path).apply_chat_template(turns)["input_ids"] == trained.ids
     assert trained.ids.count(tokenizer.eos_token_id) == 1 + before.count(tokenizer.eos_token_id)
 

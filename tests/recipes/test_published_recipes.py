@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from bonsai.hub.client.push import folder_files, push
-from bonsai.hub.running import HubAddress
-from bonsai.recipes.training.registry import load_recipe, recipe_names
+from bonsai.hub.publish import publish_files
+from bonsai.hub.repo_files import folder_files
+from bonsai.hub.server.serve import HubAddress
+from bonsai.recipes.training.recipe import load_recipe, recipe_names
 from tests.conftest import Run
 from tests.recipes.tiny import TINY_CONFIGS, write_tiny
 
@@ -34,7 +35,7 @@ def test_every_published_recipe_trains_on_a_tiny_model_of_its_architecture(
     for number, (base, config) in enumerate(TINY_CONFIGS.items()):
         folder = write_tiny(tmp_path / f"tiny-{number}", config)
         name = f"qeu/tiny-{base.rpartition('/')[2]}"
-        push(api, repo_id=name, repo_type="model", files=folder_files(folder), message="tiny", tag="v1.0")
+        publish_files(api, repo_id=name, repo_type="model", files=folder_files(folder), message="tiny", tag="v1.0")
     for name in PUBLISHED:
         base = f"tiny-{load_recipe(name).base_model.rpartition('/')[2]}"
         (recipes_folder / f"smoke_{name}.py").write_text(SMOKE.format(name=name, base=base))

@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from bonsai.builder.messages import conversation
+from bonsai.builder.prompt import CHAT_TEMPLATE, to_messages, to_prompt_completion
 from bonsai.recipes.seedling import RECIPE
-from bonsai.recipes.training.prompt import CHAT_TEMPLATE, example
-from bonsai.recipes.training.recipe import OPTIMIZERS, SCHEDULERS, RecipeError, base_folder
-from bonsai.recipes.training.registry import load_recipe, recipe_names
+from bonsai.recipes.training.recipe import OPTIMIZERS, SCHEDULERS, RecipeError, base_folder, load_recipe, recipe_names
 
 
 @pytest.mark.parametrize("revision", ["main", "v1-latest", "ef38235", ""])
@@ -167,7 +165,7 @@ def test_two_recipes_of_one_name_are_refused_unless_they_are_the_same(
 
 def test_recipes_are_found_and_judged_without_torch() -> None:
     code = (
-        "import sys\nfrom bonsai.recipes.training.registry import load_recipe, recipe_names\n"
+        "import sys\nfrom bonsai.recipes.training.recipe import load_recipe, recipe_names\n"
         "print(len([load_recipe(name) for name in recipe_names()]), *{'torch', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
@@ -201,8 +199,8 @@ def test_the_chat_template_writes_what_training_saw(reasoning: str, input_text: 
 
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = CHAT_TEMPLATE
-    turns = conversation("川は？", input_text, reasoning, "信濃川です。")
-    made = example("川は？", input_text, reasoning, "信濃川です。")
+    turns = to_messages("川は？", input_text, reasoning, "信濃川です。")
+    made = to_prompt_completion("川は？", input_text, reasoning, "信濃川です。")
     assert tokenizer.apply_chat_template(turns, tokenize=False) == made.prompt + made.completion + "<|end|>"
 
 

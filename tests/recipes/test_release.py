@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, hf_hub_download
 
-from bonsai.hub.client.push import folder_files, push
-from bonsai.hub.running import HubAddress
-from bonsai.model_card.card import is_edited
-from bonsai.model_card.snippets import python_snippets
+from bonsai.hub.publish import publish_files
+from bonsai.hub.repo_files import folder_files
+from bonsai.hub.server.serve import HubAddress
+from bonsai.model_card.card import is_edited, python_snippets
 from tests.conftest import Run
 from tests.recipes.tiny import write_tiny_llama
 
@@ -156,7 +156,7 @@ def test_an_adapter_that_answers_nothing_is_not_released(
     model.lm_head.weight.data.zero_()  # the likeliest token is always the first, and that ends the answer
     model.save_pretrained(base)
     api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)
-    push(api, repo_id="qeu/mute", repo_type="model", files=folder_files(base), message="mute", tag="v1.0")
+    publish_files(api, repo_id="qeu/mute", repo_type="model", files=folder_files(base), message="mute", tag="v1.0")
     (recipes_folder / "mute.py").write_text(
         "import dataclasses\nfrom bonsai.recipes.tiny import RECIPE\n"
         'RECIPE = dataclasses.replace(RECIPE, repo_id="qeu/bonsai-mute", base_model="qeu/mute", max_steps=2)\n'

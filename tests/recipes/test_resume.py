@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.hub.running import HubAddress
-from bonsai.recipes.training.checkpoint import MANIFEST, Progress, newest_whole, write_manifest
+from bonsai.hub.server.serve import HubAddress
+from bonsai.recipes.training.checkpoints import MANIFEST, RunProgress, find_latest_valid_checkpoint, write_manifest
 from tests.conftest import COMMAND, Run
 from tests.recipes.stopping import stopped_by_sigterm
 
@@ -76,16 +76,16 @@ def checkpoint(folder: Path, step: int) -> Path:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "adapter_model.safetensors").write_bytes(b"weights of step %d" % step)
-    write_manifest(path, Progress(identity="run", validation_loss_before=3.0, seconds=float(step)))
+    write_manifest(path, RunProgress(identity="run", validation_loss_before=3.0, seconds=float(step)))
     return path
 
 
 def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
     for step in (9, 10):
         checkpoint(tmp_path, step)
-    found = newest_whole(tmp_path)
+    found = find_latest_valid_checkpoint(tmp_path)
     assert found is not None
-    assert (found.step, found.progress.seconds, found.passed_over) == (10, 10.0, ())
+    assert (found.step, found.progress.seconds, found.damaged) == (10, 10.0, ())
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing file", "no manifest", "torn manifest"])
@@ -101,10 +101,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damage: str, tmp
             (newest / "bonsai.json").unlink()
         case "torn manifest":
             (newest / "bonsai.json").write_text('{"progress": {')
-    found = newest_whole(tmp_path)
+    found = find_latest_valid_checkpoint(tmp_path)
     assert found is not None
-    assert (found.step, found.passed_over) == (9, (newest,))
+    assert (found.step, found.damaged) == (9, (newest,))
 
 
 def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path: Path) -> None:
-    assert newest_whole(tmp_path / "nothing") is None
+    assert find_latest_valid_checkpoint(tmp_path / "nothing") is None

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bonsai.hub.running import HubAddress
+from bonsai.hub.server.serve import HubAddress
 from tests.conftest import TINY_RECIPE, Run
 
 

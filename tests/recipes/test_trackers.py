@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.hub.running import HubAddress
+from bonsai.hub.server.serve import HubAddress
 from tests.conftest import Run
 
 

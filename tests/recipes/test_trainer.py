@@ -12,11 +12,16 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from bonsai.hub.running import HubAddress
+from bonsai.hub.server.serve import HubAddress
 from bonsai.recipes.seedling import RECIPE
-from bonsai.recipes.training.data import TrainingRows, as_example, is_wanted, training_rows
+from bonsai.recipes.training.data import TrainingRows, load_training_rows, matches_recipe, to_training_row
 from bonsai.recipes.training.recipe import RecipeError
-from bonsai.recipes.training.trainer import kept_differentiable, refuse_overlong, sft_settings, trained_in_float32
+from bonsai.recipes.training.sft import (
+    check_max_length,
+    disable_cpu_repacking,
+    sft_config_kwargs,
+    upcast_trainable_parameters,
+)
 from tests.recipes.tiny import tiny_tokenizer, write_tiny_llama
 
 TINY = dataclasses.replace(RECIPE, max_length=600, max_steps=2, packing=False, eval_steps=0)
@@ -51,7 +56,7 @@ def input_gradient(model: Any) -> torch.Tensor:
 
 def test_an_evaluation_before_training_does_not_cost_the_gradient(base: Path) -> None:
     model = quantised(base)
-    kept_differentiable(model)
+    disable_cpu_repacking(model)
     expected = input_gradient(model.train())
     model.eval()
     with torch.no_grad():
@@ -68,12 +73,12 @@ def test_loss_is_taken_on_the_completion_and_its_end_mark_only(base: Path, tmp_p
     data = rows(("### Instruction:\n川は？\n\n### Reasoning:\n", "長さ。\n\n### Response:\n信濃川"), ("a", "b"))
     trainer = SFTTrainer(
         quantised(base),
-        SFTConfig(**sft_settings(TINY, tmp_path, None)),
+        SFTConfig(**sft_config_kwargs(TINY, tmp_path, None)),
         train_dataset=data.remove_columns("id"),
         processing_class=tokenizer,
         peft_config=LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"),
     )
-    trained_in_float32(trainer.model)
+    upcast_trainable_parameters(trainer.model)
     assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.float32}
     seen = []
     for batch in trainer.get_train_dataloader():
@@ -86,14 +91,14 @@ def test_loss_is_taken_on_the_completion_and_its_end_mark_only(base: Path, tmp_p
 
 def test_a_record_that_would_be_cut_is_refused_by_name() -> None:
     fits = rows(("a" * 300, "b" * 299))
-    refuse_overlong(TINY, tiny_tokenizer(), TrainingRows(train=fits, validation=fits, content_hash=""))
+    check_max_length(TINY, tiny_tokenizer(), TrainingRows(train=fits, validation=fits, content_hash=""))
     too_long = rows(("a" * 300, "b" * 300))
     with pytest.raises(RecipeError, match="row-0: 600 tokens and the end mark do not fit into max_length 600"):
-        refuse_overlong(TINY, tiny_tokenizer(), TrainingRows(train=fits, validation=too_long, content_hash=""))
+        check_max_length(TINY, tiny_tokenizer(), TrainingRows(train=fits, validation=too_long, content_hash=""))
 
 
 def test_the_trainer_uses_no_bfloat16_and_shuffles_by_the_seed(tmp_path: Path) -> None:
-    settings = sft_settings(TINY, tmp_path, 3)
+    settings = sft_config_kwargs(TINY, tmp_path, 3)
     assert settings["bf16"] is False
     assert (settings["max_steps"], settings["seed"], settings["data_seed"]) == (3, TINY.seed, TINY.seed)
 
@@ -101,23 +106,23 @@ def test_the_trainer_uses_no_bfloat16_and_shuffles_by_the_seed(tmp_path: Path) -
 def test_a_recipe_selects_by_category_and_by_both_languages_of_a_translation() -> None:
     recipe = dataclasses.replace(RECIPE, categories=("translation",), languages=("ja", "en"))
     row = {"language": "ja", "source_language": "zh"}
-    assert not is_wanted(recipe, "translation", row)
-    assert is_wanted(recipe, "translation", {**row, "source_language": "en"})
-    assert not is_wanted(recipe, "creative", {"language": "ja", "source_language": None})
+    assert not matches_recipe(recipe, "translation", row)
+    assert matches_recipe(recipe, "translation", {**row, "source_language": "en"})
+    assert not matches_recipe(recipe, "creative", {"language": "ja", "source_language": None})
 
 
 def test_a_recipe_may_learn_from_the_reasoning_as_it_was() -> None:
     row = {"id": "x", "instruction": "i", "input": "", "reasoning": "new", "reasoning_original": "old", "output": "o"}
-    assert as_example(RECIPE, row)["completion"].startswith("new")
-    assert as_example(dataclasses.replace(RECIPE, reasoning="original"), row)["completion"].startswith("old")
+    assert to_training_row(RECIPE, row)["completion"].startswith("new")
+    assert to_training_row(dataclasses.replace(RECIPE, reasoning="original"), row)["completion"].startswith("old")
 
 
 def test_another_dataset_version_than_the_pinned_one_is_refused(dataset: Path) -> None:
     with pytest.raises(RecipeError, match=r"is pinned to dataset v9\.9, but"):
-        training_rows(dataclasses.replace(RECIPE, dataset_revision="v9.9"), dataset)
+        load_training_rows(dataclasses.replace(RECIPE, dataset_revision="v9.9"), dataset)
 
 
 def test_the_seedling_selects_english_rows_with_reasoning(dataset: Path, far_hub: HubAddress) -> None:
-    selected = training_rows(RECIPE, dataset)
+    selected = load_training_rows(RECIPE, dataset)
     assert len(selected.train) > 50
     assert all(name.endswith("-en") for name in selected.train["id"])

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.hub.running import HubAddress
-from bonsai.recipes.training.checkpoint import (
+from bonsai.hub.server.serve import HubAddress
+from bonsai.recipes.training.checkpoints import (
     KEPT_ASIDE,
-    Progress,
-    Stopping,
+    InterruptHandler,
+    RunProgress,
     drop_oldest,
+    find_latest_valid_checkpoint,
     kept_aside,
-    newest_whole,
     set_aside,
     take_back,
     write_manifest,
@@ -36,7 +36,7 @@ def unfinished(folder: Path, step: int, identity: str = "run") -> Path:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "adapter_model.safetensors").write_bytes(b"weights of step %d" % step)
-    write_manifest(path, Progress(identity=identity, validation_loss_before=3.0, seconds=float(step)))
+    write_manifest(path, RunProgress(identity=identity, validation_loss_before=3.0, seconds=float(step)))
     return folder
 
 
@@ -47,13 +47,13 @@ def aside(folder: Path, step: int, identity: str = "run", *, second: int = 0) ->
 
 def test_an_unfinished_run_is_moved_aside_whole(tmp_path: Path) -> None:
     folder = unfinished(tmp_path / "tiny", 12)
-    found = newest_whole(folder)
+    found = find_latest_valid_checkpoint(folder)
     assert found is not None
     place = set_aside(folder, found)
     assert not folder.exists()
     assert place.name.startswith("tiny-step12-")
     assert [kept_aside(folder), kept_aside(tmp_path / "ti"), kept_aside(tmp_path / "tiny2")] == [[place], [], []]
-    kept = newest_whole(place)
+    kept = find_latest_valid_checkpoint(place)
     assert kept is not None
     assert kept.step == 12
 
@@ -90,11 +90,11 @@ def test_the_same_runs_farthest_checkpoint_is_taken_back(
         aside(folder, step, identity, second=second)
     taken = take_back(folder, "run")
     assert (None if taken is None else taken[1].step) == back
-    found = newest_whole(folder)
+    found = find_latest_valid_checkpoint(folder)
     if back is not None:
         assert found is not None
         assert (found.step, found.progress.identity) == (back, "run")
-        assert not any(newest_whole(place).step == back for place in kept_aside(folder))  # type: ignore[union-attr]
+        assert not any(find_latest_valid_checkpoint(place).step == back for place in kept_aside(folder))  # type: ignore[union-attr]
     if here is not None and here[0] == "other":
         assert [place.name.split("-")[1] for place in kept_aside(folder)] == ["step30"]
 
@@ -108,9 +108,9 @@ def test_a_damaged_checkpoint_kept_aside_is_not_taken_back(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_in_the_loop_waits_for_the_step_to_be_saved(number: signal.Signals) -> None:
-    stopping = Stopping()
+    stopping = InterruptHandler()
     before = signal.getsignal(number)
-    with stopping.listens():
+    with stopping.install():
         stopping.enter_loop()
         os.kill(os.getpid(), number)
         assert stopping.asked
@@ -121,10 +121,10 @@ def test_a_signal_in_the_loop_waits_for_the_step_to_be_saved(number: signal.Sign
 
 
 def test_a_run_under_nohup_goes_on_after_its_terminal_is_closed() -> None:
-    stopping = Stopping()
+    stopping = InterruptHandler()
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with stopping.listens():
+        with stopping.install():
             os.kill(os.getpid(), signal.SIGHUP)
             assert not stopping.asked
     finally:
@@ -181,7 +181,7 @@ def stopped(
     terminal.read_until(f"5/{STEPS}")
     terminal.close()
     assert terminal.process.wait(timeout=120) == 1
-    found = newest_whole(tmp_path / "out/checkpoints/tiny")
+    found = find_latest_valid_checkpoint(tmp_path / "out/checkpoints/tiny")
     assert found is not None
     assert 5 <= found.step < STEPS
     return tmp_path, found.step

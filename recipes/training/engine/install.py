@@ -1,4 +1,4 @@
-"""All pieces of the engine put under one model, and taken out together."""
+"""Install all pieces of the engine under one model, and uninstall them together."""
 
 from __future__ import annotations
 
@@ -14,26 +14,36 @@ from bitsandbytes.nn import Linear4bit
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from bonsai.builder.errors import EngineError
 from bonsai.recipes.training.engine import attention
-from bonsai.recipes.training.engine.adapter_store import AdapterStore
-from bonsai.recipes.training.engine.attention_module import patch_attention_modules
-from bonsai.recipes.training.engine.elementwise import patch_elementwise
-from bonsai.recipes.training.engine.errors import EngineError
-from bonsai.recipes.training.engine.gated_mlp import patch_gated_mlps
-from bonsai.recipes.training.engine.linear_patch import (
+from bonsai.recipes.training.engine.attention import Rotary, patch_attention_modules, patch_rotary
+from bonsai.recipes.training.engine.cuda_graph import (
+    DequantizedWeightCache,
+    PackedRowLimits,
+    StepGraph,
+    free_gpu_bytes,
+    try_cuda_graph,
+)
+from bonsai.recipes.training.engine.layers import patch_elementwise, patch_gated_mlps
+from bonsai.recipes.training.engine.linear import (
     NO_PLAIN_LORA,
-    Patched,
+    PatchedLinears,
     apart,
     grouped_linears,
     put_under,
     run_three_tokens,
     unpatch_linears,
 )
-from bonsai.recipes.training.engine.loss_head import CHUNK, PLAIN, Logits, learnt, learnt_logits, next_token_loss
+from bonsai.recipes.training.engine.loss import (
+    CHUNK,
+    PLAIN,
+    Logits,
+    chunked_cross_entropy,
+    learnt_logits,
+    supervised_positions,
+)
+from bonsai.recipes.training.engine.optimizer import FlatAdapterParameters
 from bonsai.recipes.training.engine.records_apart import each_record, in_full
-from bonsai.recipes.training.engine.rotary import Rotary, patch_rotary
-from bonsai.recipes.training.engine.spare_memory import SpareMemory, room_on_gpu
-from bonsai.recipes.training.engine.step_graph import RowLimits, StepGraph, graph_if_it_pays
 
 _LOG = logging.getLogger(__name__)
 _ADAMW_BYTES = 12
@@ -43,7 +53,7 @@ _HEAD_BYTES = 14
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pieces:
+class EngineOptions:
     """Which pieces are used; those under the model need the linear."""
 
     linear: bool = True
@@ -78,35 +88,35 @@ UNDER_THE_MODEL = (
     "head",
 )
 """pieces that compute something in place of the model, in the order in which they are tried"""
-NOTHING = Pieces(**dict.fromkeys((piece.name for piece in fields(Pieces)), False))
+NOTHING = EngineOptions(**dict.fromkeys((piece.name for piece in fields(EngineOptions)), False))
 
 
 @dataclass
-class Installed:
+class InstalledEngine:
     """A model with pieces under it."""
 
-    pieces: Pieces
+    pieces: EngineOptions
     """those in use"""
     model: Any
     compute_dtype: torch.dtype
-    store: AdapterStore
+    store: FlatAdapterParameters
     left_alone: list[str]
-    spare: SpareMemory
+    spare: DequantizedWeightCache
     left_out: dict[str, str] = field(default_factory=dict)
     """piece to the reason why it is not used, though it was asked for"""
     records_apart: bool = False
     """each record of a row goes through the model alone: packed, they would see one another in it"""
     own_logits: bool = False
     """the loss is taken from the model's own logits, and not by TRL's fused head, which knows not every model"""
-    limits: RowLimits | None = None
+    limits: PackedRowLimits | None = None
     """what packed rows never exceed; set, it allows a graph"""
     graph: StepGraph | None = None
-    beside_the_layers: int = 0
+    head_and_optimizer_bytes: int = 0
     """bytes that a step takes for the head and the optimizer"""
-    found_to_pay: list[str] = field(default_factory=list)
+    autotuned: list[str] = field(default_factory=list)
     """of what is measured at the start, what was used"""
-    _linears: Patched | None = None
-    _singles: Patched | None = None
+    _linears: PatchedLinears | None = None
+    _singles: PatchedLinears | None = None
     _logits: Logits | None = None
     _rotary: dict[str, Rotary | None] = field(default_factory=dict)
     _graph_tried: bool = False
@@ -116,9 +126,9 @@ class Installed:
         """In a few words, for the run's record."""
         on = [name for name, used in asdict(self.pieces).items() if used and name not in ("graph", "spare_memory")]
         apart = ["each record of a row alone"] if self.records_apart else []
-        return ", ".join([*on, *self.found_to_pay, *apart])
+        return ", ".join([*on, *self.autotuned, *apart])
 
-    def use(self, pieces: Pieces) -> None:
+    def use(self, pieces: EngineOptions) -> None:
         """Use these pieces and no others; one that can't be put in is left out and says why."""
         self._take_out()
         on = asdict(pieces)
@@ -174,7 +184,7 @@ class Installed:
             raise EngineError(NO_PLAIN_LORA)
         if not share and any(len(group.layers) > 1 for group in linears.groups):
             linears = self._singles = self._singles or apart(linears, self.compute_dtype)
-        self.spare = SpareMemory([group.weights for group in linears.groups])
+        self.spare = DequantizedWeightCache([group.weights for group in linears.groups])
         put_under(linears)
         return lambda: unpatch_linears(linears)
 
@@ -190,7 +200,7 @@ def reason(error: Exception) -> str:
     return text if isinstance(error, EngineError | ValueError) and text else f"{type(error).__name__}: {text}"[:200]
 
 
-def install(model: Any, pieces: Pieces, compute_dtype: torch.dtype) -> Installed:
+def install(model: Any, pieces: EngineOptions, compute_dtype: torch.dtype) -> InstalledEngine:
     """Put the pieces under a PEFT model; the last thing to do to it before training.
 
     Args:
@@ -219,8 +229,8 @@ def install(model: Any, pieces: Pieces, compute_dtype: torch.dtype) -> Installed
     except Exception as error:  # noqa: BLE001 - a model that can't be run on three tokens: seldom, and no reason to stop
         left_out["share_inputs"] = reason(error)
         linears = grouped_linears(model, compute_dtype, share_inputs=False)
-    spare = SpareMemory([group.weights for group in linears.groups])
-    installed = Installed(
+    spare = DequantizedWeightCache([group.weights for group in linears.groups])
+    installed = InstalledEngine(
         pieces, model, compute_dtype, linears.store, linears.left_alone, spare, left_out=left_out, _linears=linears
     )
     if left_out:
@@ -228,12 +238,12 @@ def install(model: Any, pieces: Pieces, compute_dtype: torch.dtype) -> Installed
     installed.use(pieces)
     head = model.get_base_model().get_output_embeddings()
     vocabulary = 0 if head is None else head.weight.shape[0]
-    installed.beside_the_layers = _ADAMW_BYTES * linears.store.flat.numel() + _HEAD_BYTES * CHUNK * vocabulary
-    _patch_walks(model, linears.store)
+    installed.head_and_optimizer_bytes = _ADAMW_BYTES * linears.store.flat.numel() + _HEAD_BYTES * CHUNK * vocabulary
+    _patch_module_walks(model, linears.store)
     return installed
 
 
-def _patch_attention(backbone: nn.Module, installed: Installed) -> Callable[[], None]:
+def _patch_attention(backbone: nn.Module, installed: InstalledEngine) -> Callable[[], None]:
     """The packed attention in place of the one that every config below names."""
     device = installed.store.flat.device
     found = {id(config): config for config in (getattr(part, "config", None) for part in backbone.modules())}
@@ -245,7 +255,7 @@ def _patch_attention(backbone: nn.Module, installed: Installed) -> Callable[[], 
     sizes |= {width // heads} if isinstance(heads, int) and isinstance(width, int) else set()
     for size in sizes:  # tried now: inside checkpointing it would confuse
         if isinstance(size, int):
-            attention.works_here(torch.empty(1, 1, 1, size, dtype=installed.compute_dtype, device=device))
+            attention.is_supported(torch.empty(1, 1, 1, size, dtype=installed.compute_dtype, device=device))
     for config in configs:
         config._attn_implementation = attention.NAME
 
@@ -256,12 +266,12 @@ def _patch_attention(backbone: nn.Module, installed: Installed) -> Callable[[], 
     return undo
 
 
-def _patch_backbone(backbone: nn.Module, installed: Installed) -> Callable[[], None]:
+def _patch_backbone(backbone: nn.Module, installed: InstalledEngine) -> Callable[[], None]:
     """Refresh the adapter's copy, switch autocast off and give packed rows no mask, around the layers."""
     stock: Any = backbone.forward
     store, packed, linear = installed.store, installed.pieces.attention, installed.pieces.linear
     device = store.flat.device
-    mask = attention.no_mask(device)
+    mask = attention.dummy_mask(device)
 
     def eager(*args: Any, **kwargs: Any) -> Any:
         store.refresh()
@@ -277,10 +287,10 @@ def _patch_backbone(backbone: nn.Module, installed: Installed) -> Callable[[], N
         hidden = graph.run(kwargs["input_ids"], kwargs["position_ids"], kwargs["cu_seq_lens_q"])
         return BaseModelOutputWithPast(last_hidden_state=hidden)
 
-    return _shadowed(backbone, forward)
+    return _override_forward(backbone, forward)
 
 
-def _graph_for(installed: Installed, eager: Callable[..., Any], row: dict[str, Any]) -> StepGraph | None:
+def _graph_for(installed: InstalledEngine, eager: Callable[..., Any], row: dict[str, Any]) -> StepGraph | None:
     limits, bounds = installed.limits, row.get("cu_seq_lens_q")
     if limits is None or bounds is None or row.get("input_ids") is None:
         return None
@@ -290,16 +300,18 @@ def _graph_for(installed: Installed, eager: Callable[..., Any], row: dict[str, A
         installed._graph_tried = True
         installed.graph = _graph_and_spare_memory(installed, eager, limits)
         kept = [installed.spare.told()] if installed.spare.kept_bytes else []
-        installed.found_to_pay = [*(["graph"] if installed.graph else []), *kept]
+        installed.autotuned = [*(["graph"] if installed.graph else []), *kept]
     return installed.graph
 
 
-def _graph_and_spare_memory(installed: Installed, layers: Callable[..., Any], limits: RowLimits) -> StepGraph | None:
+def _graph_and_spare_memory(
+    installed: InstalledEngine, layers: Callable[..., Any], limits: PackedRowLimits
+) -> StepGraph | None:
     store, spare = installed.store, installed.spare
-    graph, in_use = graph_if_it_pays(layers, store, limits)
+    graph, in_use = try_cuda_graph(layers, store, limits)
     if in_use is None:
         return None
-    room = room_on_gpu(in_use, installed.beside_the_layers)
+    room = free_gpu_bytes(in_use, installed.head_and_optimizer_bytes)
     if graph is not None and room < 0:
         _LOG.info("no CUDA graph: beside it, %.1f GiB are missing for optimizer and loss", -room / 2**30)
         graph = None
@@ -312,14 +324,14 @@ def _graph_and_spare_memory(installed: Installed, layers: Callable[..., Any], li
         return None
     graph = None  # its memory is free for the next one
     torch.cuda.empty_cache()
-    graph, in_use = graph_if_it_pays(layers, store, limits)
+    graph, in_use = try_cuda_graph(layers, store, limits)
     if in_use is None:
         spare.let_go()
-        graph, _ = graph_if_it_pays(layers, store, limits)
+        graph, _ = try_cuda_graph(layers, store, limits)
     return graph
 
 
-def _patch_head(base: Any, installed: Installed) -> Callable[[], None]:
+def _patch_head(base: Any, installed: InstalledEngine) -> Callable[[], None]:
     """``model(..., labels=..., engine_loss=True)`` returns a `HeadOutput`; any other call is as before.
 
     Where records go through the model apart, or TRL's fused head is not this model's, both are seen to here too.
@@ -332,13 +344,15 @@ def _patch_head(base: Any, installed: Installed) -> Callable[[], None]:
     ) -> Any:
         split = installed.records_apart and not args
         if engine_loss:
-            positions = learnt(labels)
+            positions = supervised_positions(labels)
             if split:
                 hidden = each_record(lambda **one: base.base_model(**one).last_hidden_state, kwargs)
             else:
                 hidden = base.base_model(*args, **kwargs).last_hidden_state
             with torch.autocast(hidden.device.type, enabled=False):
-                return next_token_loss(hidden, base.get_output_embeddings(), positions, installed._logits or PLAIN)
+                return chunked_cross_entropy(
+                    hidden, base.get_output_embeddings(), positions, installed._logits or PLAIN
+                )
         if installed.pieces.linear:
             installed.store.refresh()  # not every model calls its backbone as a whole
         given = {} if labels is None else {"labels": labels}
@@ -356,10 +370,10 @@ def _patch_head(base: Any, installed: Installed) -> Callable[[], None]:
         logits = each_record(logits_of, kwargs) if split else logits_of(*args, **kwargs)
         return in_full(logits, labels, count, torch.stack(balance).mean() if balance else None)
 
-    return _shadowed(base, forward)
+    return _override_forward(base, forward)
 
 
-def _patch_walks(model: Any, store: AdapterStore) -> None:
+def _patch_module_walks(model: Any, store: FlatAdapterParameters) -> None:
     """Trainer calls ``train`` and ``zero_grad`` each step; each walks thousands of modules for what is known."""
     stock_train = model.train
     base = model.get_base_model()
@@ -378,7 +392,7 @@ def _patch_walks(model: Any, store: AdapterStore) -> None:
     model.train, model.zero_grad = train, zero_grad
 
 
-def _shadowed(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
+def _override_forward(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
     before = module.__dict__.get("forward")
     module.forward = forward
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bonsai.recipes.training.engine.install import NOTHING, UNDER_THE_MODEL, Installed, Pieces, reason
+from bonsai.recipes.training.engine.install import NOTHING, UNDER_THE_MODEL, EngineOptions, InstalledEngine, reason
 from bonsai.recipes.training.engine.records_apart import record_places
 
 RECORDS = 3
@@ -71,7 +71,7 @@ class SelfCheck:
 
     def __init__(
         self,
-        installed: Installed,
+        installed: InstalledEngine,
         batch: Mapping[str, Any],
         *,
         watched_lengths: tuple[int, ...] = (),
@@ -144,7 +144,7 @@ class SelfCheck:
                 if getattr(installed.pieces, name):
                     installed.left_out.pop(name, None)
 
-    def _is_true(self, pieces: Pieces) -> bool:
+    def _is_true(self, pieces: EngineOptions) -> bool:
         """Whether loss and gradients with these pieces are the truth's but for rounding, in every process."""
         found = self._result(pieces)
         if not self._agree(found is not None) or found is None:
@@ -183,7 +183,7 @@ class SelfCheck:
         self._why = f"a gradient is {worst:.1e} off" if worst else ""
         return not worst
 
-    def _result(self, pieces: Pieces, *, shaken: bool = False) -> Result | None:
+    def _result(self, pieces: EngineOptions, *, shaken: bool = False) -> Result | None:
         """Loss and gradients with these pieces; None where something raises or is not finite."""
         installed = self._installed
         flags = installed.records_apart, installed.own_logits
@@ -300,7 +300,7 @@ def _is_packed(batch: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def _untouched(installed: Installed) -> Iterator[None]:
+def _untouched(installed: InstalledEngine) -> Iterator[None]:
     """An adapter that says something, no dropout; afterwards weights, modes and random state are what they were.
 
     A young adapter's B is zero, and with it every gradient of A: nothing could be seen in those.

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with the engine under it.
+"""Run TRL's SFTTrainer with the engine under it, and stop at non-finite values.
 
     trainer = EngineTrainer(model, SFTConfig(...), ..., peft_config=LoraConfig(...))
     trainer.use_engine()                    # after the constructor; without this call it is SFTTrainer, unchanged
@@ -18,16 +18,64 @@ from typing import Any
 
 import torch
 from accelerate.utils import DistributedType
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from trl import SFTConfig, SFTTrainer
 
-from bonsai.recipes.training.batch_records import COLUMN
-from bonsai.recipes.training.engine.errors import EngineError
-from bonsai.recipes.training.engine.flat_adamw import FlatAdamW
-from bonsai.recipes.training.engine.guards import refuse_overflow
-from bonsai.recipes.training.engine.install import Installed, Pieces, install
+from bonsai.builder.errors import EngineError
+from bonsai.recipes.training.data import COLUMN
+from bonsai.recipes.training.engine.cuda_graph import PackedRowLimits
+from bonsai.recipes.training.engine.install import EngineOptions, InstalledEngine, install
+from bonsai.recipes.training.engine.optimizer import FlatAdamW
 from bonsai.recipes.training.engine.self_check import MOST_TOKENS, SelfCheck, lengths_to_watch
-from bonsai.recipes.training.engine.step_graph import RowLimits
+
+
+def first_nonfinite_module(model: nn.Module, inputs: dict[str, Any]) -> str | None:
+    """Name of the first module whose output is not finite in a forward pass, or None.
+
+    Dropout is left as it is and the random state put back, so that a training run goes on as if nothing had been asked.
+    """
+    found: list[str] = []
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            numbers = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+            if not found and not all(bool(tensor.isfinite().all()) for tensor in numbers):
+                found.append(name)
+
+        return hook
+
+    hooks = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
+    devices = sorted({p.device.index for p in model.parameters() if p.is_cuda})
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            output = model(**inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not found and not all(bool(leaf.isfinite().all()) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)):
+        found.append("the output head")
+    return found[0] if found else None
+
+
+def check_finite(model: nn.Module, inputs: dict[str, Any], when: str) -> None:
+    """Stop with the layer's name.
+
+    Raises:
+        EngineError: some layer's output is infinite or not a number.
+    """
+    name = first_nonfinite_module(model, inputs)
+    if name is not None:
+        raise EngineError(
+            f"{when}: the output of {name} is not finite in {_dtype(model)}; this base overflows here. Use SDPA "
+            "instead of eager attention, shorten the record, or take a GPU with bfloat16"
+        )
+
+
+def _dtype(model: nn.Module) -> str:
+    dtypes = {str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()}
+    return " and ".join(sorted(dtypes))
+
 
 _LOG = logging.getLogger(__name__)
 _ADAMW = ("adamw_torch", "adamw_torch_fused")
@@ -39,7 +87,7 @@ class EngineTrainer(SFTTrainer):
 
     args: SFTConfig
     model: Any  # PeftModel, which Trainer's annotation does not know
-    engine: Installed | None = None
+    engine: InstalledEngine | None = None
     step_records: tuple[str, ...] = ()
     """ids of the records since the last log"""
     _is_proven = False
@@ -48,7 +96,7 @@ class EngineTrainer(SFTTrainer):
     _fetch: Callable[[], Any] | None = None
     _ahead: tuple[Any, Any] | None = None
 
-    def use_engine(self, pieces: Pieces | None = None) -> Installed:
+    def use_engine(self, pieces: EngineOptions | None = None) -> InstalledEngine:
         """Put the pieces under the trainer's model, before `train`.
 
         What does not fit the arguments or the model is left out and named (`Installed.left_out`); on the first batch
@@ -57,13 +105,13 @@ class EngineTrainer(SFTTrainer):
         Raises:
             EngineError: it is too late, or the launcher cuts weights up.
         """
-        chosen = pieces or Pieces()
+        chosen = pieces or EngineOptions()
         if self.optimizer is not None:
             raise EngineError("the optimizer is built already; call use_engine before train")
         not_ours = {name: why for name, why in self._not_for_these_arguments().items() if getattr(chosen, name)}
         chosen = replace(chosen, **dict.fromkeys(not_ours, False))
         if chosen.recompute:
-            self._without_checkpointing()
+            self._disable_gradient_checkpointing()
         dtype = torch.float16 if self.args.device.type == "cuda" else torch.float32
         self.accelerator.dataloader_config.non_blocking = self.args.dataloader_pin_memory
         self.args.logging_nan_inf_filter = False  # it waits for the GPU each step, and hides what must be seen
@@ -74,7 +122,7 @@ class EngineTrainer(SFTTrainer):
         self.engine.left_out.update(not_ours)
         self._is_proven = False
         if chosen.optimizer and self.accelerator.num_processes > 1:
-            self._without_wrapper(self.engine.store.flat)
+            self._skip_ddp(self.engine.store.flat)
         return self.engine
 
     def _not_for_these_arguments(self) -> dict[str, str]:
@@ -120,7 +168,7 @@ class EngineTrainer(SFTTrainer):
         _LOG.info("the engine was compared with the stock modules in %.1f s", time.perf_counter() - started)
         tokens = {name: value for name, value in inputs.items() if name != "labels"}
         learnt_too = {"labels": inputs["labels"], "engine_loss": True} if engine.pieces.head else {}
-        refuse_overflow(self.model, {**tokens, "use_cache": False, **learnt_too}, "before the first step")
+        check_finite(self.model, {**tokens, "use_cache": False, **learnt_too}, "before the first step")
         if self.accelerator.is_main_process:
             for name, why in engine.left_out.items():
                 _LOG.warning("engine: %s is left out: %s", name, why)
@@ -158,7 +206,7 @@ class EngineTrainer(SFTTrainer):
             if self.engine is not None:
                 self.engine.rest()
 
-    def _without_wrapper(self, weights: Tensor) -> None:
+    def _skip_ddp(self, weights: Tensor) -> None:
         """Several processes: FlatAdamW averages its one buffer, so PyTorch's DDP has nothing to do around the model.
 
         Its hooks on each weight would miss the gradients that a graph makes, and spoil the making of the graph.
@@ -172,7 +220,7 @@ class EngineTrainer(SFTTrainer):
         torch.distributed.broadcast(weights.data, src=0)
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
 
-    def _row_limits(self) -> RowLimits | None:
+    def _row_limits(self) -> PackedRowLimits | None:
         """Of the packed rows; None where a graph cannot be used: no GPU, rows of any shape."""
         train: Any = self.train_dataset
         columns = getattr(train, "column_names", None) or []
@@ -181,7 +229,7 @@ class EngineTrainer(SFTTrainer):
         if self.args.per_device_train_batch_size > 1:
             return None
         rows = list(train["seq_lengths"])
-        return RowLimits(
+        return PackedRowLimits(
             tokens=-(-max(sum(row) for row in rows) // 8) * 8,
             longest=max(max(row) for row in rows),
             records=max(len(row) for row in rows),
@@ -254,7 +302,7 @@ class EngineTrainer(SFTTrainer):
         if self.engine is not None and "loss" in logs:
             if not math.isfinite(logs["loss"]):
                 if self._last_inputs:
-                    refuse_overflow(self.model, self._last_inputs, f"step {self.state.global_step}")
+                    check_finite(self.model, self._last_inputs, f"step {self.state.global_step}")
                 raise EngineError(
                     f"step {self.state.global_step}: the loss is {logs['loss']} though no layer overflows"
                 )
@@ -266,13 +314,13 @@ class EngineTrainer(SFTTrainer):
             flat = self._flat_optimizer()
             if flat is not None:
                 logs["skipped_steps"] = float(flat.skipped.item())
-        self._add_own_tokens()
+        self._gather_token_count()
         super().log(logs, start_time)
         if "loss" in logs and self.step_records:  # into the history alone: trackers take numbers only
             entry: dict[str, Any] = self.state.log_history[-1]
             entry["records"], self.step_records = list(self.step_records), ()
 
-    def _without_checkpointing(self) -> None:
+    def _disable_gradient_checkpointing(self) -> None:
         base = self.model.get_base_model()
         for name in ("gradient_checkpointing", "activation_checkpointing"):  # transformers renamed it in 5.20
             if getattr(self.args, name, False):
@@ -310,7 +358,7 @@ class EngineTrainer(SFTTrainer):
         else:
             self.state.num_input_tokens_seen += inputs["input_ids"].numel()
 
-    def _add_own_tokens(self) -> None:
+    def _gather_token_count(self) -> None:
         if self.engine is not None and self.accelerator.num_processes > 1:
             own = torch.tensor([self._own_tokens], device=self.args.device)
             self.state.num_input_tokens_seen += int(self.accelerator.gather(own).sum().item())

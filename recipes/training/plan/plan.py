@@ -1,26 +1,276 @@
-"""The whole plan of a run: records and steps, memory by part, time and cost by GPU, and the verdict."""
+"""Plan a run: records and steps, memory by part, time and cost by GPU, and whether it fits.
+
+The engine keeps the whole base on each GPU and averages the adapter's gradients once a step. FSDP under TRL alone cuts
+base, adapter and optimizer up and brings each layer together when it is needed; `benchmarks/several_gpus.py` measures
+both.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import cache
+from typing import Literal, NamedTuple
 
+from bonsai.builder.token_counts import Vocabulary, count_tokens
 from bonsai.recipes.training.data import TrainingRows
-from bonsai.recipes.training.plan.gpus import CPU_TOKENS_PER_SECOND, GPUS, T4, Gpu, Range
-from bonsai.recipes.training.plan.kernel_time import kernels, on_gpu
-from bonsai.recipes.training.plan.memory import Peak, peak
-from bonsai.recipes.training.plan.packing import Rows
-from bonsai.recipes.training.plan.records import lengths
-from bonsai.recipes.training.plan.several_gpus import cut_up, exchange_ms
-from bonsai.recipes.training.plan.shapes import STANDS_IN_THE_WAY, KnownBase, base_of
-from bonsai.recipes.training.plan.verdict import Settings, needed_gib, told
-from bonsai.recipes.training.process import accumulation_steps
-from bonsai.recipes.training.recipe import Recipe
+from bonsai.recipes.training.plan.memory import (
+    FULL,
+    GIB,
+    LOW,
+    WORKSPACE,
+    Length,
+    MemoryOptions,
+    Part,
+    Peak,
+    Rows,
+    estimate_peak,
+    peak_with_cuda_graph,
+    quantised_bytes,
+    rows_of,
+)
+from bonsai.recipes.training.plan.model_shapes import (
+    UNSUPPORTED_BASES,
+    KnownBase,
+    ModelShape,
+    UnknownBaseError,
+    lookup_base,
+)
+from bonsai.recipes.training.plan.speed import (
+    CPU_TOKENS_PER_SECOND,
+    GPUS,
+    T4,
+    Bounds,
+    Gpu,
+    estimate_on,
+    kernels,
+    measured_runs,
+)
+from bonsai.recipes.training.recipe import Recipe, RecipeError, gradient_accumulation_steps
+
+END_MARK = 1
+
+
+def record_lengths(rows: TrainingRows, vocabulary: Vocabulary) -> list[Length]:
+    """The lengths of the training records, in their order."""
+    prompts, completions = list(rows.train["prompt"]), list(rows.train["completion"])
+    before = count_tokens(prompts, vocabulary)
+    # together: the last token of a prompt and the first of its completion may be one
+    whole = count_tokens([prompt + rest for prompt, rest in zip(prompts, completions, strict=True)], vocabulary)
+    return [Length(first, both - first + END_MARK) for first, both in zip(before, whole, strict=True)]
+
+
+CONTEXT_GIB = 0.5
+"""what CUDA and its libraries take beside PyTorch's tensors; assumed, `max_memory_allocated` doesn't count it"""
+_STEP = 128
+_SMALLER_RANKS = (8, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnGpu:
+class PlanSettings:
+    """The fields of a recipe that memory depends on."""
+
+    r: int
+    target_modules: tuple[str, ...] | Literal["all-linear"]
+    max_length: int
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    packing: bool
+    gradient_checkpointing: bool
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> PlanSettings:
+        """Those of a recipe."""
+        return cls(
+            r=recipe.r,
+            target_modules=recipe.target_modules,
+            max_length=recipe.max_length,
+            per_device_train_batch_size=recipe.per_device_train_batch_size,
+            gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+            packing=recipe.packing,
+            gradient_checkpointing=getattr(recipe, "gradient_checkpointing", False),
+        )
+
+    def rows(self, records: Sequence[Length]) -> Rows:
+        """The rows these records make."""
+        return rows_of(records, self.max_length, packing=self.packing, batch=self.per_device_train_batch_size)
+
+    def for_memory(self) -> MemoryOptions:
+        """As the count of memory wants it."""
+        return MemoryOptions(
+            r=self.r,
+            target_modules=self.target_modules,
+            accumulates=self.gradient_accumulation_steps > 1,
+            checkpointing=self.gradient_checkpointing,
+        )
+
+
+@cache
+def allocator_overhead() -> float:
+    """The most that PyTorch's allocator reserved over what was allocated, in the measured runs without a graph."""
+    runs = [run for run in measured_runs() if run["variant"] == "+ optimizer"]
+    return float(max(run["peak_reserved_gib"] / run["peak_gib"] for run in runs))
+
+
+def needed_gib(
+    shape: ModelShape, settings: PlanSettings, rows: Rows, *, graph: bool = False, workspace: int = WORKSPACE
+) -> float:
+    """GiB of GPU memory a run needs: its peak, the allocator's slack and the CUDA context."""
+    if graph:
+        tensors = peak_with_cuda_graph(shape, settings.for_memory(), rows, workspace=workspace)
+    else:
+        tensors = estimate_peak(shape, settings.for_memory(), rows, workspace=workspace).bytes
+    return tensors / GIB * allocator_overhead() + CONTEXT_GIB
+
+
+def suggest_fitting_settings(
+    shape: ModelShape, settings: PlanSettings, records: Sequence[Length], memory_gib: float
+) -> tuple[PlanSettings, float] | None:
+    """The first of `_nearer` that fits, and what it needs; None: none does."""
+    for changed in _nearer(settings, max(record.whole for record in records)):
+        needed = needed_gib(shape, changed, changed.rows(records))
+        if needed <= memory_gib:
+            return changed, needed
+    return None
+
+
+def _nearer(settings: PlanSettings, longest: int) -> Iterator[PlanSettings]:
+    """What changes least first: the same gradient, then shorter rows, then slower steps, then a smaller adapter."""
+    batch = settings.per_device_train_batch_size
+    one = replace(
+        settings,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps * batch,
+    )
+    if batch > 1:
+        yield one
+    shorter = range((settings.max_length - 1) // _STEP * _STEP, longest - 1, -_STEP)
+    ranks = [settings.r, *(rank for rank in _SMALLER_RANKS if rank < settings.r)]
+    for r in ranks:
+        for checkpointing in sorted({settings.gradient_checkpointing, True}):
+            start = replace(one, r=r, gradient_checkpointing=checkpointing)
+            yield start
+            if settings.packing:
+                for max_length in shorter:
+                    yield replace(start, max_length=max_length)
+
+
+def as_recipe_overrides(settings: PlanSettings, changed: PlanSettings) -> str:
+    """The fields that differ, as they are written into a recipe."""
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_length", "gradient_checkpointing", "r")
+    return ", ".join(
+        f"{name}={getattr(changed, name)}" for name in names if getattr(changed, name) != getattr(settings, name)
+    )
+
+
+def explain_misfit(
+    name: str,
+    base: str,
+    shape: ModelShape,
+    settings: PlanSettings,
+    records: Sequence[Length],
+    where: str,
+    memory_gib: float,
+) -> str | None:
+    """The refusal in words, or None: it fits."""
+    needed = needed_gib(shape, settings, settings.rows(records))
+    if needed <= memory_gib:
+        return None
+    said = f"{name} ({base}) needs {needed:.1f} GiB of GPU memory and {where} has {memory_gib:.1f}"
+    found = suggest_fitting_settings(shape, settings, records, memory_gib)
+    if found is None:
+        return (
+            f"{said}; no shorter row, smaller rank or checkpointing makes it fit: take a larger GPU or a smaller base"
+        )
+    changed, then = found
+    overrides = as_recipe_overrides(settings, changed)
+    return f"{said}; the nearest setting that fits: write {overrides} into the recipe ({then:.1f} GiB)"
+
+
+def check_fits_gpu(name: str, recipe: Recipe, rows: TrainingRows, gpu_memory_bytes: int) -> None:
+    """Stop a run before anything is downloaded; a base of unknown sizes is let through.
+
+    Args:
+        gpu_memory_bytes: the device's whole memory.
+
+    Raises:
+        RecipeError: it can't fit, in the plan's words, or this base can't be trained here at all.
+    """
+    check_supported_base(recipe.base_model)
+    try:
+        base = lookup_base(recipe.base_model, recipe.base_model_revision)
+    except UnknownBaseError:
+        return
+    records = record_lengths(rows, base.vocabulary)
+    refusal = explain_misfit(
+        name, recipe.base_model, base.shape, PlanSettings.of(recipe), records, "this GPU", gpu_memory_bytes / GIB
+    )
+    if refusal:
+        raise RecipeError(refusal)
+
+
+def check_supported_base(base_model: str) -> None:
+    """Stop at a base that no setting makes trainable.
+
+    Raises:
+        RecipeError: and why.
+    """
+    reasons = UNSUPPORTED_BASES.get(base_model)
+    if reasons:
+        raise RecipeError(f"{base_model} can't be trained here: {'; '.join(reasons)}")
+
+
+LOCKSTEP_MS = 4.0
+"""a step in which GPUs wait for one another, beyond the gradients' way; of two H200 and the Phi-2 shape, measured on
+2026-11-21: 72.7 ms a step where one alone takes 68.2"""
+
+
+def allreduce_ms(adapter_weights: int, gpus: int, gpu: Gpu) -> Bounds:
+    """Milliseconds a step takes longer for the GPUs' agreeing on a gradient, the shorter first; none for one GPU."""
+    if gpus == 1:
+        return Bounds(0.0, 0.0)
+    sent = 2 * (gpus - 1) / gpus * FULL * adapter_weights
+    slow, fast = (sent / (speed * 1e6) + LOCKSTEP_MS * host for speed, host in zip(*_ends(gpu), strict=True))
+    return Bounds(fast, slow)
+
+
+def _ends(gpu: Gpu) -> tuple[Bounds, Bounds]:
+    return gpu.link_gb, gpu.launch_overhead
+
+
+def fsdp_peak_memory(shape: ModelShape, setting: MemoryOptions, rows: Rows, gpus: int) -> Peak:
+    """The peak of one of ``gpus`` under FSDP and TRL alone, which makes every layer's activations again.
+
+    TRL's logits are those of all positions, kept in float16 and three times in float32.
+    """
+    trained = shape.adapter_weights(setting.r, setting.target_modules)
+    quantised, scales = quantised_bytes(shape)
+    embeddings = LOW * (shape.parameters() - shape.num_hidden_layers * shape.layer_weights())
+    layer = quantised // shape.num_hidden_layers
+    tokens, hidden, inner = rows.most_tokens, shape.hidden_size, shape.intermediate_size
+    largest = max(linear.weights for linear in shape.linears())
+    inputs = sum(linear.columns for linear in shape.linears())
+    # autocast and peft: each linear's input in float32 and again in float16, norms in float32, the activation thrice
+    again = tokens * ((FULL + LOW) * inputs + 4 * FULL * hidden + 3 * LOW * inner) + LOW * largest
+    logits = tokens * shape.vocab_size * (LOW + 3 * FULL)
+    worst = Part("logits and loss", logits) if logits > again else Part("a layer made again", again)
+    return Peak(
+        "under FSDP, TRL alone",
+        (
+            Part("base in NF4, a share", quantised // gpus),
+            Part("its scales, whole", scales),
+            Part("adapter, gradients and optimizer, a share", 4 * FULL * trained // gpus),
+            Part("embedding and head, whole and a share", embeddings + embeddings // gpus),
+            Part("two layers brought together", 2 * layer),
+            Part("kept activations", LOW * shape.num_hidden_layers * tokens * hidden),
+            worst,
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuEstimate:
     """The run on one kind of GPU, or on several of it; an estimate."""
 
     gpu: Gpu
@@ -28,22 +278,22 @@ class OnGpu:
     """of each, with the allocator's slack and the CUDA context"""
     fits: bool
     graph: bool
-    minutes: Range
+    minutes: Bounds
     """of training steps alone: without downloads and evaluation; the shorter first"""
-    usd: Range
-    tokens_per_second: Range
-    times_stock: Range
+    usd: Bounds
+    tokens_per_second: Bounds
+    times_stock: Bounds
     """how many times as fast as TRL packed as it comes, on the same GPU by the same estimate; the smaller first"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class TrainingPlan:
     """What a recipe will take."""
 
     name: str
     base_model: str
     base: KnownBase
-    settings: Settings
+    settings: PlanSettings
     rows: Rows
     together: int
     """GPUs that train together"""
@@ -57,12 +307,12 @@ class Plan:
     """records that max_length refuses"""
     peak: Peak
     """on a T4"""
-    gpus: tuple[OnGpu, ...]
+    gpus: tuple[GpuEstimate, ...]
     refusal: str | None
     """why it does not run on a T4"""
     obstacles: tuple[str, ...]
     cpu_minutes: float | None
-    cut_up: Peak | None
+    fsdp_peak: Peak | None
     """of each GPU where FSDP cuts the base up among them, without the engine; None: one GPU"""
 
     @property
@@ -89,7 +339,9 @@ class Plan:
         )
 
 
-def plan(name: str, recipe: Recipe, rows: TrainingRows, base: KnownBase | None = None, *, together: int = 1) -> Plan:
+def make_plan(
+    name: str, recipe: Recipe, rows: TrainingRows, base: KnownBase | None = None, *, together: int = 1
+) -> TrainingPlan:
     """The plan of a recipe over its records.
 
     Args:
@@ -100,9 +352,11 @@ def plan(name: str, recipe: Recipe, rows: TrainingRows, base: KnownBase | None =
         UnknownBaseError: nothing is known of the base's sizes.
         RecipeError: a target module is none of the base's.
     """
-    base = base or base_of(recipe.base_model, recipe.base_model_revision)
-    settings = replace(Settings.of(recipe), gradient_accumulation_steps=accumulation_steps(recipe, together))
-    records = lengths(rows, base.vocabulary)
+    base = base or lookup_base(recipe.base_model, recipe.base_model_revision)
+    settings = replace(
+        PlanSettings.of(recipe), gradient_accumulation_steps=gradient_accumulation_steps(recipe, together)
+    )
+    records = record_lengths(rows, base.vocabulary)
     packed = settings.rows(records)
     micro_steps_an_epoch = math.ceil(packed.rows / recipe.per_device_train_batch_size / together)
     steps_an_epoch = math.ceil(micro_steps_an_epoch / settings.gradient_accumulation_steps)
@@ -111,7 +365,7 @@ def plan(name: str, recipe: Recipe, rows: TrainingRows, base: KnownBase | None =
     micro_steps = math.ceil(epochs * micro_steps_an_epoch)
     tokens = round(epochs * packed.tokens)
     speed = CPU_TOKENS_PER_SECOND.get(recipe.base_model)
-    return Plan(
+    return TrainingPlan(
         name=name,
         base_model=recipe.base_model,
         base=base,
@@ -122,16 +376,16 @@ def plan(name: str, recipe: Recipe, rows: TrainingRows, base: KnownBase | None =
         micro_steps=micro_steps,
         tokens=tokens,
         overlong=sum(record.whole > recipe.max_length for record in records),
-        peak=peak(base.shape, settings.for_memory(), packed, workspace=T4.workspace),
-        gpus=tuple(_on(gpu, base, settings, packed, Amount(together, steps, micro_steps, tokens)) for gpu in GPUS),
-        refusal=told(name, recipe.base_model, base.shape, settings, records, "a 16 GB T4", T4.memory_gib),
-        obstacles=STANDS_IN_THE_WAY.get(recipe.base_model, ()),
+        peak=estimate_peak(base.shape, settings.for_memory(), packed, workspace=T4.workspace),
+        gpus=tuple(_on(gpu, base, settings, packed, Workload(together, steps, micro_steps, tokens)) for gpu in GPUS),
+        refusal=explain_misfit(name, recipe.base_model, base.shape, settings, records, "a 16 GB T4", T4.memory_gib),
+        obstacles=UNSUPPORTED_BASES.get(recipe.base_model, ()),
         cpu_minutes=None if recipe.needs_gpu or speed is None else tokens / speed / 60,
-        cut_up=cut_up(base.shape, settings.for_memory(), packed, together) if together > 1 else None,
+        fsdp_peak=fsdp_peak_memory(base.shape, settings.for_memory(), packed, together) if together > 1 else None,
     )
 
 
-class Amount(NamedTuple):
+class Workload(NamedTuple):
     """What there is to do."""
 
     together: int
@@ -140,25 +394,25 @@ class Amount(NamedTuple):
     tokens: int
 
 
-def _on(gpu: Gpu, base: KnownBase, settings: Settings, rows: Rows, amount: Amount) -> OnGpu:
-    ours = on_gpu(kernels(base.shape, rows, settings.r, "engine"), gpu)
-    stock = on_gpu(kernels(base.shape, rows, settings.r, "stock"), gpu)
+def _on(gpu: Gpu, base: KnownBase, settings: PlanSettings, rows: Rows, amount: Workload) -> GpuEstimate:
+    ours = estimate_on(kernels(base.shape, rows, settings.r, "engine"), gpu)
+    stock = estimate_on(kernels(base.shape, rows, settings.r, "stock"), gpu)
     graph = ours.graph and not settings.gradient_checkpointing
     needed = needed_gib(base.shape, settings, rows, graph=graph, workspace=gpu.workspace)
     trained = base.shape.adapter_weights(settings.r, settings.target_modules)
-    exchange = exchange_ms(trained, amount.together, gpu)
+    exchange = allreduce_ms(trained, amount.together, gpu)
     seconds = [
         (step * amount.micro_steps + agreeing * amount.steps) / 1e3
         for step, agreeing in zip(ours.milliseconds, exchange, strict=True)
     ]
     times = sorted(theirs / mine for theirs, mine in zip(stock.milliseconds, ours.milliseconds, strict=True))
-    return OnGpu(
+    return GpuEstimate(
         gpu=gpu,
         needed_gib=needed,
         fits=needed <= gpu.memory_gib,
         graph=graph,
-        minutes=Range(*(value / 60 for value in seconds)),
-        usd=Range(*(value / 3600 * gpu.usd_per_hour * amount.together for value in seconds)),
-        tokens_per_second=Range(*(amount.tokens / value for value in reversed(seconds))),
-        times_stock=Range(*times),
+        minutes=Bounds(*(value / 60 for value in seconds)),
+        usd=Bounds(*(value / 3600 * gpu.usd_per_hour * amount.together for value in seconds)),
+        tokens_per_second=Bounds(*(amount.tokens / value for value in reversed(seconds))),
+        times_stock=Bounds(*times),
     )

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable
 
-from bonsai.recipes.training.record import LossPoint
+from bonsai.recipes.training.run_record import LossPoint
 
 NOISE = 0.3
 """nats, of one step: what a batch of two records scatters by"""

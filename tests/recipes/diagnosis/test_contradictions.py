@@ -13,13 +13,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bonsai.builder.reader import default_records
+from bonsai.builder.prompt import to_prompt_completion
+from bonsai.builder.records import default_records_dir
 from bonsai.recipes.seedling import RECIPE
-from bonsai.recipes.training.base_model import dequantise
-from bonsai.recipes.training.diagnosis.record_losses import record_losses
-from bonsai.recipes.training.diagnosis.report import FITTED
-from bonsai.recipes.training.diagnosis.suspects import TOP_SHARE
-from bonsai.recipes.training.prompt import example
+from bonsai.recipes.training.diagnosis import FITTED, TOP_SHARE
+from bonsai.recipes.training.gguf import dequantize_gguf
+from bonsai.recipes.training.record_losses import record_losses
 
 RECORDS = 57
 EPOCHS = 8
@@ -37,9 +36,9 @@ Row = dict[str, str]
 def short_records(tokenizer: Any) -> list[Row]:
     """The shortest of the real records, asked without Reasoning so that a CPU can fit them in a minute."""
     rows = []
-    for line in (default_records() / "open_qa.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in (default_records_dir() / "open_qa.jsonl").read_text(encoding="utf-8").splitlines():
         group = json.loads(line)
-        made = example(group["en"]["instruction"], group["en"]["input"], "", group["en"]["output"])
+        made = to_prompt_completion(group["en"]["instruction"], group["en"]["input"], "", group["en"]["output"])
         rows.append({"id": group["id"], "prompt": made.prompt, "completion": made.completion})
     return sorted(rows, key=lambda row: len(tokenizer(row["prompt"] + row["completion"]).input_ids))[:RECORDS]
 
@@ -82,7 +81,7 @@ def batch(tokenizer: Any, rows: list[Row]) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 def test_planted_contradictions_are_among_the_top_five_per_cent_by_the_loss_that_is_left(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    dequantise(RECIPE, tmp_path)
+    dequantize_gguf(RECIPE, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     base: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
     model = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"))

@@ -7,10 +7,8 @@ import statistics
 
 import pytest
 
-from bonsai.recipes.training.diagnosis.spikes import spikes
-from bonsai.recipes.training.diagnosis.trend import step_noise, trend
-from bonsai.recipes.training.like_for_like import like_for_like
-from bonsai.recipes.training.record import LossPoint
+from bonsai.recipes.training.loss_curves import adjust_for_batch_mix, find_spikes, loss_trend, step_noise
+from bonsai.recipes.training.run_record import LossPoint
 
 EFFECTS = {"open_qa": -1.2, "brainstorming": 0.6, "classification": -0.5}
 
@@ -35,12 +33,14 @@ def run(steps: int, *, fall: float, noise: float = 0.02, records: int = 4) -> li
 def test_the_mix_of_records_is_taken_out() -> None:
     points = run(60, fall=0.4)
     assert step_noise([point.loss for point in points]) > 0.2
-    assert step_noise(like_for_like(points)) < 0.03
-    assert statistics.mean(like_for_like(points)) == pytest.approx(statistics.mean(p.loss for p in points), abs=0.02)
+    assert step_noise(adjust_for_batch_mix(points)) < 0.03
+    assert statistics.mean(adjust_for_batch_mix(points)) == pytest.approx(
+        statistics.mean(p.loss for p in points), abs=0.02
+    )
 
 
 def test_a_fall_hidden_by_the_mix_is_seen_and_one_that_is_not_there_is_not() -> None:
-    hidden, flat = trend(run(40, fall=0.3)), trend(run(40, fall=0.0))
+    hidden, flat = loss_trend(run(40, fall=0.3)), loss_trend(run(40, fall=0.0))
     assert hidden is not None
     assert hidden.falls
     assert hidden.first - hidden.last == pytest.approx(0.25, abs=0.05)
@@ -51,7 +51,7 @@ def test_a_fall_hidden_by_the_mix_is_seen_and_one_that_is_not_there_is_not() -> 
 def test_a_spike_stays_a_spike_with_its_own_loss() -> None:
     points = run(60, fall=0.4)
     points[30] = LossPoint(**{**vars(points[30]), "loss": 8.0})
-    (found,) = spikes(points)
+    (found,) = find_spikes(points)
     assert (found.step, found.loss) == (31, 8.0)
     assert found.expected == pytest.approx(run(60, fall=0.4)[30].loss, abs=0.15)
 
@@ -63,5 +63,5 @@ def test_what_cannot_be_told_apart_is_left_as_it_is() -> None:
     broken = run(60, fall=0.4)
     broken[5] = LossPoint(**{**vars(broken[5]), "loss": float("nan")})
     for points in (few, unknown, alone):
-        assert like_for_like(points) == [point.loss for point in points]
-    assert [here for here, loss in enumerate(like_for_like(broken)) if loss != loss] == [5]
+        assert adjust_for_batch_mix(points) == [point.loss for point in points]
+    assert [here for here, loss in enumerate(adjust_for_batch_mix(broken)) if loss != loss] == [5]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bonsai.recipes.training.diagnosis.overfit import Outcome, validation
-from bonsai.recipes.training.record import ValidationPoint
+from bonsai.recipes.training.diagnosis import ValidationTrend, judge_validation
+from bonsai.recipes.training.run_record import ValidationPoint
 
 
 def seen(*losses: float) -> list[ValidationPoint]:
@@ -13,24 +13,24 @@ def seen(*losses: float) -> list[ValidationPoint]:
 @pytest.mark.parametrize(
     ("before", "on_the_way", "after", "outcome"),
     [
-        (3.5, (), 2.5, Outcome.BETTER),
-        (3.5, (3.0, 2.6), 2.5, Outcome.BETTER),
-        (3.5, (3.0, 2.495), 2.5, Outcome.BETTER),  # within one per cent
-        (3.5, (), 3.49, Outcome.UNCHANGED),
-        (3.5, (), 3.9, Outcome.WORSE),
-        (3.5, (2.4, 2.6), 2.9, Outcome.OVERFIT),
-        (3.5, (2.4, 3.2), 3.9, Outcome.OVERFIT),
-        (3.5, (3.6, 3.7), 3.9, Outcome.WORSE),
+        (3.5, (), 2.5, ValidationTrend.BETTER),
+        (3.5, (3.0, 2.6), 2.5, ValidationTrend.BETTER),
+        (3.5, (3.0, 2.495), 2.5, ValidationTrend.BETTER),  # within one per cent
+        (3.5, (), 3.49, ValidationTrend.UNCHANGED),
+        (3.5, (), 3.9, ValidationTrend.WORSE),
+        (3.5, (2.4, 2.6), 2.9, ValidationTrend.OVERFIT),
+        (3.5, (2.4, 3.2), 3.9, ValidationTrend.OVERFIT),
+        (3.5, (3.6, 3.7), 3.9, ValidationTrend.WORSE),
     ],
 )
 def test_the_validation_loss_is_judged(
-    before: float, on_the_way: tuple[float, ...], after: float, outcome: Outcome
+    before: float, on_the_way: tuple[float, ...], after: float, outcome: ValidationTrend
 ) -> None:
-    assert validation(before, after, seen(*on_the_way)).outcome is outcome
+    assert judge_validation(before, after, seen(*on_the_way)).outcome is outcome
 
 
 def test_a_run_that_kept_an_earlier_adapter_still_says_that_it_overfitted() -> None:
-    told = validation(3.5, 2.4, seen(2.4, 2.6, 2.9), kept_step=10)
-    assert told.outcome is Outcome.OVERFIT
+    told = judge_validation(3.5, 2.4, seen(2.4, 2.6, 2.9), kept_step=10)
+    assert told.outcome is ValidationTrend.OVERFIT
     assert told.lowest is not None
     assert (told.lowest.step, told.kept_step) == (10, 10)

@@ -10,8 +10,8 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from bonsai.recipes.training.diagnosis.record_losses import plain_weights, record_losses, worst_first
-from bonsai.recipes.training.trainer import kept_differentiable
+from bonsai.recipes.training.record_losses import dequantized_weights, order_by_surprise, record_losses
+from bonsai.recipes.training.sft import disable_cpu_repacking
 from tests.recipes.diagnosis.curves import points
 from tests.recipes.tiny import write_tiny_llama
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(folder: Path) -> Any:
     settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
     loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, quantization_config=settings)
-    kept_differentiable(loaded)
+    disable_cpu_repacking(loaded)
     return loaded
 
 
@@ -61,7 +61,7 @@ def test_measuring_leaves_the_model_as_it_was(model: Any, tokenizer: Any) -> Non
     inputs = torch.randn(2, layer.in_features)
     before = layer(inputs)
     model.train()
-    with plain_weights(model):
+    with dequantized_weights(model):
         assert torch.allclose(layer(inputs), before, atol=1e-5)
         assert "forward" in vars(layer)
     record_losses(model, tokenizer, ROWS[:2])
@@ -81,6 +81,6 @@ def test_the_records_of_the_most_surprising_steps_come_first() -> None:
     values = [2.0] * 20
     values[3], values[11] = 5.0, 4.0
     rows = [{"id": f"open_qa-{n:04}-en"} for n in range(1, 31)]
-    ordered = [row["id"] for row in worst_first(points(values), rows)]
+    ordered = [row["id"] for row in order_by_surprise(points(values), rows)]
     assert ordered[:2] == ["open_qa-0004-en", "open_qa-0012-en"]
     assert len(ordered) == 20  # the run has not seen the others

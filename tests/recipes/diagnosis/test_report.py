@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 
-from bonsai.builder.reader import default_records
+from bonsai.builder.records import default_records_dir
 from bonsai.model_card.facts import DiagnosisFacts
-from bonsai.recipes.training.diagnosis.kept import read_facts, write_facts
-from bonsai.recipes.training.diagnosis.record_losses import RecordLoss
-from bonsai.recipes.training.diagnosis.report import card_lines, diagnose
-from bonsai.recipes.training.diagnosis.run import told
-from bonsai.recipes.training.diagnosis.suspects import findings_of, places_of, suspects, write_table
-from bonsai.recipes.training.diagnosis.words import sentences
-from bonsai.recipes.training.record import LossPoint, RunRecord, ValidationPoint
+from bonsai.recipes.training.diagnosis import (
+    build_findings,
+    card_lines,
+    diagnose,
+    explain_diagnosis,
+    format_diagnosis,
+    rank_by_loss,
+    record_locations,
+    write_table,
+)
+from bonsai.recipes.training.record_losses import RecordLoss
+from bonsai.recipes.training.run_record import LossPoint, RunRecord, ValidationPoint, load_diagnosis, save_diagnosis
 from tests.recipes.diagnosis.curves import falling, noisy
 
 FINDINGS: list[dict[str, Any]] = [
@@ -55,7 +60,7 @@ def measured(*losses: float) -> list[RecordLoss]:
 
 
 def test_records_are_ranked_with_their_place_and_the_reasons_of_their_own_language() -> None:
-    ranked = suspects(measured(0.5, 2.5, 1.5), {"open_qa-0002": "builder/records/open_qa.jsonl:2"}, FINDINGS)
+    ranked = rank_by_loss(measured(0.5, 2.5, 1.5), {"open_qa-0002": "builder/records/open_qa.jsonl:2"}, FINDINGS)
     assert [one.id for one in ranked] == ["open_qa-0002-en", "open_qa-0003-en", "open_qa-0001-en"]
     assert ranked[0].reasons == ("contradiction: Kyoto and Tokyo",)
     assert ranked[0].published_place == "open_qa.jsonl:2"
@@ -64,21 +69,21 @@ def test_records_are_ranked_with_their_place_and_the_reasons_of_their_own_langua
 
 
 def test_a_translation_is_doubted_for_either_of_its_languages() -> None:
-    (one,) = suspects([RecordLoss("open_qa-0002-ja2en", 1.0, 9)], {}, FINDINGS)
+    (one,) = rank_by_loss([RecordLoss("open_qa-0002-ja2en", 1.0, 9)], {}, FINDINGS)
     assert len(one.reasons) == 2
 
 
 def test_the_real_records_have_places_and_the_build_has_findings(dataset: Path) -> None:
-    places = places_of(default_records())
+    places = record_locations(default_records_dir())
     assert places["open_qa-0001"].endswith("open_qa.jsonl:1")
     report = json.loads((dataset / "report.json").read_text(encoding="utf-8"))
     doubts = [finding for finding in report["findings"] if finding["severity"] != "note"]
-    assert findings_of(dataset) == doubts
-    assert findings_of(dataset / "nowhere") == []
+    assert build_findings(dataset) == doubts
+    assert build_findings(dataset / "nowhere") == []
 
 
 def test_the_table_names_no_folder_of_this_machine(tmp_path: Path) -> None:
-    ranked = suspects(measured(0.5, 2.5), {"open_qa-0002": "/somewhere/of/mine/open_qa.jsonl:2"}, FINDINGS)
+    ranked = rank_by_loss(measured(0.5, 2.5), {"open_qa-0002": "/somewhere/of/mine/open_qa.jsonl:2"}, FINDINGS)
     text = write_table(ranked, tmp_path).read_text(encoding="utf-8")
     assert "somewhere" not in text
     rows = list(csv.DictReader(text.splitlines()))
@@ -95,7 +100,7 @@ def test_the_diagnosis_is_told_in_both_languages_and_names_file_and_line() -> No
     losses = noisy(falling, 100, seed=3)
     spiked = [*losses[:59], LossPoint(**{**vars(losses[59]), "loss": 8.0}), *losses[60:]]
     diagnosis = diagnose(run(spiked), measured(0.1, 2.5, 0.2), {"open_qa-0002": "records/open_qa.jsonl:2"}, FINDINGS)
-    lines = "\n".join(told(diagnosis))
+    lines = "\n".join(format_diagnosis(diagnosis))
     assert "Step 60 stands out with 8.00" in lines
     assert "it saw open_qa-0060-en" in lines
     assert "no sign of overfitting" in lines
@@ -119,12 +124,14 @@ def test_the_diagnosis_is_told_in_both_languages_and_names_file_and_line() -> No
     ],
 )
 def test_each_course_has_its_words(record: RunRecord, said: str) -> None:
-    english = " ".join(one.english for one in sentences(diagnose(record)))
+    english = " ".join(one.english for one in explain_diagnosis(diagnose(record)))
     assert said in english
 
 
 def test_an_unfitted_run_does_not_promise_to_find_contradictions() -> None:
-    english = " ".join(one.english for one in sentences(diagnose(run(noisy(falling, 50, 1)), measured(2.0, 2.5, 3.0))))
+    english = " ".join(
+        one.english for one in explain_diagnosis(diagnose(run(noisy(falling, 50, 1)), measured(2.0, 2.5, 3.0)))
+    )
     assert "contradictions are for `bonsai check` to find" in english
     assert "may contradict" not in english
 
@@ -132,6 +139,6 @@ def test_an_unfitted_run_does_not_promise_to_find_contradictions() -> None:
 def test_what_the_card_tells_survives_the_file(tmp_path: Path) -> None:
     diagnosis = diagnose(run(noisy(falling, 50, 1)), measured(2.0, 2.5), {}, FINDINGS)
     facts = DiagnosisFacts(english=("a",), japanese=("あ",), highest=tuple(card_lines(diagnosis)), measured=2)
-    write_facts(facts, tmp_path)
-    assert read_facts(tmp_path) == facts
-    assert read_facts(tmp_path / "nothing") is None
+    save_diagnosis(facts, tmp_path)
+    assert load_diagnosis(tmp_path) == facts
+    assert load_diagnosis(tmp_path / "nothing") is None

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from bonsai.recipes.training.diagnosis.trend import mann_kendall, step_noise, trend
+from bonsai.recipes.training.loss_curves import loss_trend, mann_kendall, step_noise
 from tests.recipes.diagnosis.curves import NOISE, falling, noisy, points
 
 CURVES = 200
@@ -20,17 +20,19 @@ def test_mann_kendall_by_hand() -> None:
 
 
 def test_a_loss_that_falls_with_noise_is_called_monotone() -> None:
-    told = [trend(noisy(falling, 150, seed)) for seed in range(CURVES)]
+    told = [loss_trend(noisy(falling, 150, seed)) for seed in range(CURVES)]
     assert sum(one is not None and one.monotone for one in told) >= 0.95 * CURVES
 
 
 def test_a_loss_that_stays_is_not_said_to_fall() -> None:
-    told = [trend(noisy(lambda _: 3.0, 150, seed)) for seed in range(CURVES)]
+    told = [loss_trend(noisy(lambda _: 3.0, 150, seed)) for seed in range(CURVES)]
     assert sum(one is not None and one.falls for one in told) <= 0.03 * CURVES
 
 
 def test_a_rise_in_the_middle_is_found_where_it_is() -> None:
-    found = [trend(noisy(lambda n: falling(n) + (1.5 if 70 <= n < 100 else 0), 150, seed)) for seed in range(CURVES)]
+    found = [
+        loss_trend(noisy(lambda n: falling(n) + (1.5 if 70 <= n < 100 else 0), 150, seed)) for seed in range(CURVES)
+    ]
     rises = [one.rise for one in found if one is not None and one.rise is not None]
     assert len(rises) >= 0.95 * CURVES
     assert all(one is not None and not one.monotone for one in found if one is not None and one.rise)
@@ -39,8 +41,8 @@ def test_a_rise_in_the_middle_is_found_where_it_is() -> None:
 
 
 def test_a_loss_that_still_falls_at_the_end_is_told_from_one_that_has_settled() -> None:
-    steep = [trend(noisy(lambda n: 4 - n / 40, 120, seed)) for seed in range(50)]
-    level = [trend(noisy(lambda n: 1 + 3 * math.exp(-n / 5), 120, seed)) for seed in range(50)]
+    steep = [loss_trend(noisy(lambda n: 4 - n / 40, 120, seed)) for seed in range(50)]
+    level = [loss_trend(noisy(lambda n: 1 + 3 * math.exp(-n / 5), 120, seed)) for seed in range(50)]
     assert sum(one is not None and one.still_falling for one in steep) >= 45
     assert sum(one is not None and one.still_falling for one in level) <= 3
 
@@ -52,10 +54,10 @@ def test_the_noise_of_a_step_is_told_apart_from_the_trend() -> None:
 
 
 def test_a_handful_of_steps_is_not_judged() -> None:
-    assert trend(points([3.0, 2.0, 1.0])) is None
+    assert loss_trend(points([3.0, 2.0, 1.0])) is None
 
 
 def test_a_loss_that_is_no_number_does_not_spoil_the_rest() -> None:
-    told = trend(points([*(4 - n / 10 for n in range(20)), math.nan, 1.9]))
+    told = loss_trend(points([*(4 - n / 10 for n in range(20)), math.nan, 1.9]))
     assert told is not None
     assert told.monotone

@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from bonsai.recipes.training.trainer import attention_of, kept_differentiable
+from bonsai.recipes.training.sft import attention_of, disable_cpu_repacking
 from tests.recipes.engine.models import lora
 
 CANT_BE_TINY = {
@@ -255,7 +255,7 @@ def adapted_tiny(name: str, **changes: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT's own, of experts that are no linears
         adapted = get_peft_model(loaded, lora(target_modules=TARGETS.get(name, "all-linear")))
-    kept_differentiable(adapted)
+    disable_cpu_repacking(adapted)
     for key, parameter in adapted.named_parameters():
         if "lora_B" in key:
             parameter.data.normal_(0, 0.1)

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from bonsai.recipes.training.engine.adapter_store import AdapterStore
-from bonsai.recipes.training.engine.errors import EngineError
-from bonsai.recipes.training.engine.flat_adamw import FlatAdamW
+from bonsai.builder.errors import EngineError
+from bonsai.recipes.training.engine.optimizer import FlatAdamW, FlatAdapterParameters
 
 SHAPES = ((4, 8), (8, 4), (3,))
 
@@ -30,7 +29,7 @@ def give_gradients(weights: list[nn.Parameter], step: int) -> None:
 def test_steps_with_clipping_equal_those_of_torch() -> None:
     plain, flat = parameters(), parameters()
     stock = torch.optim.AdamW(plain, lr=0.1, weight_decay=0.01)
-    ours = FlatAdamW(AdapterStore(flat, torch.float32), lr=0.1, weight_decay=0.01)
+    ours = FlatAdamW(FlatAdapterParameters(flat, torch.float32), lr=0.1, weight_decay=0.01)
     for step in range(5):
         give_gradients(plain, step)
         give_gradients(flat, step)
@@ -45,7 +44,7 @@ def test_steps_with_clipping_equal_those_of_torch() -> None:
 
 def test_a_run_goes_on_from_its_state_dict_bit_for_bit() -> None:
     weights = parameters()
-    optimizer = FlatAdamW(AdapterStore(weights, torch.float32), lr=0.1)
+    optimizer = FlatAdamW(FlatAdapterParameters(weights, torch.float32), lr=0.1)
     for step in range(3):
         give_gradients(weights, step)
         optimizer.step()
@@ -53,7 +52,7 @@ def test_a_run_goes_on_from_its_state_dict_bit_for_bit() -> None:
     torch.save(optimizer.state_dict(), file)
     file.seek(0)
     fresh = [nn.Parameter(weight.detach().clone()) for weight in weights]
-    resumed = FlatAdamW(AdapterStore(fresh, torch.float32), lr=0.1)
+    resumed = FlatAdamW(FlatAdapterParameters(fresh, torch.float32), lr=0.1)
     resumed.load_state_dict(copy.deepcopy(torch.load(file, weights_only=True)))
     for step in range(3, 6):
         for held, optim in ((weights, optimizer), (fresh, resumed)):
@@ -65,7 +64,7 @@ def test_a_run_goes_on_from_its_state_dict_bit_for_bit() -> None:
 
 def test_an_overflown_step_changes_nothing_and_is_counted() -> None:
     weights = parameters()
-    optimizer = FlatAdamW(AdapterStore(weights, torch.float32), lr=0.1)
+    optimizer = FlatAdamW(FlatAdapterParameters(weights, torch.float32), lr=0.1)
     before = [weight.detach().clone() for weight in weights]
     give_gradients(weights, 0)
     optimizer.grad_scale, optimizer.found_inf = torch.tensor(4.0), torch.tensor(1.0)
@@ -76,7 +75,7 @@ def test_an_overflown_step_changes_nothing_and_is_counted() -> None:
 
 def test_a_weight_taken_out_of_the_buffer_is_an_error() -> None:
     weights = parameters()
-    optimizer = FlatAdamW(AdapterStore(weights, torch.float32), lr=0.1)
+    optimizer = FlatAdamW(FlatAdapterParameters(weights, torch.float32), lr=0.1)
     weights[1].data = weights[1].data.clone()
     with pytest.raises(EngineError, match="set the engine up last"):
         optimizer.gather()
@@ -84,8 +83,8 @@ def test_a_weight_taken_out_of_the_buffer_is_an_error() -> None:
 
 def test_the_copy_in_half_precision_follows_the_weights() -> None:
     weights = parameters()
-    store = AdapterStore(weights, torch.float16)
+    store = FlatAdapterParameters(weights, torch.float16)
     with torch.no_grad():
         weights[0].add_(1)
     store.refresh()
-    assert torch.equal(store.low_of(weights[0]), weights[0].half())
+    assert torch.equal(store.half_view(weights[0]), weights[0].half())

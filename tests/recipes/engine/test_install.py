@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from bonsai.builder.errors import EngineError
 from bonsai.recipes.training.engine import install as install_module
-from bonsai.recipes.training.engine.errors import EngineError
-from bonsai.recipes.training.engine.install import UNDER_THE_MODEL, Pieces, _graph_and_spare_memory, install
-from bonsai.recipes.training.engine.linear_patch import patch_linears
-from bonsai.recipes.training.engine.step_graph import RowLimits, Tried
+from bonsai.recipes.training.engine.cuda_graph import GraphTrial, PackedRowLimits
+from bonsai.recipes.training.engine.install import UNDER_THE_MODEL, EngineOptions, _graph_and_spare_memory, install
+from bonsai.recipes.training.engine.linear import patch_linears
 from tests.recipes.engine.models import adapted, gradients, packed_batch, stock_loss
 from tests.recipes.engine.no_bfloat16 import NoBfloat16
 
@@ -19,7 +19,7 @@ KINDS = ("phi", "phi3", "llama")
 NONE = dict.fromkeys(UNDER_THE_MODEL[1:], False)
 
 
-def engine_loss(model: Any, batch: dict[str, Any], pieces: Pieces) -> torch.Tensor:
+def engine_loss(model: Any, batch: dict[str, Any], pieces: EngineOptions) -> torch.Tensor:
     if pieces.head:
         return model(**batch, engine_loss=True).loss
     return stock_loss(model, batch)
@@ -42,7 +42,7 @@ def test_each_piece_and_all_together_give_the_loss_and_gradients_of_stock(kind: 
     on = {"linear": True, **NONE}
     for piece in ("", *UNDER_THE_MODEL[1:]):
         on = {**on, **({piece: True} if piece else {})}
-        pieces = Pieces(**on)
+        pieces = EngineOptions(**on)
         installed = install(model, pieces, torch.float32)
         loss = engine_loss(model, batch, pieces)
         loss.backward()
@@ -58,7 +58,7 @@ def test_each_piece_and_all_together_give_the_loss_and_gradients_of_stock(kind: 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_packed_record_learns_as_if_it_were_alone(kind: str) -> None:
     model = adapted(kind)
-    install(model, Pieces(), torch.float32)
+    install(model, EngineOptions(), torch.float32)
     lengths = (5, 17, 1, 9)
     batch = packed_batch(lengths)
     together = model(**batch, engine_loss=True)
@@ -95,7 +95,7 @@ def attention_of(model: Any) -> Any:
 
 @pytest.mark.parametrize("kind", ["phi", "phi3"])
 def test_an_attention_that_slices_is_replaced_and_its_gradient_fills_no_zeros(kind: str) -> None:
-    def fills(pieces: Pieces) -> int:
+    def fills(pieces: EngineOptions) -> int:
         model = adapted(kind)
         installed = install(model, pieces, torch.float32)
         assert ("forward" in vars(attention_of(model))) == pieces.attention_module
@@ -106,8 +106,8 @@ def test_an_attention_that_slices_is_replaced_and_its_gradient_fills_no_zeros(ki
         assert "forward" not in vars(attention_of(model))
         return sum(event.name == "aten::slice_backward" for event in seen.events())
 
-    assert fills(Pieces(attention_module=False, rotary=False)) > 2
-    assert fills(Pieces()) == 1  # the head's: all positions but the last
+    assert fills(EngineOptions(attention_module=False, rotary=False)) > 2
+    assert fills(EngineOptions()) == 1  # the head's: all positions but the last
 
 
 @pytest.mark.parametrize("kind", ["phi", "phi3"])
@@ -122,14 +122,14 @@ def test_an_attention_that_computes_something_else_keeps_its_own_forward(kind: s
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(attention_of(model)), "forward", doubled)
-        install(model, Pieces(), torch.float32)
+        install(model, EngineOptions(), torch.float32)
     assert "forward" not in vars(attention_of(model))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_kept_dequantised_change_no_bit_and_take_no_more_than_the_room(kind: str) -> None:
     model, batch = adapted(kind), packed_batch()
-    installed = install(model, Pieces(), torch.float32)
+    installed = install(model, EngineOptions(), torch.float32)
     weights = installed.spare.weights
     expected = model(**batch, engine_loss=True).loss
     expected.backward()
@@ -148,7 +148,7 @@ def test_weights_kept_dequantised_change_no_bit_and_take_no_more_than_the_room(k
 
 
 def test_a_graph_that_leaves_no_room_for_the_optimizer_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = install(adapted("llama"), Pieces(), torch.float32)
+    installed = install(adapted("llama"), EngineOptions(), torch.float32)
     graph: Any = object()
     needed: list[int] = []
     room = iter((-1, 0))
@@ -157,12 +157,12 @@ def test_a_graph_that_leaves_no_room_for_the_optimizer_is_dropped(monkeypatch: p
         needed.append(needed_later)
         return next(room)
 
-    monkeypatch.setattr(install_module, "graph_if_it_pays", lambda *_: Tried(graph, 10))
-    monkeypatch.setattr(install_module, "room_on_gpu", room_left)
-    limits = RowLimits(tokens=8, longest=8, records=1)
+    monkeypatch.setattr(install_module, "try_cuda_graph", lambda *_: GraphTrial(graph, 10))
+    monkeypatch.setattr(install_module, "free_gpu_bytes", room_left)
+    limits = PackedRowLimits(tokens=8, longest=8, records=1)
     assert _graph_and_spare_memory(installed, lambda: None, limits) is None
     assert _graph_and_spare_memory(installed, lambda: None, limits) is graph
-    assert needed == [installed.beside_the_layers] * 2
+    assert needed == [installed.head_and_optimizer_bytes] * 2
     assert needed[0] > 8 * installed.store.flat.numel()  # AdamW's two states in float32
 
 
@@ -190,7 +190,7 @@ def test_dropout_is_the_same_as_stock_with_the_same_seed(kind: str) -> None:
     expected = stock_loss(model, batch)
     expected.backward()
     stock = gradients(model)
-    install(model, Pieces(), torch.float32)
+    install(model, EngineOptions(), torch.float32)
     torch.manual_seed(7)
     loss = model(**batch, engine_loss=True).loss
     loss.backward()
@@ -200,7 +200,7 @@ def test_dropout_is_the_same_as_stock_with_the_same_seed(kind: str) -> None:
 
 def test_no_tensor_and_no_autocast_of_a_step_is_bfloat16() -> None:
     model = adapted("phi")
-    install(model, Pieces(), torch.float32)
+    install(model, EngineOptions(), torch.float32)
     with NoBfloat16():
         model(**packed_batch(), engine_loss=True).loss.backward()
     with pytest.raises(AssertionError, match="made a bfloat16 tensor"), NoBfloat16():
@@ -211,7 +211,7 @@ def test_no_tensor_and_no_autocast_of_a_step_is_bfloat16() -> None:
 
 
 def test_the_norm_and_activation_outputs_are_not_kept_for_backward() -> None:
-    def kept(pieces: Pieces) -> int:
+    def kept(pieces: EngineOptions) -> int:
         model = adapted("phi")
         install(model, pieces, torch.float32)
         held: dict[int, torch.Tensor] = {}
@@ -225,7 +225,7 @@ def test_the_norm_and_activation_outputs_are_not_kept_for_backward() -> None:
         assert output.loss.requires_grad
         return sum(tensor.untyped_storage().nbytes() for tensor in held.values())
 
-    spared = kept(Pieces(recompute=False)) - kept(Pieces())
+    spared = kept(EngineOptions(recompute=False)) - kept(EngineOptions())
     activations, norms = 2 * 128, 64  # the first layer's norm saves nothing: nothing before it is trained
     assert spared == 128 * 4 * (activations + norms)  # tokens, bytes, widths
 
@@ -235,7 +235,7 @@ def test_a_model_without_a_plain_lora_keeps_its_own_modules_and_says_what_is_nee
     for module in model.modules():
         if hasattr(module, "lora_dropout"):
             module.lora_dropout["default"] = torch.nn.Dropout(0.1)
-    installed = install(model, Pieces(), torch.float32)
+    installed = install(model, EngineOptions(), torch.float32)
     assert "lora_dropout 0, or leave the engine's linear off" in installed.left_out["linear"]
     assert not any(getattr(installed.pieces, name) for name in UNDER_THE_MODEL[:-1])
     assert not any("forward" in vars(module) for module in model.get_base_model().model.modules())
@@ -244,7 +244,7 @@ def test_a_model_without_a_plain_lora_keeps_its_own_modules_and_says_what_is_nee
 def test_a_model_without_anything_to_train_is_refused() -> None:
     model = adapted("llama").requires_grad_(False)
     with pytest.raises(EngineError, match="attach an adapter before the engine"):
-        install(model, Pieces(), torch.float32)
+        install(model, EngineOptions(), torch.float32)
 
 
 def test_an_adapter_switched_off_gives_the_base_alone() -> None:
@@ -255,7 +255,7 @@ def test_an_adapter_switched_off_gives_the_base_alone() -> None:
     ids = torch.arange(1, 9)[None]
     with torch.no_grad(), model.disable_adapter():
         expected = model(input_ids=ids).logits
-    install(model, Pieces(), torch.float32)
+    install(model, EngineOptions(), torch.float32)
     with torch.no_grad(), model.disable_adapter():
         assert torch.allclose(model(input_ids=ids).logits, expected, atol=1e-5)
     with torch.no_grad():

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bonsai.recipes.training.engine.attention import block_masked, packed, works_here
-from bonsai.recipes.training.engine.install import Pieces, install
-from bonsai.recipes.training.engine.step_graph import RowLimits
+from bonsai.recipes.training.engine.attention import block_diagonal_attention, is_supported, packed_attention
+from bonsai.recipes.training.engine.cuda_graph import PackedRowLimits
+from bonsai.recipes.training.engine.install import EngineOptions, install
 from tests.recipes.engine.models import adapted, gradients, packed_batch, stock_loss
 from tests.recipes.engine.no_bfloat16 import NoBfloat16
 
@@ -53,7 +53,7 @@ def test_gradients_in_float16_are_as_near_to_float32_as_stock_peft(kind: str) ->
         stock = stock_loss(model, batch)
     (stock * SCALE / 300).backward()
     stock_error = error({name: grad * 300 / SCALE for name, grad in gradients(model).items()}, reference)
-    install(model, Pieces(), torch.float16)
+    install(model, EngineOptions(), torch.float16)
     with NoBfloat16():
         ours = model(**batch, engine_loss=True).loss
         (ours * SCALE / 300).backward()
@@ -74,11 +74,11 @@ def test_the_packed_kernel_equals_the_masked_twin(heads: int, kv_heads: int, siz
     inputs = [made(heads), made(kv_heads), made(kv_heads)]
     up = made(heads)
     q, k, v = (tensor.requires_grad_() for tensor in inputs)
-    reference = block_masked(q, k, v, bounds, 0.1)
+    reference = block_diagonal_attention(q, k, v, bounds, 0.1)
     exact = torch.autograd.grad(reference, (q, k, v), up)
     low = [tensor.detach().half().requires_grad_() for tensor in inputs]
-    assert works_here(low[0])
-    out = packed(*low, bounds, 1148, 0.1)
+    assert is_supported(low[0])
+    out = packed_attention(*low, bounds, 1148, 0.1)
     grads = torch.autograd.grad(out, low, up.half())
     for one, other in zip((out, *grads), (reference, *exact), strict=True):
         assert (one.float() - other).norm() <= 3e-3 * other.norm()
@@ -86,14 +86,14 @@ def test_the_packed_kernel_equals_the_masked_twin(heads: int, kv_heads: int, siz
 
 def test_the_graph_gives_the_loss_and_gradients_of_the_step_without_it() -> None:
     model = in_dtype(adapted("phi", **WIDE).cuda(), torch.float16)
-    installed = install(model, Pieces(), torch.float16)
+    installed = install(model, EngineOptions(), torch.float16)
     batches = [on_gpu(packed_batch(lengths)) for lengths in ((40, 200, 7, 130), (100, 260, 9), (384,))]
     expected = []
     for batch in batches:
         loss = model(**batch, engine_loss=True).loss
         (loss * SCALE / 300).backward()
         expected.append((loss.item(), gradients(model)))
-    installed.limits = RowLimits(tokens=384, longest=384, records=4)
+    installed.limits = PackedRowLimits(tokens=384, longest=384, records=4)
     for batch, (loss, grads) in zip(batches, expected, strict=True):
         with torch.autocast("cuda", torch.float16):  # as the trainer calls it
             again = model(**batch, engine_loss=True).loss

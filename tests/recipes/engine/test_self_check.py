@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bonsai.recipes.training.engine import elementwise
-from bonsai.recipes.training.engine.install import NOTHING, UNDER_THE_MODEL, Installed, Pieces, install
+from bonsai.recipes.training.engine import layers
+from bonsai.recipes.training.engine.install import NOTHING, UNDER_THE_MODEL, EngineOptions, InstalledEngine, install
 from bonsai.recipes.training.engine.records_apart import record_places
 from bonsai.recipes.training.engine.self_check import SelfCheck, lengths_to_watch, some_records
 from tests.recipes.engine.architectures import CANT_BE_TINY, adapted_tiny, names, tiny_config
@@ -70,7 +70,7 @@ def alone(model: Any, batch: dict[str, Any]) -> tuple[float, dict[str, Tensor]]:
     return total, gradients(model)
 
 
-def with_engine(installed: Installed, batch: dict[str, Any]) -> tuple[float, dict[str, Tensor]]:
+def with_engine(installed: InstalledEngine, batch: dict[str, Any]) -> tuple[float, dict[str, Tensor]]:
     if installed.pieces.head:
         loss = installed.model(**batch, use_cache=False, engine_loss=True).loss
     else:
@@ -83,10 +83,10 @@ def with_engine(installed: Installed, batch: dict[str, Any]) -> tuple[float, dic
     return loss.item(), gradients(installed.model)
 
 
-def assert_engine_gives_what_records_alone_give(make: Callable[[], Any], batch: dict[str, Any]) -> Installed:
+def assert_engine_gives_what_records_alone_give(make: Callable[[], Any], batch: dict[str, Any]) -> InstalledEngine:
     model = make()
     expected, stock = alone(model, batch)
-    installed = install(model, Pieces(graph=False, spare_memory=False), torch.float32)
+    installed = install(model, EngineOptions(graph=False, spare_memory=False), torch.float32)
     weights, state = installed.store.flat.detach().clone(), torch.random.get_rng_state()
     SelfCheck(installed, batch).run()
     assert torch.equal(installed.store.flat, weights)
@@ -123,13 +123,13 @@ def test_padded_rows_give_what_each_record_alone_gives(name: str) -> None:
 
 
 def test_a_piece_that_computes_something_else_is_left_out_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    stock = elementwise._rms_norm
-    monkeypatch.setattr(elementwise, "_rms_norm", lambda module, x: 1.01 * stock(module, x))
-    monkeypatch.setattr(elementwise, "_same", lambda module, replacement: True)
+    stock = layers._rms_norm
+    monkeypatch.setattr(layers, "_rms_norm", lambda module, x: 1.01 * stock(module, x))
+    monkeypatch.setattr(layers, "_matches_original", lambda module, replacement: True)
     installed = assert_engine_gives_what_records_alone_give(lambda: adapted_tiny("llama"), packed())
     assert set(installed.left_out) == {"elementwise"}
     assert "off" in installed.left_out["elementwise"]
-    assert installed.pieces == Pieces(graph=False, spare_memory=False, elementwise=False)
+    assert installed.pieces == EngineOptions(graph=False, spare_memory=False, elementwise=False)
 
 
 def test_records_that_see_one_another_are_found_without_any_piece() -> None:
@@ -142,7 +142,7 @@ def test_records_that_see_one_another_are_found_without_any_piece() -> None:
 
 
 def test_another_process_that_finds_a_difference_decides_for_all() -> None:
-    installed = install(adapted("llama").eval(), Pieces(), torch.float32)
+    installed = install(adapted("llama").eval(), EngineOptions(), torch.float32)
     asked: list[bool] = []
 
     def all_agree(yes: bool) -> bool:

@@ -11,11 +11,10 @@ import pytest
 import torch
 from trl import SFTConfig
 
-from bonsai.recipes.training.engine.errors import EngineError
-from bonsai.recipes.training.engine.flat_adamw import FlatAdamW
-from bonsai.recipes.training.engine.guards import refuse_overflow
-from bonsai.recipes.training.engine.install import NOTHING, Pieces
-from bonsai.recipes.training.engine.trainer import EngineTrainer
+from bonsai.builder.errors import EngineError
+from bonsai.recipes.training.engine.install import NOTHING, EngineOptions
+from bonsai.recipes.training.engine.optimizer import FlatAdamW
+from bonsai.recipes.training.engine.trainer import EngineTrainer, check_finite
 from tests.recipes.engine.architectures import adapted_tiny
 from tests.recipes.engine.models import adapted, lora, packed_batch, quantised
 from tests.recipes.tiny import tiny_tokenizer
@@ -26,7 +25,7 @@ def rows() -> datasets.Dataset:
     return datasets.Dataset.from_list([{"prompt": prompt, "completion": completion} for prompt, completion in pairs])
 
 
-def trainer(work: Path, pieces: Pieces | None, base: Any = None, **changes: Any) -> EngineTrainer:
+def trainer(work: Path, pieces: EngineOptions | None, base: Any = None, **changes: Any) -> EngineTrainer:
     settings = {
         "output_dir": str(work),
         "use_cpu": True,
@@ -72,7 +71,7 @@ def losses(made: EngineTrainer) -> list[float]:
 @pytest.mark.parametrize("changes", [{}, {"max_steps": 9, "gradient_accumulation_steps": 3}], ids=["part", "epochs"])
 def test_a_run_with_the_engine_gives_the_losses_of_a_run_without(tmp_path: Path, changes: dict[str, int]) -> None:
     stock = losses(trainer(tmp_path, None, **changes))
-    fast = trainer(tmp_path, Pieces(), **changes)
+    fast = trainer(tmp_path, EngineOptions(), **changes)
     rows_a_step = changes.get("gradient_accumulation_steps", 2)
     assert not changes or (len(fast.train_dataset) % rows_a_step and len(fast.train_dataset) < 9 * rows_a_step)
     dropout = fast.model.get_base_model().model.layers[0].resid_dropout
@@ -80,7 +79,7 @@ def test_a_run_with_the_engine_gives_the_losses_of_a_run_without(tmp_path: Path,
     assert not dropout.training
     assert fast.engine is not None
     assert fast.engine.left_out == {}
-    assert fast.engine.pieces == Pieces()
+    assert fast.engine.pieces == EngineOptions()
     ours = losses(fast)
     assert dropout.training
     assert ours == pytest.approx(stock, abs=2e-4)
@@ -92,7 +91,7 @@ def test_a_run_with_the_engine_gives_the_losses_of_a_run_without(tmp_path: Path,
 
 
 def test_every_record_in_a_packed_row_learns_its_end_mark_and_none_of_its_prompt(tmp_path: Path) -> None:
-    made = trainer(tmp_path, Pieces())
+    made = trainer(tmp_path, EngineOptions())
     tokenizer = made.processing_class
     learnt = []
     for batch in made.get_train_dataloader():
@@ -107,8 +106,8 @@ def test_every_record_in_a_packed_row_learns_its_end_mark_and_none_of_its_prompt
 @pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")  # the tiny base's folder is gone
 def test_a_resumed_run_takes_the_very_next_step_of_the_uninterrupted_one(tmp_path: Path) -> None:
     saving = {"save_strategy": "steps", "save_steps": 2}
-    whole = losses(trainer(tmp_path / "whole", Pieces(), **saving))
-    resumed = trainer(tmp_path / "resumed", Pieces(), **saving)
+    whole = losses(trainer(tmp_path / "whole", EngineOptions(), **saving))
+    resumed = trainer(tmp_path / "resumed", EngineOptions(), **saving)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
     again = [entry["loss"] for entry in resumed.state.log_history if "loss" in entry]
     assert isinstance(resumed.optimizer.optimizer, FlatAdamW)
@@ -116,7 +115,7 @@ def test_a_resumed_run_takes_the_very_next_step_of_the_uninterrupted_one(tmp_pat
 
 
 def test_a_base_that_overflows_is_named_before_the_first_step(tmp_path: Path) -> None:
-    made = trainer(tmp_path, Pieces())
+    made = trainer(tmp_path, EngineOptions())
     layer = made.model.get_base_model().model.layers[1]
     layer.input_layernorm.weight.data[3] = float("inf")
     with pytest.raises(EngineError, match=r"before the first step: the output of .*layers\.1\.input_layernorm"):
@@ -126,7 +125,7 @@ def test_a_base_that_overflows_is_named_before_the_first_step(tmp_path: Path) ->
 def test_a_finite_model_passes_and_the_random_state_stays() -> None:
     model = adapted("phi")
     state = torch.random.get_rng_state()
-    refuse_overflow(model, {k: v for k, v in packed_batch().items() if k != "labels"}, "now")
+    check_finite(model, {k: v for k, v in packed_batch().items() if k != "labels"}, "now")
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -139,12 +138,12 @@ def test_the_engine_is_put_in_before_training(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optim", ["sgd", "adafactor", "rmsprop", "adamw_torch"])
 def test_an_optimizer_that_the_recipe_names_is_the_one_that_steps(tmp_path: Path, optim: str) -> None:
-    def weights(pieces: Pieces | None) -> tuple[EngineTrainer, torch.Tensor]:
+    def weights(pieces: EngineOptions | None) -> tuple[EngineTrainer, torch.Tensor]:
         made = trainer(tmp_path, pieces, optim=optim, max_steps=2)
         made.train()
         return made, torch.cat([p.detach().reshape(-1) for p in made.model.parameters() if p.requires_grad])
 
-    (_, expected), (made, found) = weights(None), weights(Pieces())
+    (_, expected), (made, found) = weights(None), weights(EngineOptions())
     assert made.engine is not None
     assert (made._flat_optimizer() is not None) == (optim == "adamw_torch")
     assert ("optimizer" in made.engine.left_out) == (optim != "adamw_torch")
@@ -170,7 +169,7 @@ def test_an_optimizer_that_the_recipe_names_is_the_one_that_steps(tmp_path: Path
     ids=str,
 )
 def test_settings_that_the_engine_takes_over_train_as_trl_trains_them(tmp_path: Path, changes: dict[str, Any]) -> None:
-    stock, ours = (losses(trainer(tmp_path, pieces, **changes)) for pieces in (None, Pieces()))
+    stock, ours = (losses(trainer(tmp_path, pieces, **changes)) for pieces in (None, EngineOptions()))
     assert ours == pytest.approx(stock, abs=3e-4)
 
 
@@ -187,10 +186,14 @@ def test_a_weight_that_transformers_spares_from_decay_is_not_decayed(tmp_path: P
 def test_records_that_packing_would_mix_train_each_alone_and_the_log_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def made(pieces: Pieces, **changes: Any) -> EngineTrainer:
+    def made(pieces: EngineOptions, **changes: Any) -> EngineTrainer:
         return trainer(tmp_path, pieces, adapted_tiny("bloom").unload(), **changes)
 
-    fast, plain, unpacked = made(Pieces()), made(NOTHING), made(NOTHING, packing=False, per_device_eval_batch_size=4)
+    fast, plain, unpacked = (
+        made(EngineOptions()),
+        made(NOTHING),
+        made(NOTHING, packing=False, per_device_eval_batch_size=4),
+    )
     assert fast.evaluate()["eval_loss"] == pytest.approx(unpacked.evaluate()["eval_loss"], rel=1e-5)
     assert fast.engine is not None
     assert fast.engine.records_apart

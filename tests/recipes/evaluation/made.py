@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bonsai.builder.messages import RESPONSE_MARKER
-from bonsai.recipes.evaluation.items import Item
-from bonsai.recipes.evaluation.record import Evaluation, Settings
-from bonsai.recipes.evaluation.run import summed_up
-from bonsai.recipes.inference.generation.decoder import GREEDY
-from bonsai.recipes.inference.generation.engine import Generation
+from bonsai.builder.prompt import RESPONSE_MARKER
+from bonsai.recipes.evaluation.evaluate import score_answers
+from bonsai.recipes.evaluation.items import EvalItem
+from bonsai.recipes.evaluation.results import Evaluation, Settings
+from bonsai.recipes.inference.generation import GREEDY, Completion
 
 
-def item(number: int = 1, **fields: Any) -> Item:
-    return Item(
+def item(number: int = 1, **fields: Any) -> EvalItem:
+    return EvalItem(
         **{
             "id": f"open_qa-{number:04d}-en",
             "origin": "test",
@@ -30,9 +29,9 @@ def item(number: int = 1, **fields: Any) -> Item:
     )
 
 
-def said(answer: str, reasoning: str = "Rivers have lengths.") -> Generation:
+def said(answer: str, reasoning: str = "Rivers have lengths.") -> Completion:
     text = f"{reasoning}\n\n{RESPONSE_MARKER}{answer}" if reasoning else answer
-    return Generation(text=text, tokens=9, stopped_by="eos", seconds=0.1)
+    return Completion(text=text, tokens=9, stopped_by="eos", seconds=0.1)
 
 
 def settings(**fields: Any) -> Settings:
@@ -63,6 +62,6 @@ def settings(**fields: Any) -> Settings:
 
 
 def evaluated(
-    items: Sequence[Item], before: Sequence[Generation], after: Sequence[Generation | None], **fields: Any
+    items: Sequence[EvalItem], before: Sequence[Completion], after: Sequence[Completion | None], **fields: Any
 ) -> Evaluation:
-    return summed_up("tiny", settings(**fields), items, before, after)
+    return score_answers("tiny", settings(**fields), items, before, after)

@@ -15,12 +15,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from bonsai.builder.messages import RESPONSE_MARKER
-from bonsai.hub.running import HubAddress
-from bonsai.recipes.evaluation.harness import ANSWER, write_tasks
+from bonsai.builder.prompt import RESPONSE_MARKER, parse_response
+from bonsai.hub.server.serve import HubAddress
 from bonsai.recipes.evaluation.items import read_items
-from bonsai.recipes.evaluation.record import read_evaluation
-from bonsai.recipes.inference.answer_parts import parts
+from bonsai.recipes.evaluation.lm_eval import ANSWER, write_tasks
+from bonsai.recipes.evaluation.results import read_evaluation
 from bonsai.recipes.seedling import RECIPE
 from tests.recipes.tiny import write_tiny_llama
 
@@ -31,7 +30,7 @@ import bonsai.recipes
 bonsai.recipes.__path__ = [*bonsai.recipes.__path__, sys.argv[1]]
 from rich.console import Console
 from bonsai.builder.schema import BonsaiError
-from bonsai.cli.evaluating import evaluate
+from bonsai.cli.evaluate import evaluate
 for options in json.loads(sys.argv[2]):
     try:
         fine = evaluate(
@@ -138,7 +137,7 @@ def test_a_rerun_asks_nothing_twice_and_a_regression_is_told(
 )
 def test_the_harness_cuts_out_the_same_answer(text: str) -> None:
     found = re.compile(ANSWER).findall(text)[0]
-    assert next((part for part in found if part), "") == parts(text).answer
+    assert next((part for part in found if part), "") == parse_response(text).answer
 
 
 HARNESS = os.environ.get("BONSAI_LM_EVAL") or shutil.which("lm_eval")

@@ -11,14 +11,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
-from bonsai.recipes.evaluation.against import compare, find_evaluation
-from bonsai.recipes.evaluation.card_results import eval_results, evaluation_facts
-from bonsai.recipes.evaluation.errors import EvaluationError
-from bonsai.recipes.evaluation.journal import Ask, Journal, collect
-from bonsai.recipes.evaluation.page import page
-from bonsai.recipes.evaluation.record import read_evaluation
-from bonsai.recipes.inference.generation.decoder import POST
-from bonsai.recipes.inference.generation.engine import OnAnswer
+from bonsai.builder.errors import EvaluationError
+from bonsai.recipes.evaluation.answer_cache import AnswerCache, Ask, answer_with_cache
+from bonsai.recipes.evaluation.report import eval_results, evaluation_facts, page
+from bonsai.recipes.evaluation.results import compare_evaluations, load_evaluation, read_evaluation
+from bonsai.recipes.inference.generation import BLOG_POST, OnAnswer
 from tests.recipes.evaluation.made import evaluated, item, said
 
 ITEMS = [item(number) for number in range(1, 13)]
@@ -44,15 +41,21 @@ def answering(limit: int, asked: list[str]) -> Ask:
 
 
 def test_an_evaluation_that_was_killed_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
-    whole = collect(ITEMS, answering(99, []), Journal(tmp_path / "whole", IDENTITY), lambda done, total: None)
+    whole = answer_with_cache(
+        ITEMS, answering(99, []), AnswerCache(tmp_path / "whole", IDENTITY), lambda done, total: None
+    )
     asked: list[str] = []
     told: list[tuple[int, int]] = []
     with pytest.raises(PowerCutError):
-        collect(ITEMS, answering(5, asked), Journal(tmp_path / "cut", IDENTITY), lambda *n: told.append(n))
-    journal = Journal(tmp_path / "cut", IDENTITY)
+        answer_with_cache(
+            ITEMS, answering(5, asked), AnswerCache(tmp_path / "cut", IDENTITY), lambda *n: told.append(n)
+        )
+    journal = AnswerCache(tmp_path / "cut", IDENTITY)
     with journal.path.open("a") as file:
         file.write('{"prompt": "half a li')  # the machine died while it wrote
-    resumed = collect(ITEMS, answering(99, asked), Journal(tmp_path / "cut", IDENTITY), lambda *n: told.append(n))
+    resumed = answer_with_cache(
+        ITEMS, answering(99, asked), AnswerCache(tmp_path / "cut", IDENTITY), lambda *n: told.append(n)
+    )
     assert resumed == whole
     assert sorted(asked) == sorted(one.prompt for one in ITEMS)
     assert (5, 12) in told
@@ -60,9 +63,9 @@ def test_an_evaluation_that_was_killed_goes_on_and_asks_nothing_twice(tmp_path: 
 
 
 def test_answers_of_another_model_or_decoder_are_not_taken(tmp_path: Path) -> None:
-    Journal(tmp_path, IDENTITY).add("prompt", RIGHT)
-    assert Journal(tmp_path, IDENTITY).get("prompt") == RIGHT
-    assert Journal(tmp_path, {**IDENTITY, "decoder": {"temperature": 0.2}}).get("prompt") is None
+    AnswerCache(tmp_path, IDENTITY).add("prompt", RIGHT)
+    assert AnswerCache(tmp_path, IDENTITY).get("prompt") == RIGHT
+    assert AnswerCache(tmp_path, {**IDENTITY, "decoder": {"temperature": 0.2}}).get("prompt") is None
 
 
 def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -99,30 +102,30 @@ def test_scores_are_summed_up_by_category_and_language_with_their_difference() -
 def test_what_got_worse_beyond_chance_is_a_regression_and_what_did_not_is_none() -> None:
     good = evaluated(ITEMS, [WRONG] * 12, [RIGHT] * 12)
     bad = evaluated(ITEMS, [WRONG] * 12, [RIGHT] * 4 + [WRONG] * 8)
-    verdicts = {(change.category, change.metric): change.verdict for change in compare(good, bad)}
+    verdicts = {(change.category, change.metric): change.verdict for change in compare_evaluations(good, bad)}
     assert verdicts["open_qa", "f1"] == "worse"
     assert verdicts["all", "reasoning"] == "worse"
     assert verdicts["all", "loop"] == "unchanged"
-    assert {change.verdict for change in compare(good, good)} == {"unchanged"}
-    assert {change.verdict for change in compare(bad, good)} == {"better", "unchanged"}
+    assert {change.verdict for change in compare_evaluations(good, good)} == {"unchanged"}
+    assert {change.verdict for change in compare_evaluations(bad, good)} == {"better", "unchanged"}
 
 
 def test_one_answer_that_got_worse_is_chance() -> None:
     good = evaluated(ITEMS, [WRONG] * 12, [RIGHT] * 12)
     slip = evaluated(ITEMS, [WRONG] * 12, [RIGHT] * 11 + [WRONG])
-    assert {change.verdict for change in compare(good, slip)} == {"unchanged"}
+    assert {change.verdict for change in compare_evaluations(good, slip)} == {"unchanged"}
 
 
 def test_evaluations_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     made = evaluated(ITEMS, [WRONG] * 12, [RIGHT] * 12)
     with pytest.raises(EvaluationError, match=r"decoded differently \(max_new_tokens 1024 and 256, temperature 0.2"):
-        compare(evaluated(ITEMS, [WRONG] * 12, [RIGHT] * 12, decoder=POST), made)
+        compare_evaluations(evaluated(ITEMS, [WRONG] * 12, [RIGHT] * 12, decoder=BLOG_POST), made)
     others = [replace(one, instruction="Another?") for one in ITEMS]
     with pytest.raises(EvaluationError, match="no question in common"):
-        compare(evaluated(others, [WRONG] * 12, [RIGHT] * 12), made)
+        compare_evaluations(evaluated(others, [WRONG] * 12, [RIGHT] * 12), made)
     made.write(tmp_path / "evaluation")
-    read = find_evaluation(str(tmp_path), "qeu/x")
-    assert {change.verdict for change in compare(read, made)} == {"unchanged"}
+    read = load_evaluation(str(tmp_path), "qeu/x")
+    assert {change.verdict for change in compare_evaluations(read, made)} == {"unchanged"}
 
 
 def test_no_text_of_a_model_becomes_markup() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonsai.recipes.evaluation.intervals import mean_interval, paired_difference
+from bonsai.recipes.evaluation.statistics import mean_interval, paired_difference
 
 SCORES = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1)), min_size=1, max_size=30)
 

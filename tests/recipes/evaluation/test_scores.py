@@ -7,21 +7,27 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
-from bonsai.builder.messages import RESPONSE_MARKER
-from bonsai.recipes.evaluation.form import foreign_share, is_garbled, loops, repeated_ngrams, right_language
-from bonsai.recipes.evaluation.items import Item, read_items
-from bonsai.recipes.evaluation.score import scores
-from bonsai.recipes.evaluation.tasks import (
-    deepens,
+from bonsai.builder.prompt import RESPONSE_MARKER, parse_response
+from bonsai.recipes.evaluation.items import EvalItem, read_items
+from bonsai.recipes.evaluation.metrics import (
+    TOKENIZERS,
+    chrf,
+    constraint_satisfaction,
+    corpus_scores,
     distinct_ideas,
+    extract_question,
+    foreign_letter_share,
+    goes_deeper,
+    has_loop,
+    is_garbled,
     is_tautology,
-    keeps_constraints,
-    label_match,
-    new_question,
+    label_accuracy,
+    language_match,
+    paired_p_values,
+    score_answer,
+    seq_rep_4,
 )
-from bonsai.recipes.evaluation.translation import TOKENIZERS, chrf, corpus_scores, paired_p_values
-from bonsai.recipes.inference.answer_parts import parts
-from bonsai.recipes.inference.generation.engine import Generation
+from bonsai.recipes.inference.generation import Completion
 from bonsai.recipes.phi2_qtq import RECIPE
 from tests.recipes.evaluation.made import said
 
@@ -60,26 +66,26 @@ def test_translations_that_are_alike_differ_by_chance_and_good_ones_do_not() -> 
 
 
 def test_reasoning_and_answer_are_told_apart_by_the_markers() -> None:
-    assert parts(f"Because.\n\n{RESPONSE_MARKER}Bern.\n\n### Instruction:\nMore") == ("Because.", "Bern.")
-    assert parts("Bern, I say.\n### Input: x") == ("", "Bern, I say.")
-    assert parts(f"{RESPONSE_MARKER}Bern") == ("", "Bern")
-    assert parts(f"Because.\n\n{RESPONSE_MARKER}") == ("Because.", "")
+    assert parse_response(f"Because.\n\n{RESPONSE_MARKER}Bern.\n\n### Instruction:\nMore") == ("Because.", "Bern.")
+    assert parse_response("Bern, I say.\n### Input: x") == ("", "Bern, I say.")
+    assert parse_response(f"{RESPONSE_MARKER}Bern") == ("", "Bern")
+    assert parse_response(f"Because.\n\n{RESPONSE_MARKER}") == ("Because.", "")
 
 
 def test_a_label_counts_alone_or_as_the_only_option_named() -> None:
     asked = "Is it acute, right, or obtuse?"
-    assert label_match("Obtuse.", "obtuse", asked) == 1.0
-    assert label_match("The triangle is obtuse.", "obtuse", asked) == 1.0
-    assert label_match("It is acute or obtuse.", "obtuse", asked) == 0.0
-    assert label_match("acute", "obtuse", asked) == 0.0
-    assert label_match("秋です。", "秋", "春・夏・秋・冬のどれかに分類してください。") == 1.0
-    assert label_match("", "秋", "春・夏・秋・冬のどれかに分類してください。") == 0.0
+    assert label_accuracy("Obtuse.", "obtuse", asked) == 1.0
+    assert label_accuracy("The triangle is obtuse.", "obtuse", asked) == 1.0
+    assert label_accuracy("It is acute or obtuse.", "obtuse", asked) == 0.0
+    assert label_accuracy("acute", "obtuse", asked) == 0.0
+    assert label_accuracy("秋です。", "秋", "春・夏・秋・冬のどれかに分類してください。") == 1.0
+    assert label_accuracy("", "秋", "春・夏・秋・冬のどれかに分類してください。") == 0.0
 
 
 def test_each_item_of_a_list_gets_its_label_or_not() -> None:
     reference = "Shakespeare: English\nDostoevsky: Russian\nAndersen: Danish"
     asked = "In which language did each author write: English, Russian, or Danish?"
-    assert label_match("Andersen: Danish\nShakespeare: English.\nDostoevsky: English", reference, asked) == 2 / 3
+    assert label_accuracy("Andersen: Danish\nShakespeare: English.\nDostoevsky: English", reference, asked) == 2 / 3
 
 
 def test_ideas_that_come_again_count_once() -> None:
@@ -91,10 +97,10 @@ def test_ideas_that_come_again_count_once() -> None:
 
 def test_a_creative_answer_is_judged_where_its_instruction_can_be_counted() -> None:
     asked = "雨の話を、ちょうど三文で書いてください。"
-    assert keeps_constraints("雨が降った。傘がない。走った。", asked, "ja") == 1.0
-    assert keeps_constraints("雨が降った。", asked, "ja") == 0.0
-    assert keeps_constraints("", asked, "ja") == 0.0
-    assert keeps_constraints("Anything.", "Write a poem about rain.", "en") is None
+    assert constraint_satisfaction("雨が降った。傘がない。走った。", asked, "ja") == 1.0
+    assert constraint_satisfaction("雨が降った。", asked, "ja") == 0.0
+    assert constraint_satisfaction("", asked, "ja") == 0.0
+    assert constraint_satisfaction("Anything.", "Write a poem about rain.", "en") is None
 
 
 INPUT = "Question: Why does bread dough rise?\nReasoning: Yeast gives off gas.\nAnswer: Gas is held by the dough."
@@ -102,34 +108,34 @@ INPUT = "Question: Why does bread dough rise?\nReasoning: Yeast gives off gas.\n
 
 def test_a_question_that_goes_deeper_is_told_from_one_that_goes_in_a_circle() -> None:
     deeper = "What in the dough keeps the gas of the yeast from escaping?"
-    assert (is_tautology(deeper, INPUT), deepens(deeper, INPUT)) == (0.0, 1.0)
+    assert (is_tautology(deeper, INPUT), goes_deeper(deeper, INPUT)) == (0.0, 1.0)
     circle = "Why is it that bread dough rises?"
-    assert (is_tautology(circle, INPUT), deepens(circle, INPUT)) == (1.0, 0.0)
+    assert (is_tautology(circle, INPUT), goes_deeper(circle, INPUT)) == (1.0, 0.0)
     astray = "Who won the football match between Spain and Brazil?"
-    assert (is_tautology(astray, INPUT), deepens(astray, INPUT)) == (0.0, 0.0)
-    assert (is_tautology("Dough rises.", INPUT), deepens("Dough rises.", INPUT)) == (None, 0.0)
+    assert (is_tautology(astray, INPUT), goes_deeper(astray, INPUT)) == (0.0, 0.0)
+    assert (is_tautology("Dough rises.", INPUT), goes_deeper("Dough rises.", INPUT)) == (None, 0.0)
 
 
 def test_the_new_question_is_found_among_other_sentences() -> None:
-    assert new_question("気体は逃げます。では、何が気体を留めますか。次へ。") == "では、何が気体を留めますか。"
-    assert new_question("1. 何が気体を留めますか？") == "何が気体を留めますか？"
-    assert new_question("Gas escapes. What keeps it in?") == "What keeps it in?"
+    assert extract_question("気体は逃げます。では、何が気体を留めますか。次へ。") == "では、何が気体を留めますか。"
+    assert extract_question("1. 何が気体を留めますか？") == "何が気体を留めますか？"
+    assert extract_question("Gas escapes. What keeps it in?") == "What keeps it in?"
 
 
 def test_an_answer_in_another_language_is_wrong_and_an_empty_one_has_none() -> None:
-    assert right_language("信濃川は日本で一番長い川です。", "ja", "川です。") == 1.0
-    assert right_language("The Shinano is the longest river in Japan.", "ja", "川です。") == 0.0
-    assert right_language("信濃川は日本で一番長い川です。", "en", "A river.") == 0.0
-    assert right_language("", "en", "A river.") is None
+    assert language_match("信濃川は日本で一番長い川です。", "ja", "川です。") == 1.0
+    assert language_match("The Shinano is the longest river in Japan.", "ja", "川です。") == 0.0
+    assert language_match("信濃川は日本で一番長い川です。", "en", "A river.") == 0.0
+    assert language_match("", "en", "A river.") is None
 
 
 def test_foreign_letters_are_counted_unless_question_or_reference_have_them() -> None:
-    assert foreign_share("abc川", "en", "") == 0.25
-    assert foreign_share("abc川", "en", "川とは") == 0.0
-    assert foreign_share("这个认识", "ja", "") > 0.2
-    assert foreign_share("これは川です", "zh", "") > 0.5
-    assert foreign_share("река", "ja", "") == 1.0
-    assert foreign_share("...", "ja", "") == 0.0
+    assert foreign_letter_share("abc川", "en", "") == 0.25
+    assert foreign_letter_share("abc川", "en", "川とは") == 0.0
+    assert foreign_letter_share("这个认识", "ja", "") > 0.2
+    assert foreign_letter_share("これは川です", "zh", "") > 0.5
+    assert foreign_letter_share("река", "ja", "") == 1.0
+    assert foreign_letter_share("...", "ja", "") == 0.0
 
 
 def test_garbled_text_is_seen() -> None:
@@ -139,11 +145,11 @@ def test_garbled_text_is_seen() -> None:
 
 def test_repetition_is_a_share_of_ngrams_and_a_loop_a_yes_or_no() -> None:
     looping = "Bern answers 1 question. " * 10
-    assert repeated_ngrams(looping) == pytest.approx(1 - 4 / 37)
-    assert repeated_ngrams("each word stands here once only") == 0.0
-    assert repeated_ngrams("") == 0.0
-    assert (loops(looping, refrain=False), loops("東京です。東京です。東京です。", refrain=False)) == (1.0, 1.0)
-    assert loops("Bern is the capital. It lies on the Aare.", refrain=False) == 0.0
+    assert seq_rep_4(looping) == pytest.approx(1 - 4 / 37)
+    assert seq_rep_4("each word stands here once only") == 0.0
+    assert seq_rep_4("") == 0.0
+    assert (has_loop(looping, refrain=False), has_loop("東京です。東京です。東京です。", refrain=False)) == (1.0, 1.0)
+    assert has_loop("Bern is the capital. It lies on the Aare.", refrain=False) == 0.0
 
 
 PERFECT = {"f1", "exact_match", "label", "accepted", "constraints", "language", "reasoning", "eos"}
@@ -155,7 +161,9 @@ def test_the_references_themselves_score_as_right_answers(dataset: Path) -> None
     items = read_items(RECIPE, dataset)
     assert {item.language for item in items} == {"ja", "en", "zh"}
     assert {item.origin for item in items} == {"test", "probe"}
-    found: list[tuple[Item, dict[str, float]]] = [(item, scores(item, said(item.reference))) for item in items]
+    found: list[tuple[EvalItem, dict[str, float]]] = [
+        (item, score_answer(item, said(item.reference))) for item in items
+    ]
     wrong = [
         (item.id, name, score)
         for item, each in found
@@ -170,7 +178,7 @@ def test_the_references_themselves_score_as_right_answers(dataset: Path) -> None
 
 
 def test_an_answer_that_never_came_scores_nothing_and_no_crash(dataset: Path) -> None:
-    silence = Generation(text="", tokens=1, stopped_by="eos", seconds=0.0)
+    silence = Completion(text="", tokens=1, stopped_by="eos", seconds=0.0)
     for item in read_items(RECIPE, dataset, limit=2):
-        found = scores(item, silence)
+        found = score_answer(item, silence)
         assert all(found.get(name, 0.0) == 0.0 for name in (*PERFECT - {"eos"}, "deepens", "ideas", "length"))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonsai.recipes.evaluation.single_answer import accepted, exact_match, f1
+from bonsai.recipes.evaluation.metrics import contains_accepted, exact_match, f1
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_f1_is_symmetrical_and_between_0_and_1(first: str, second: str) -> None:
 
 
 def test_an_accepted_variant_may_stand_anywhere_but_not_inside_another_word_or_number() -> None:
-    assert accepted("答えはワシントンD.C.です。", ["ワシントン"]) == 1.0
-    assert accepted("It is 1161 parts.", ["1,161"]) == 1.0
-    assert accepted("It is 1390 sheets.", ["390"]) == 0.0
-    assert accepted("Oberbern", ["Bern"]) == 0.0
-    assert accepted("ウォントンです。", ["ワシントン"]) == 0.0
-    assert accepted("", ["390"]) == 0.0
+    assert contains_accepted("答えはワシントンD.C.です。", ["ワシントン"]) == 1.0
+    assert contains_accepted("It is 1161 parts.", ["1,161"]) == 1.0
+    assert contains_accepted("It is 1390 sheets.", ["390"]) == 0.0
+    assert contains_accepted("Oberbern", ["Bern"]) == 0.0
+    assert contains_accepted("ウォントンです。", ["ワシントン"]) == 0.0
+    assert contains_accepted("", ["390"]) == 0.0

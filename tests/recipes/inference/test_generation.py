@@ -20,10 +20,16 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
-from bonsai.recipes.inference.generation.decoder import DECODERS, GREEDY, POST, Decoder
-from bonsai.recipes.inference.generation.engine import Generation, GenerationError
-from bonsai.recipes.inference.generation.next_token import next_tokens, stream_of
-from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine, _told
+from bonsai.recipes.inference.batching import prompt_rng, sample_next_tokens
+from bonsai.recipes.inference.generation import (
+    BLOG_POST,
+    GREEDY,
+    PRESETS,
+    Completion,
+    GenerationError,
+    GenerationSettings,
+)
+from bonsai.recipes.inference.transformers_engine import TransformersEngine, _load_errors
 from tests.recipes.tiny import TINY_CONFIGS, tiny_tokenizer, write_tiny, write_tiny_llama
 
 PROMPTS = [
@@ -35,8 +41,8 @@ PROMPTS = [
     "信濃川は日本で一番長い川です。",
     "b",
 ]
-SHORT = Decoder(max_new_tokens=24)
-SAMPLED = Decoder(max_new_tokens=24, temperature=0.9, top_p=0.95, repetition_penalty=1.15)
+SHORT = GenerationSettings(max_new_tokens=24)
+SAMPLED = GenerationSettings(max_new_tokens=24, temperature=0.9, top_p=0.95, repetition_penalty=1.15)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +84,7 @@ def one_at_a_time(
     return texts
 
 
-def texts(generations: list[Generation]) -> list[str]:
+def texts(generations: list[Completion]) -> list[str]:
     return [generation.text for generation in generations]
 
 
@@ -96,7 +102,7 @@ def test_a_batch_says_what_each_prompt_says_alone_on_the_seedling() -> None:
 
 
 def test_answers_come_back_in_the_order_of_the_prompts_and_each_is_told_once(base: Path) -> None:
-    told: dict[int, Generation] = {}
+    told: dict[int, Completion] = {}
     generations = engine_over(base, 3).generate(PROMPTS, SHORT, on_answer=lambda at, one: told.update({at: one}))
     assert [told[place] for place in range(len(PROMPTS))] == generations
     assert list(told) != sorted(told), "the longest prompts are answered first"
@@ -105,7 +111,7 @@ def test_answers_come_back_in_the_order_of_the_prompts_and_each_is_told_once(bas
 def test_sampled_answers_do_not_depend_on_the_batch_and_do_on_the_seed(base: Path) -> None:
     together = texts(engine_over(base, 8).generate(PROMPTS, SAMPLED))
     assert together == [texts(engine_over(base).generate([prompt], SAMPLED))[0] for prompt in PROMPTS]
-    assert together != texts(engine_over(base, 8).generate(PROMPTS, Decoder(**{**vars(SAMPLED), "seed": 7})))
+    assert together != texts(engine_over(base, 8).generate(PROMPTS, GenerationSettings(**{**vars(SAMPLED), "seed": 7})))
 
 
 def test_the_base_alone_and_its_adapters_answer_from_one_load(base: Path, adapter: Path) -> None:
@@ -154,7 +160,7 @@ def scripted(pairs: dict[str, str], *, runner_up: str | None = None) -> Transfor
 
 def test_an_answer_tells_what_ended_it() -> None:
     engine = scripted({"a": "b", "b": "a", "c": "d", "d": "."})
-    decoder = Decoder(max_new_tokens=9, stop_strings=("ba",))
+    decoder = GenerationSettings(max_new_tokens=9, stop_strings=("ba",))
     ended, stopped, cut = (engine.generate([p], d)[0] for p, d in (("c", decoder), ("a", decoder), ("a", SHORT)))
     assert (ended.text, ended.tokens, ended.stopped_by, ended.stopped_by_eos) == ("d", 2, "eos", True)
     assert (stopped.text, stopped.tokens, stopped.stopped_by) == ("", 2, "stop_string")
@@ -184,7 +190,7 @@ class OfTheAnswer(RepetitionPenaltyLogitsProcessor):
 
 
 def test_the_repetition_penalty_counts_what_was_said_and_neither_prompt_nor_padding(base: Path) -> None:
-    decoder = Decoder(max_new_tokens=24, repetition_penalty=1.4)
+    decoder = GenerationSettings(max_new_tokens=24, repetition_penalty=1.4)
     together = texts(engine_over(base, 5).generate(PROMPTS, decoder))
 
     def prompt_ignored(length: int) -> LogitsProcessorList:
@@ -198,7 +204,7 @@ def test_what_the_prompt_said_and_the_marker_is_not_punished_and_what_the_answer
     """Between two tokens that are nearly alike the penalty decides."""
     engine = scripted({"a": "a", "x": "a", "#": "#"}, runner_up="y")
     prompts = ["aax", "x", "#"]
-    one, two = (Decoder(max_new_tokens=tokens, repetition_penalty=1.15) for tokens in (1, 2))
+    one, two = (GenerationSettings(max_new_tokens=tokens, repetition_penalty=1.15) for tokens in (1, 2))
     assert texts(engine.generate(prompts, one)) == ["a", "a", "#"]
     assert texts(engine.generate(prompts, two)) == ["ay", "ay", "##"]
 
@@ -206,15 +212,15 @@ def test_what_the_prompt_said_and_the_marker_is_not_punished_and_what_the_answer
 def test_the_penalty_weakens_a_token_that_was_said() -> None:
     logits = torch.tensor([[3.0, 2.9, -1.0]])
     seen = torch.tensor([[True, False, False]])
-    chosen = next_tokens(logits, seen, Decoder(repetition_penalty=1.15), [stream_of("", 0)])
+    chosen = sample_next_tokens(logits, seen, GenerationSettings(repetition_penalty=1.15), [prompt_rng("", 0)])
     assert chosen.tolist() == [1]
-    assert next_tokens(logits, None, GREEDY, [stream_of("", 0)]).tolist() == [0]
+    assert sample_next_tokens(logits, None, GREEDY, [prompt_rng("", 0)]).tolist() == [0]
 
 
 def test_sampling_keeps_to_the_nucleus_and_to_its_probabilities() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().repeat(4000, 1)
     draw = np.random.default_rng(0)
-    chosen = next_tokens(logits, None, Decoder(temperature=1.0, top_p=0.8), [draw] * 4000)
+    chosen = sample_next_tokens(logits, None, GenerationSettings(temperature=1.0, top_p=0.8), [draw] * 4000)
     shares = torch.bincount(chosen, minlength=4) / 4000
     assert shares[2:].tolist() == [0, 0]
     assert shares[0].item() == pytest.approx(0.5 / 0.8, abs=0.03)
@@ -268,12 +274,17 @@ def test_a_model_or_adapter_that_is_not_there_is_named(base: Path, tmp_path: Pat
 )
 def test_a_model_that_memory_does_not_last_for_is_told_so(error: Exception) -> None:
     told = r"qeu/x at v1 cannot be loaded: memory does not last; .* smaller model"
-    with pytest.raises(GenerationError, match=told), _told("qeu/x", "v1"):
+    with pytest.raises(GenerationError, match=told), _load_errors("qeu/x", "v1"):
         raise error
 
 
 def test_the_posts_settings_are_a_preset_and_wrong_ones_are_refused() -> None:
-    assert (POST.max_new_tokens, POST.temperature, POST.top_p, POST.repetition_penalty) == (1024, 0.2, 0.95, 1.15)
-    assert DECODERS["greedy"].temperature == 0
+    assert (BLOG_POST.max_new_tokens, BLOG_POST.temperature, BLOG_POST.top_p, BLOG_POST.repetition_penalty) == (
+        1024,
+        0.2,
+        0.95,
+        1.15,
+    )
+    assert PRESETS["greedy"].temperature == 0
     with pytest.raises(GenerationError, match=r"top_p is 0; give above 0 and at most 1"):
-        Decoder(top_p=0)
+        GenerationSettings(top_p=0)

@@ -9,9 +9,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from bonsai.recipes.inference.generation import merging
-from bonsai.recipes.inference.generation.engine import GenerationError
-from bonsai.recipes.inference.generation.merging import Merging
+from bonsai.recipes.inference import transformers_engine
+from bonsai.recipes.inference.generation import GenerationError
+from bonsai.recipes.inference.transformers_engine import AdapterMerger
 from tests.recipes.tiny import write_tiny_llama
 
 
@@ -58,13 +58,13 @@ def test_a_merged_adapter_computes_the_same_and_the_base_is_given_back_bit_by_bi
     for name in ("first", "second"):
         adapted.set_adapter(name)
         beside[name] = logits(adapted)
-    merging = Merging(adapted)
+    merging = AdapterMerger(adapted)
     for name in ("first", "second", "first", "first"):
-        merging.answer_with(name)
+        merging.activate(name)
         assert merging.merged == name
         assert torch.allclose(logits(adapted), beside[name], atol=1e-4)
         assert not torch.allclose(logits(adapted), beside["second" if name == "first" else "first"], atol=1e-2)
-    merging.take_out()
+    merging.unmerge()
     assert merging.merged is None
     found = adapted.state_dict()
     assert all(torch.equal(found[name], value) for name, value in own.items())
@@ -79,10 +79,10 @@ def test_an_adapter_that_would_lose_or_cost_too_much_answers_beside_the_base(
     if why == "few bits":
         adapted = adapted.to(torch.bfloat16)
     else:
-        monkeypatch.setattr(merging, "LARGEST", 10)
+        monkeypatch.setattr(transformers_engine, "LARGEST", 10)
     own = {name: value.clone() for name, value in adapted.state_dict().items()}
-    asked = Merging(adapted)
-    asked.answer_with("second")
+    asked = AdapterMerger(adapted)
+    asked.activate("second")
     assert asked.merged is None
     assert adapted.active_adapter == "second"
     assert all(torch.equal(adapted.state_dict()[name], value) for name, value in own.items())
@@ -92,9 +92,9 @@ def test_a_broken_adapter_is_told_and_leaves_the_base_whole(adapted: PeftModel) 
     own = {name: value.clone() for name, value in adapted.state_dict().items()}
     broken = [name for name, _ in adapted.named_parameters() if "lora_B.second" in name][-1]
     adapted.get_parameter(broken).data.fill_(float("nan"))
-    asked = Merging(adapted)
+    asked = AdapterMerger(adapted)
     with pytest.raises(GenerationError, match=r"second: NaNs detected .*; take another revision of it"):
-        asked.answer_with("second")
+        asked.activate("second")
     assert all(torch.equal(adapted.state_dict()[name], value) for name, value in own.items() if name != broken)
-    asked.answer_with("first")
+    asked.activate("first")
     assert asked.merged == "first"

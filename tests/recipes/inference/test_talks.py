@@ -7,19 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.recipes.inference.generation.decoder import GREEDY, Decoder
-from bonsai.recipes.inference.generation.engine import Generation, GenerationError, OnAnswer, Request, Watch
-from bonsai.recipes.inference.generation.talks import Talk, hold, side_by_side
-from bonsai.recipes.inference.generation.transformers_engine import TransformersEngine
+from bonsai.recipes.inference.generation import (
+    GREEDY,
+    Completion,
+    GenerationError,
+    GenerationRequest,
+    GenerationSettings,
+    OnAnswer,
+    StopCheck,
+)
+from bonsai.recipes.inference.sessions import Session, gather, run_sessions
+from bonsai.recipes.inference.transformers_engine import TransformersEngine
 from tests.recipes.tiny import write_tiny_llama
 
-WARM = Decoder(temperature=0.7, seed=3)
+WARM = GenerationSettings(temperature=0.7, seed=3)
 
 
-def echo(request: Request) -> Generation:
+def echo(request: GenerationRequest) -> Completion:
     text = request.prompt.upper()
     ending = "watch" if request.watch is not None and request.watch(text) else "eos"
-    return Generation(text=text, tokens=1, stopped_by=ending, seconds=0.0)  # type: ignore[arg-type]
+    return Completion(text=text, tokens=1, stopped_by=ending, seconds=0.0)  # type: ignore[arg-type]
 
 
 class InRounds:
@@ -31,12 +38,19 @@ class InRounds:
         self.calls: list[list[str]] = []
 
     def generate(
-        self, prompts: Sequence[str], decoder: Decoder, *, on_answer: OnAnswer | None = None, watch: Watch | None = None
-    ) -> list[Generation]:
+        self,
+        prompts: Sequence[str],
+        decoder: GenerationSettings,
+        *,
+        on_answer: OnAnswer | None = None,
+        watch: StopCheck | None = None,
+    ) -> list[Completion]:
         self.calls.append(list(prompts))
         said = []
         for place, prompt in enumerate(prompts):
-            said.append(echo(Request(prompt, decoder, lambda text, at=place: bool(watch and watch(at, text)))))  # type: ignore[misc]
+            said.append(
+                echo(GenerationRequest(prompt, decoder, lambda text, at=place: bool(watch and watch(at, text))))
+            )  # type: ignore[misc]
             if on_answer is not None:
                 on_answer(place, said[-1])
         return said
@@ -47,7 +61,9 @@ class Flows(InRounds):
 
     name = "flows"
 
-    def flow(self, requests: Sequence[Request], more: Callable[[int, Generation], Sequence[Request]]) -> None:
+    def flow(
+        self, requests: Sequence[GenerationRequest], more: Callable[[int, Completion], Sequence[GenerationRequest]]
+    ) -> None:
         waiting = list(enumerate(requests))
         asked = len(waiting)
         while waiting:
@@ -58,10 +74,10 @@ class Flows(InRounds):
             asked += len(news)
 
 
-def talk(name: str, turns: int, decoder: Decoder = GREEDY) -> Talk[list[str]]:
+def talk(name: str, turns: int, decoder: GenerationSettings = GREEDY) -> Session[list[str]]:
     heard = []
     for turn in range(turns):
-        said = yield [Request(f"{name}{turn}a", decoder), Request(f"{name}{turn}b", decoder)]
+        said = yield [GenerationRequest(f"{name}{turn}a", decoder), GenerationRequest(f"{name}{turn}b", decoder)]
         heard += [one.text for one in said]
     return heard
 
@@ -70,7 +86,7 @@ def talk(name: str, turns: int, decoder: Decoder = GREEDY) -> Talk[list[str]]:
 def test_talks_of_any_length_hear_their_own_answers_in_their_order(engine: InRounds) -> None:
     ended: list[int] = []
     talks = [talk("x", 3), talk("y", 1, WARM), talk("z", 0), talk("w", 2)]
-    found = hold(engine, talks, lambda number, _: ended.append(number))
+    found = run_sessions(engine, talks, lambda number, _: ended.append(number))
     assert found == [
         ["X0A", "X0B", "X1A", "X1B", "X2A", "X2B"],
         ["Y0A", "Y0B"],
@@ -83,21 +99,21 @@ def test_talks_of_any_length_hear_their_own_answers_in_their_order(engine: InRou
 
 def test_in_rounds_what_waits_with_the_same_settings_goes_together() -> None:
     engine = InRounds()
-    hold(engine, [talk("x", 2), talk("y", 1, WARM), talk("w", 1)])
+    run_sessions(engine, [talk("x", 2), talk("y", 1, WARM), talk("w", 1)])
     assert engine.calls == [["x0a", "x0b", "w0a", "w0b"], ["y0a", "y0b"], ["x1a", "x1b"]]
 
 
 def test_side_by_side_asks_what_all_wait_for_and_watches_end_answers() -> None:
     engine = InRounds()
 
-    def watched() -> Talk[str]:
-        (said,) = yield [Request("q", GREEDY, lambda text: text == "Q")]
+    def watched() -> Session[str]:
+        (said,) = yield [GenerationRequest("q", GREEDY, lambda text: text == "Q")]
         return said.stopped_by
 
-    def both() -> Talk[list[object]]:
-        return (yield from side_by_side([talk("x", 2), watched(), talk("n", 0)]))
+    def both() -> Session[list[object]]:
+        return (yield from gather([talk("x", 2), watched(), talk("n", 0)]))
 
-    assert hold(engine, [both()]) == [[["X0A", "X0B", "X1A", "X1B"], "watch", []]]
+    assert run_sessions(engine, [both()]) == [[["X0A", "X0B", "X1A", "X1B"], "watch", []]]
     assert engine.calls == [["x0a", "x0b", "q"], ["x1a", "x1b"]]
 
 
@@ -106,36 +122,36 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_llama(tmp_path_factory.mktemp("base"))
 
 
-def said(prompt: str, turns: int, decoder: Decoder) -> Talk[str]:
+def said(prompt: str, turns: int, decoder: GenerationSettings) -> Session[str]:
     """Goes on from what was said to it, and watches one line end."""
     text = prompt
     for turn in range(turns):
-        (one,) = yield [Request(text, decoder, (lambda so_far: len(so_far) > 5) if turn == 1 else None)]
+        (one,) = yield [GenerationRequest(text, decoder, (lambda so_far: len(so_far) > 5) if turn == 1 else None)]
         text = f"{prompt} {one.text}"[:60]
     return text
 
 
 def test_a_model_says_the_same_to_talks_that_flow_as_to_each_alone(base: Path) -> None:
     decoders = (
-        Decoder(max_new_tokens=9),
-        Decoder(max_new_tokens=14, temperature=0.8, seed=5),
-        Decoder(max_new_tokens=7, repetition_penalty=1.5, no_repeat_ngram_size=3),
+        GenerationSettings(max_new_tokens=9),
+        GenerationSettings(max_new_tokens=14, temperature=0.8, seed=5),
+        GenerationSettings(max_new_tokens=7, repetition_penalty=1.5, no_repeat_ngram_size=3),
     )
 
-    def talks() -> list[Talk[str]]:
+    def talks() -> list[Session[str]]:
         return [said(f"talk {n} " * (1 + n % 3), 1 + n % 4, decoders[n % 3]) for n in range(8)]
 
     flowing = TransformersEngine.load(base, batch_size=4)
     alone = TransformersEngine.load(base, batch_size=1)
-    assert hold(flowing, talks()) == [hold(alone, [one])[0] for one in talks()]
+    assert run_sessions(flowing, talks()) == [run_sessions(alone, [one])[0] for one in talks()]
 
 
 def test_a_prompt_that_is_too_long_is_told_in_the_midst_of_a_flow(base: Path) -> None:
     engine = TransformersEngine.load(base)
 
-    def grows() -> Talk[None]:
-        yield [Request("a", GREEDY)]
-        yield [Request("b", GREEDY), Request("a" * 100_000, GREEDY)]
+    def grows() -> Session[None]:
+        yield [GenerationRequest("a", GREEDY)]
+        yield [GenerationRequest("b", GREEDY), GenerationRequest("a" * 100_000, GREEDY)]
 
     with pytest.raises(GenerationError, match=r"prompt 2 of 2 has 100,000 tokens"):
-        hold(engine, [said("x", 2, GREEDY), grows()])
+        run_sessions(engine, [said("x", 2, GREEDY), grows()])

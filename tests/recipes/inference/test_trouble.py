@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.recipes.inference.generation.decoder import GREEDY
+from bonsai.recipes.inference.generation import GREEDY
 from tests.conftest import Run
 from tests.recipes.inference.chains.scripted import deeper
 from tests.recipes.inference.models.openai_server import OURS, Body, Fault, OpenAIServer, serving

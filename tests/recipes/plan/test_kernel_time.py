@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from huggingface_hub import SpaceHardware
 
-from bonsai.recipes.training.plan.gpus import GPUS, H100, L4, T4
-from bonsai.recipes.training.plan.kernel_time import kernels, measured_rows, measured_runs, on_gpu
-from bonsai.recipes.training.plan.shapes import PHI_2, PHI_3_MINI
+from bonsai.recipes.training.plan.model_shapes import PHI_2, PHI_3_MINI
+from bonsai.recipes.training.plan.speed import GPUS, H100, L4, T4, estimate_on, kernels, measured_rows, measured_runs
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 
@@ -32,20 +31,22 @@ def test_the_package_carries_what_the_benchmark_wrote() -> None:
 
 @pytest.mark.parametrize(("shape", "name"), [(PHI_2, "phi2"), (PHI_3_MINI, "phi3")])
 def test_on_the_measured_gpu_the_estimate_is_the_measurement(shape: Any, name: str) -> None:
-    estimate = on_gpu(kernels(shape, measured_rows(), 16, "engine"), H100)
+    estimate = estimate_on(kernels(shape, measured_rows(), 16, "engine"), H100)
     tokens = measured_rows().most_tokens
     assert estimate.graph
     assert tokens / estimate.milliseconds.low * 1e3 == pytest.approx(run(name, "+ graph")["tokens_per_s"], rel=0.03)
 
 
 def test_on_a_t4_phi_2_is_at_least_three_times_as_fast_as_stock_trl_by_the_same_estimate() -> None:
-    ours, stock = (on_gpu(kernels(PHI_2, measured_rows(), 16, who), T4) for who in ("engine", "stock"))
+    ours, stock = (estimate_on(kernels(PHI_2, measured_rows(), 16, who), T4) for who in ("engine", "stock"))
     assert not ours.graph  # its kernels take longer than their launches
     assert all(theirs / mine > 3 for theirs, mine in zip(stock.milliseconds, ours.milliseconds, strict=True))
 
 
 def test_a_gpus_range_is_ordered_and_the_larger_gpu_is_faster() -> None:
-    t4, l4, h100 = (on_gpu(kernels(PHI_2, measured_rows(), 16, "engine"), gpu).milliseconds for gpu in (T4, L4, H100))
+    t4, l4, h100 = (
+        estimate_on(kernels(PHI_2, measured_rows(), 16, "engine"), gpu).milliseconds for gpu in (T4, L4, H100)
+    )
     assert t4.low < t4.high
     assert t4.low > l4.low > h100.low
     assert h100.low == h100.high

@@ -9,13 +9,20 @@ from typing import Any
 import pytest
 import torch
 
-from bonsai.recipes.training.engine.install import Pieces, install
-from bonsai.recipes.training.engine.loss_head import CHUNK as ENGINE_CHUNK
-from bonsai.recipes.training.plan.activations import CHUNK, kept
-from bonsai.recipes.training.plan.kernel_time import LLAMA_3B, measured_rows, measured_runs
-from bonsai.recipes.training.plan.memory import HOPPER_WORKSPACE, Setting, peak, weights
-from bonsai.recipes.training.plan.packing import Length, rows_of
-from bonsai.recipes.training.plan.shapes import PHI_2, PHI_3_MINI, shape_of
+from bonsai.recipes.training.engine.install import EngineOptions, install
+from bonsai.recipes.training.engine.loss import CHUNK as ENGINE_CHUNK
+from bonsai.recipes.training.plan.memory import (
+    CHUNK,
+    HOPPER_WORKSPACE,
+    Length,
+    MemoryOptions,
+    estimate_peak,
+    rows_of,
+    saved_activations,
+    weights,
+)
+from bonsai.recipes.training.plan.model_shapes import PHI_2, PHI_3_MINI, shape_of
+from bonsai.recipes.training.plan.speed import LLAMA_3B, measured_rows, measured_runs
 from tests.recipes.engine.models import adapted, packed_batch, quantised
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
@@ -28,15 +35,17 @@ TOKENS = sum(LENGTHS)
 @pytest.mark.parametrize("run", MEASURED, ids=lambda run: f"{run['shape']} {run['variant']}")
 def test_the_predicted_peak_is_within_five_percent_of_the_gpus(run: dict[str, Any]) -> None:
     graph = run["variant"] == "+ graph"
-    predicted = peak(SHAPES[run["shape"]], Setting(r=16), measured_rows(), graph=graph, workspace=HOPPER_WORKSPACE).gib
+    predicted = estimate_peak(
+        SHAPES[run["shape"]], MemoryOptions(r=16), measured_rows(), graph=graph, workspace=HOPPER_WORKSPACE
+    ).gib
     assert predicted == pytest.approx(run["peak_gib"] - run.get("before_gib", 0), rel=0.05)
 
 
 def test_recomputing_layers_is_predicted_within_five_percent() -> None:
     results = json.loads((RESULTS / "engine_h100.json").read_text())["results"]
     (run,) = [one for one in results if (one["shape"], one["variant"]) == ("phi2", "+ elementwise")]
-    setting = Setting(r=16, checkpointing=True)
-    assert peak(PHI_2, setting, measured_rows(), workspace=HOPPER_WORKSPACE).gib == pytest.approx(
+    setting = MemoryOptions(r=16, checkpointing=True)
+    assert estimate_peak(PHI_2, setting, measured_rows(), workspace=HOPPER_WORKSPACE).gib == pytest.approx(
         run["peak_gib"], rel=0.05
     )
 
@@ -44,7 +53,7 @@ def test_recomputing_layers_is_predicted_within_five_percent() -> None:
 @pytest.mark.parametrize("kind", ["phi", "phi3", "llama"])
 def test_what_is_counted_as_kept_is_what_autograd_keeps(kind: str) -> None:
     model = adapted(kind)
-    installed = install(model, Pieces(graph=False), torch.float32)
+    installed = install(model, EngineOptions(graph=False), torch.float32)
     mine = [*model.parameters(), *model.buffers(), installed.store.flat, installed.store.low]
     weights_at = {tensor.untyped_storage().data_ptr() for tensor in mine}
     saved: dict[int, torch.UntypedStorage] = {}
@@ -61,7 +70,7 @@ def test_what_is_counted_as_kept_is_what_autograd_keeps(kind: str) -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         base.model(**batch)
     shape = shape_of(base.config.to_dict(), kind)
-    counted = kept(shape, 4)
+    counted = saved_activations(shape, 4)
     # a CPU's attention is the kernel's twin: a mask, sums for each token, and what its own layout costs
     twin = TOKENS + shape.num_attention_heads
     twin += 2 * (shape.query_width - shape.key_width)
@@ -105,8 +114,8 @@ def test_the_loss_heads_chunk_is_the_engines() -> None:
 def test_more_tokens_rank_and_accumulation_cost_memory_and_checkpointing_saves_it() -> None:
     records = [Length(60, 200)] * 40
     short, long = (rows_of(records, length, packing=True, batch=1) for length in (1024, 2048))
-    plain = peak(PHI_2, Setting(r=8), long).bytes
-    assert peak(PHI_2, Setting(r=8), short).bytes < plain
-    assert peak(PHI_2, Setting(r=8, checkpointing=True), long).bytes < plain
-    assert peak(PHI_2, Setting(r=16), long).bytes > plain
-    assert peak(PHI_2, Setting(r=8, accumulates=True), long).bytes > plain
+    plain = estimate_peak(PHI_2, MemoryOptions(r=8), long).bytes
+    assert estimate_peak(PHI_2, MemoryOptions(r=8), short).bytes < plain
+    assert estimate_peak(PHI_2, MemoryOptions(r=8, checkpointing=True), long).bytes < plain
+    assert estimate_peak(PHI_2, MemoryOptions(r=16), long).bytes > plain
+    assert estimate_peak(PHI_2, MemoryOptions(r=8, accumulates=True), long).bytes > plain

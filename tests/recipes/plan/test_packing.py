@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trl import pack_dataset
 
-from bonsai.recipes.training.plan.packing import PACKED_TOGETHER, Length, packed_rows, rows_of
+from bonsai.recipes.training.plan.memory import PACKED_TOGETHER, Length, packed_rows, rows_of
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bonsai.cli.planning import plan
+from bonsai.cli.plan import plan
 from bonsai.recipes.training.recipe import RecipeError
 
 
@@ -102,7 +102,7 @@ def test_without_a_dataset_the_plan_says_how_to_build_one(tmp_path: Path) -> Non
 
 def test_a_plan_needs_neither_torch_nor_a_network(out: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from rich.console import Console; from bonsai.cli.planning import plan\n"
+        "import sys; from pathlib import Path; from rich.console import Console; from bonsai.cli.plan import plan\n"
         f"plan('phi2_qtq', out=Path({str(out)!r}), console=Console())\n"
         "sys.exit(sorted({'torch', 'transformers', 'trl'} & set(sys.modules)) or 0)\n"
     )

@@ -8,24 +8,23 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig, Phi3Config, PhiConfig
 
-from bonsai.recipes.training.plan.shapes import (
+from bonsai.recipes.training.plan.model_shapes import (
     KNOWN,
     PHI_2,
     PHI_3_MINI,
     PHI_3_SMALL,
     SMOLLM2_135M,
     UnknownBaseError,
-    base_of,
+    lookup_base,
     shape_of,
 )
-from bonsai.recipes.training.recipe import RecipeError
-from bonsai.recipes.training.registry import load_recipe, recipe_names
+from bonsai.recipes.training.recipe import RecipeError, load_recipe, recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_published_recipes_base_is_known_without_a_download(name: str) -> None:
     recipe = load_recipe(name)
-    shape = base_of(recipe.base_model, recipe.base_model_revision).shape
+    shape = lookup_base(recipe.base_model, recipe.base_model_revision).shape
     assert shape.adapter_weights(recipe.r, recipe.target_modules) > 0
 
 
@@ -39,7 +38,7 @@ def test_a_config_json_in_a_folder_is_read(tmp_path: Path) -> None:
         hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, vocab_size=99
     )
     config.save_pretrained(tmp_path)
-    shape = base_of(str(tmp_path)).shape
+    shape = lookup_base(str(tmp_path)).shape
     assert (shape.kind, shape.hidden_size, shape.num_hidden_layers, shape.head_dim) == ("llama", 64, 3, 16)
 
 
@@ -53,7 +52,7 @@ def test_an_unknown_base_is_told_what_is_missing() -> None:
     with pytest.raises(
         UnknownBaseError, match=r"somebody/else: nothing is known .* missing is its config\.json"
     ) as told:
-        base_of("somebody/else", "v1.0")
+        lookup_base("somebody/else", "v1.0")
     assert "hf download somebody/else config.json --revision v1.0" in str(told.value)
     assert all(name in str(told.value) for name in KNOWN)
 
@@ -61,7 +60,7 @@ def test_an_unknown_base_is_told_what_is_missing() -> None:
 def test_an_architecture_never_counted_is_refused_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba", "hidden_size": 64}))
     with pytest.raises(UnknownBaseError, match="model_type is 'mamba'"):
-        base_of(str(tmp_path))
+        lookup_base(str(tmp_path))
 
 
 def test_a_missing_size_is_named() -> None:

@@ -6,15 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bonsai.builder.schema import Language
-from bonsai.recipes.evaluation.comparing.questions import Listed
-from bonsai.recipes.evaluation.comparing.record import Comparison, Round, Sampled, Side
+from bonsai.recipes.evaluation.comparison.record import (
+    Comparison,
+    ComparisonQuestion,
+    ModelRun,
+    SampledAnswer,
+    SampleRound,
+)
 from bonsai.recipes.inference.conversation import Answer, Question
-from bonsai.recipes.inference.generation.decoder import POST
+from bonsai.recipes.inference.generation import BLOG_POST
 
 
-def listed(number: int = 1, text: str | None = None, **fields: Any) -> Listed:
+def listed(number: int = 1, text: str | None = None, **fields: Any) -> ComparisonQuestion:
     question = Question(instruction=text or f"Which river is number {number}?", language=Language.EN)
-    return Listed(**{"id": f"q{number}", "group": "rivers", "question": question, **fields})
+    return ComparisonQuestion(**{"id": f"q{number}", "group": "rivers", "question": question, **fields})
 
 
 def answer(text: str, **fields: Any) -> Answer:
@@ -34,7 +39,9 @@ def answer(text: str, **fields: Any) -> Answer:
 
 
 def comparison(
-    said: Mapping[str, Sequence[Sequence[str | Answer]]], questions: Sequence[Listed] | None = None, **fields: Any
+    said: Mapping[str, Sequence[Sequence[str | Answer]]],
+    questions: Sequence[ComparisonQuestion] | None = None,
+    **fields: Any,
 ) -> Comparison:
     """A comparison.
 
@@ -43,7 +50,7 @@ def comparison(
     """
     asked = questions or [listed(number) for number in range(1, 1 + max(map(len, said.values())))]
     samples = [
-        Sampled(
+        SampledAnswer(
             model=model,
             question=one.id,
             sample=number,
@@ -57,10 +64,10 @@ def comparison(
         **{
             "lists": ("rivers",),
             "decoder_name": "post",
-            "decoder": POST,
+            "decoder": BLOG_POST,
             "samples": max((one.sample for one in samples), default=1),
             "versions": {"torch": "2"},
-            "models": tuple(Side(name=name, device="CPU", rounds=(round_(),)) for name in said),
+            "models": tuple(ModelRun(name=name, device="CPU", rounds=(round_(),)) for name in said),
             "questions": tuple(asked),
             "answers": tuple(samples),
             **fields,
@@ -68,5 +75,5 @@ def comparison(
     )
 
 
-def round_(**fields: Any) -> Round:
-    return Round(**{"sample": 1, "answers": 4, "tokens": 80, "seconds": 2.0, **fields})
+def round_(**fields: Any) -> SampleRound:
+    return SampleRound(**{"sample": 1, "answers": 4, "tokens": 80, "seconds": 2.0, **fields})

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bonsai.cli.comparing import compare, vote
-from bonsai.recipes.evaluation.comparing.record import read_comparison
-from bonsai.recipes.evaluation.comparing.votes import VOTES, hidden, read_votes
-from bonsai.recipes.evaluation.errors import EvaluationError
+from bonsai.builder.errors import EvaluationError
+from bonsai.cli.compare import compare, vote
+from bonsai.recipes.evaluation.comparison.record import read_comparison
+from bonsai.recipes.evaluation.comparison.voting import VOTES, blind_questions, read_votes
 from tests.recipes.evaluation.comparing.conftest import Tiny
 from tests.recipes.evaluation.comparing.made import answer, comparison
 
@@ -115,7 +115,7 @@ def test_blind_tells_nobody_who_is_who_until_all_is_judged(
 def test_votes_count_for_the_model_behind_the_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = comparison({"juniper": [[f"Yes {n}."] for n in range(6)], "pine": [[f"No {n}."] for n in range(6)]})
     made.write(tmp_path)
-    letters = [next(letter for letter, model in one.models.items() if model == "pine") for one in hidden(made)]
+    letters = [next(letter for letter, model in one.models.items() if model == "pine") for one in blind_questions(made)]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(letters) + "\n"))
     vote(tmp_path, console=Terminal())
     assert {vote.order for vote in read_votes(tmp_path)} == {(("pine",), ("juniper",))}

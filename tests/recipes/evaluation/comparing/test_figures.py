@@ -7,22 +7,21 @@ import re
 import pytest
 
 from bonsai.builder.schema import Language
-from bonsai.recipes.evaluation.comparing.figures import figures
+from bonsai.recipes.evaluation.comparison.report import DemoComparison, Timing, render_figures
 from bonsai.recipes.inference.conversation import Answer, Question
-from bonsai.recipes.inference.demo.compared import Compared, Took
-from bonsai.recipes.inference.generation.decoder import POST
+from bonsai.recipes.inference.generation import BLOG_POST
 from tests.recipes.evaluation.comparing.made import answer
 
 SAME = "The Shinano is the longest river of Japan."
 ELSE = "Nobody knows what became of the emperor's cat."
 
 
-def compared(said: dict[str, list[list[str | Answer]]], names: tuple[str, ...] | None = None) -> Compared:
+def compared(said: dict[str, list[list[str | Answer]]], names: tuple[str, ...] | None = None) -> DemoComparison:
     """By model, for each question the samples."""
     questions = [
         Question(instruction=f"Which river is number {number}?") for number in range(len(next(iter(said.values()))))
     ]
-    return Compared(
+    return DemoComparison(
         questions=questions,
         names=names or tuple(said),
         answers={
@@ -30,9 +29,9 @@ def compared(said: dict[str, list[list[str | Answer]]], names: tuple[str, ...] |
             for name, each in said.items()
             for place, samples in enumerate(each)
         },
-        took={name: [Took(tokens=40, seconds=2.0)] * len(each[0]) for name, each in said.items()},
+        took={name: [Timing(tokens=40, seconds=2.0)] * len(each[0]) for name, each in said.items()},
         decoder_name="post",
-        decoder=POST,
+        decoder=BLOG_POST,
     )
 
 
@@ -43,7 +42,9 @@ def cells(html: str, measure: str) -> list[str]:
 
 def test_the_figures_are_those_of_what_was_asked() -> None:
     japanese = answer("信濃川です。信濃川です。信濃川です。信濃川です。", stopped_by="length")
-    html = figures(compared({"steady": [[SAME, SAME], [SAME, SAME]], "loose": [[SAME, ELSE], [japanese, SAME]]}), "en")
+    html = render_figures(
+        compared({"steady": [[SAME, SAME], [SAME, SAME]], "loose": [[SAME, ELSE], [japanese, SAME]]}), "en"
+    )
     steady, loose = (float(cell) for cell in cells(html, "stability"))
     assert steady == 1 > loose
     assert cells(html, "language") == ["100 %", "75 %"]
@@ -57,7 +58,7 @@ def test_the_figures_are_those_of_what_was_asked() -> None:
 
 
 def test_one_question_asked_once_has_no_stability_and_no_interval() -> None:
-    html = figures(compared({"one": [[SAME]], "other": [[ELSE]]}), "ja")
+    html = render_figures(compared({"one": [[SAME]], "other": [[ELSE]]}), "ja")
     assert 'data-measure="stability"' not in html
     assert "<small>" not in html
     assert "測定結果" in html
@@ -66,11 +67,11 @@ def test_one_question_asked_once_has_no_stability_and_no_interval() -> None:
 
 
 def test_a_single_model_asked_once_is_like_nobody() -> None:
-    assert "<svg" not in figures(compared({"one": [[SAME]]}), "en")
+    assert "<svg" not in render_figures(compared({"one": [[SAME]]}), "en")
 
 
 @pytest.mark.parametrize("tongue", ["ja", "en"])
 def test_a_name_brings_no_code_along(tongue: str) -> None:
     evil = "<img src=x onerror=alert(1)>\"'"
-    html = figures(compared({evil: [[evil]], "other": [[answer(evil, language=Language.JA)]]}), tongue)  # type: ignore[arg-type]
+    html = render_figures(compared({evil: [[evil]], "other": [[answer(evil, language=Language.JA)]]}), tongue)  # type: ignore[arg-type]
     assert "<img" not in html

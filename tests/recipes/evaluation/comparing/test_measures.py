@@ -9,13 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bonsai.builder.errors import EvaluationError
 from bonsai.builder.schema import Language
-from bonsai.recipes.evaluation.comparing.agreement import PIECE, meanings, word_for_word
-from bonsai.recipes.evaluation.comparing.measures import answer_scores
-from bonsai.recipes.evaluation.comparing.questions import Listed
-from bonsai.recipes.evaluation.comparing.record import Comparison, Side, read_comparison
-from bonsai.recipes.evaluation.comparing.results import CSV, MEASURED, answers_csv, results, write_results
-from bonsai.recipes.evaluation.errors import EvaluationError
+from bonsai.recipes.evaluation.comparison.record import Comparison, ComparisonQuestion, ModelRun, read_comparison
+from bonsai.recipes.evaluation.comparison.results import (
+    CSV,
+    MEASURED,
+    PIECE,
+    answer_scores,
+    answers_csv,
+    embed_long_texts,
+    exact_agreement,
+    results,
+    write_results,
+)
 from bonsai.recipes.inference.conversation import Question
 from tests.recipes.evaluation.comparing.made import answer, comparison, listed, round_
 
@@ -52,14 +59,14 @@ def test_a_single_sample_says_nothing_of_stability() -> None:
 
 
 def test_answers_are_the_same_word_for_word_whatever_their_width_and_marks() -> None:
-    assert word_for_word([answer("高さは3,776メートルです。"), answer("高さは３７７６メートル")]) == 1
-    assert word_for_word([answer("3,776 metres"), answer("3,777 metres")]) == 0
-    assert word_for_word([answer("3,776 metres")]) is None
+    assert exact_agreement([answer("高さは3,776メートルです。"), answer("高さは３７７６メートル")]) == 1
+    assert exact_agreement([answer("3,776 metres"), answer("3,777 metres")]) == 0
+    assert exact_agreement([answer("3,776 metres")]) is None
 
 
 def test_a_long_answer_is_read_to_its_end() -> None:
     beginning = (SHINANO + " ") * (1 + PIECE // len(SHINANO))
-    one, other = meanings([beginning + SHINANO * 6, beginning + CHOPIN * 9])
+    one, other = embed_long_texts([beginning + SHINANO * 6, beginning + CHOPIN * 9])
     assert float(one @ other) < 0.9
     assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
 
@@ -117,8 +124,8 @@ def test_samples_of_a_question_do_not_make_the_interval_narrower() -> None:
 
 def test_speed_is_that_of_whole_rounds_and_cost_that_of_the_devices_list_price() -> None:
     sides = (
-        Side(name="a", device="Tesla T4", usd_per_hour=0.36, rounds=(round_(), round_(tokens=40, seconds=4.0))),
-        Side(name="b"),
+        ModelRun(name="a", device="Tesla T4", usd_per_hour=0.36, rounds=(round_(), round_(tokens=40, seconds=4.0))),
+        ModelRun(name="b"),
     )
     first, second = results(comparison({"a": [[SHINANO]], "b": [[SHINANO]]}, models=sides)).measured
     assert first.tokens_per_second == pytest.approx(120 / 6)
@@ -155,7 +162,9 @@ def test_figures_and_answers_lie_in_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_comparison_that_is_written_is_read_as_it_was(tmp_path: Path) -> None:
-    japanese = Listed(id="山", group="g", question=Question(instruction="山は？", language=Language.JA, system="庭師"))
+    japanese = ComparisonQuestion(
+        id="山", group="g", question=Question(instruction="山は？", language=Language.JA, system="庭師")
+    )
     made = comparison({"a": [[answer("富士山です。", language=Language.JA)]]}, [japanese])
     made.write(tmp_path)
     assert read_comparison(tmp_path) == made

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.recipes.evaluation.comparing.changes import changes
-from bonsai.recipes.evaluation.comparing.page import blind_page, page
-from bonsai.recipes.evaluation.comparing.ranking import ranking
-from bonsai.recipes.evaluation.comparing.record import Comparison, Side
-from bonsai.recipes.evaluation.comparing.results import results
-from bonsai.recipes.evaluation.comparing.votes import hidden
+from bonsai.recipes.evaluation.comparison.record import Comparison, ModelRun
+from bonsai.recipes.evaluation.comparison.report import blind_page, page
+from bonsai.recipes.evaluation.comparison.results import diff_comparisons, results
+from bonsai.recipes.evaluation.comparison.voting import blind_questions, ranking
 from tests.recipes.evaluation.comparing.made import answer, comparison, listed
 from tests.recipes.inference.chromium import chromium, needs_chromium
 
@@ -59,14 +57,16 @@ def evil() -> Comparison:
     question = listed(1, text=EVIL, group=EVIL)
     said = {f"{name}{EVIL}": [[answer(EVIL, reasoning=EVIL), EVIL]] for name in ("a", "b")}
     made = comparison(said, [question], lists=(EVIL,))
-    sides = tuple(Side(name=side.name, rounds=side.rounds, device=EVIL, failed_because=EVIL) for side in made.models)
+    sides = tuple(
+        ModelRun(name=side.name, rounds=side.rounds, device=EVIL, failed_because=EVIL) for side in made.models
+    )
     return made.model_copy(update={"models": sides})
 
 
 def all_of(made: Comparison) -> str:
     names = [side.name for side in made.models]
     ranked = ranking([((names[0],), (names[1],))], names)
-    return page(results(made), changes=changes(made, made, place=EVIL), ranked=ranked, votes=1)
+    return page(results(made), changes=diff_comparisons(made, made, place=EVIL), ranked=ranked, votes=1)
 
 
 def test_answers_stand_side_by_side_below_their_question_with_their_reasoning() -> None:
@@ -93,7 +93,7 @@ def test_the_heat_map_has_a_square_for_every_two_models() -> None:
 
 
 def test_a_model_that_failed_is_told_with_its_reason() -> None:
-    sides = (Side(name="a"), Side(name="b", failed_because="b cannot be reached"))
+    sides = (ModelRun(name="a"), ModelRun(name="b", failed_because="b cannot be reached"))
     shown = Page(page(results(comparison({"a": [["One."]], "b": []}, models=sides)))).text
     assert "b cannot be reached" in shown
     assert "not asked to the end" in shown
@@ -102,7 +102,7 @@ def test_a_model_that_failed_is_told_with_its_reason() -> None:
 @pytest.mark.parametrize("kind", ["open", "blind"])
 def test_text_of_a_model_never_becomes_markup(kind: str) -> None:
     made = evil()
-    shown = Page(all_of(made) if kind == "open" else blind_page(list(hidden(made)), EVIL))
+    shown = Page(all_of(made) if kind == "open" else blind_page(list(blind_questions(made)), EVIL))
     assert not {"script", "img"} & {tag for tag, _ in shown.elements}
     assert not any(name.startswith("on") or name in ("style", "href", "src") for _, a in shown.elements for name in a)
     assert shown.text.count("document.title='taken'") >= 4
@@ -118,7 +118,7 @@ def test_the_page_allows_its_own_style_and_nothing_else() -> None:
 
 
 def test_the_blind_page_tells_no_name_and_no_figure() -> None:
-    text = blind_page(list(hidden(PLAIN)), "out/compare")
+    text = blind_page(list(blind_questions(PLAIN)), "out/compare")
     assert not re.search(r"seedling|qeu/base|scripted", text)
     shown = Page(text).text
     assert "It is Mount Fuji." in shown
@@ -132,7 +132,7 @@ def test_a_browser_runs_nothing_that_a_model_wrote_and_a_phone_shows_all_of_it(t
     four = comparison({f"owner/a-model-with-a-long-name-{n}": [["One.", "Two."]] * 3 for n in range(4)})
     pages = {
         "evil.html": all_of(evil()),
-        "blind.html": blind_page(list(hidden(evil())), EVIL),
+        "blind.html": blind_page(list(blind_questions(evil())), EVIL),
         "four.html": page(results(four)),
     }
     with chromium(tmp_path / "profile") as tab:

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.builder.probes import default_probes, read_probes
+from bonsai.builder.errors import AskingError, EvaluationError
+from bonsai.builder.records import default_probes, read_probes
 from bonsai.builder.schema import Language
-from bonsai.recipes.evaluation.comparing.questions import LISTS, read_questions, with_persona
-from bonsai.recipes.evaluation.errors import EvaluationError
-from bonsai.recipes.inference.asking.errors import AskingError
-from bonsai.recipes.inference.generation.decoder import POST
+from bonsai.recipes.evaluation.comparison.record import LISTS, read_questions, with_persona
+from bonsai.recipes.inference.generation import BLOG_POST
 
 
 def test_the_five_questions_of_the_post_are_there_in_both_languages() -> None:
@@ -23,7 +22,12 @@ def test_the_five_questions_of_the_post_are_there_in_both_languages() -> None:
 
 
 def test_the_posts_settings_are_the_preset_with_its_persona_in_the_language_of_the_question() -> None:
-    assert (POST.max_new_tokens, POST.temperature, POST.top_p, POST.repetition_penalty) == (1024, 0.2, 0.95, 1.15)
+    assert (BLOG_POST.max_new_tokens, BLOG_POST.temperature, BLOG_POST.top_p, BLOG_POST.repetition_penalty) == (
+        1024,
+        0.2,
+        0.95,
+        1.15,
+    )
     asked = with_persona(read_questions(["post-ja", "post-en"]), None)
     assert asked[0].question.system == "あなたは良心的な科学者です。"
     assert asked[5].question.system == "You are a conscientious scientist."

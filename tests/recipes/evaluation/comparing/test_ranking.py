@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bonsai.recipes.evaluation.comparing.ranking import Ballot, fit, ranking
+from bonsai.recipes.evaluation.comparison.voting import Ballot, fit_bradley_terry, ranking
 
 TRUE = {"a": 0.8, "b": 0.3, "c": -0.2, "d": -0.9}
 A_OVER_B = (("a",), ("b",))
@@ -13,7 +13,7 @@ B_OVER_A = (("b",), ("a",))
 
 
 def test_three_wins_of_four_are_odds_of_three_to_one() -> None:
-    strengths = fit(np.array([[0.0, 3.0], [1.0, 0.0]]), prior=0)
+    strengths = fit_bradley_terry(np.array([[0.0, 3.0], [1.0, 0.0]]), prior=0)
     assert strengths[0] - strengths[1] == pytest.approx(math.log(3), abs=1e-5)
     assert strengths.sum() == pytest.approx(0, abs=1e-9)
 
@@ -28,7 +28,7 @@ def test_half_a_win_either_way_keeps_the_unbeaten_finite() -> None:
 def test_a_hand_worked_case_of_three() -> None:
     # a:b 2:1, b:c 2:1, a:c 4:1 fit strengths 4:2:1 exactly: each pair's odds are the ratio of strengths
     wins = np.array([[0, 2, 4], [1, 0, 2], [1, 1, 0]], dtype=np.float64)
-    assert fit(wins, prior=0) == pytest.approx([math.log(2), 0, -math.log(2)], abs=1e-5)
+    assert fit_bradley_terry(wins, prior=0) == pytest.approx([math.log(2), 0, -math.log(2)], abs=1e-5)
 
 
 def test_a_circle_of_wins_has_no_best() -> None:

@@ -8,24 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.builder.messages import RESPONSE_MARKER
-from bonsai.recipes.evaluation.comparing.record import Comparison
-from bonsai.recipes.evaluation.comparing.run import ANSWERS, Plan, compare
-from bonsai.recipes.evaluation.errors import EvaluationError
-from bonsai.recipes.inference.generation.decoder import POST
-from bonsai.recipes.inference.generation.engine import GenerationError
+from bonsai.builder.errors import EvaluationError
+from bonsai.builder.prompt import RESPONSE_MARKER
+from bonsai.recipes.evaluation.comparison.compare import ANSWERS, ComparisonConfig, compare
+from bonsai.recipes.evaluation.comparison.record import Comparison
+from bonsai.recipes.inference.generation import BLOG_POST, GenerationError
 from tests.recipes.evaluation.comparing.conftest import Tiny
 from tests.recipes.evaluation.comparing.made import listed
 from tests.recipes.inference.models.openai_server import Body, Fault, OpenAIServer, question, serving
 
-PLAN = Plan(
+PLAN = ComparisonConfig(
     lists=("rivers",),
     questions=tuple(listed(number) for number in (1, 2, 3)),
     samples=2,
     decoder_name="post",
-    decoder=replace(POST, max_new_tokens=6, temperature=1.0),
+    decoder=replace(BLOG_POST, max_new_tokens=6, temperature=1.0),
 )
-AT_LENGTH = replace(PLAN, decoder=POST)
+AT_LENGTH = replace(PLAN, decoder=BLOG_POST)
 THOUGHT = f"It is the longest.\n\n{RESPONSE_MARKER}The Shinano."
 
 
@@ -41,7 +40,9 @@ class Heard:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Comparison]:
-    def run(*sources: str, plan: Plan = PLAN, told: Callable[[str, int, int], None] | None = None) -> Comparison:
+    def run(
+        *sources: str, plan: ComparisonConfig = PLAN, told: Callable[[str, int, int], None] | None = None
+    ) -> Comparison:
         return compare(sources, plan, folder=tmp_path, out=tmp_path / "out", told=told or Heard())
 
     return run

@@ -4,33 +4,41 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.recipes.evaluation.comparing.votes import VOTES, Hidden, Vote, counted, hidden, keep_vote, read_votes
-from bonsai.recipes.evaluation.errors import EvaluationError
+from bonsai.builder.errors import EvaluationError
+from bonsai.recipes.evaluation.comparison.voting import (
+    VOTES,
+    BlindQuestion,
+    Vote,
+    append_vote,
+    blind_questions,
+    read_votes,
+    valid_votes,
+)
 from tests.recipes.evaluation.comparing.made import answer, comparison
 
 TWO = comparison({"juniper": [[f"Answer {n}."] for n in range(12)], "pine": [[f"Reply {n}."] for n in range(12)]})
 THREE = comparison({"juniper": [["One."]], "pine": [["Two."]], "maple": [["Three."]]})
 
 
-def of(letters: dict[str, str]) -> Hidden:
-    first = next(hidden(THREE))
-    return Hidden(listed=first.listed, models=letters, answers={letter: answer(letter) for letter in letters})
+def of(letters: dict[str, str]) -> BlindQuestion:
+    first = next(blind_questions(THREE))
+    return BlindQuestion(listed=first.listed, models=letters, answers={letter: answer(letter) for letter in letters})
 
 
 def test_a_letter_is_another_model_at_another_question_and_the_same_at_another_look() -> None:
-    first = [one.models["A"] for one in hidden(TWO)]
+    first = [one.models["A"] for one in blind_questions(TWO)]
     assert set(first) == {"juniper", "pine"}
-    assert first == [one.models["A"] for one in hidden(TWO)]
+    assert first == [one.models["A"] for one in blind_questions(TWO)]
 
 
 def test_letters_stand_beside_the_answers_of_their_models() -> None:
-    for one in hidden(TWO):
+    for one in blind_questions(TWO):
         assert {letter: TWO.of(model, one.listed.id)[0] for letter, model in one.models.items()} == one.answers
 
 
 def test_a_question_that_one_model_alone_answered_is_not_put_to_a_vote() -> None:
     half = comparison({"juniper": [["One."], ["Two."]], "pine": [["Three."]]})
-    assert [one.listed.id for one in hidden(half)] == ["q1"]
+    assert [one.listed.id for one in blind_questions(half)] == ["q1"]
 
 
 @pytest.mark.parametrize(
@@ -63,20 +71,20 @@ def test_an_order_that_is_none_says_how_to_write_one(judged: str) -> None:
 
 
 def test_votes_are_kept_one_after_the_other_and_the_later_counts(tmp_path: Path) -> None:
-    first = next(hidden(TWO))
+    first = next(blind_questions(TWO))
     for order in ("A", "B", "="):
-        keep_vote(tmp_path, Vote(question=first.listed.id, order=first.order(order), answers=first.digest))
+        append_vote(tmp_path, Vote(question=first.listed.id, order=first.order(order), answers=first.digest))
     assert len((tmp_path / VOTES).read_text(encoding="utf-8").splitlines()) == 3
     (vote,) = read_votes(tmp_path)
     assert vote.order == first.order("=")
 
 
 def test_a_vote_does_not_count_for_answers_that_came_later(tmp_path: Path) -> None:
-    first = next(hidden(TWO))
-    keep_vote(tmp_path, Vote(question=first.listed.id, order=first.order("A"), answers=first.digest))
-    assert len(counted(TWO, read_votes(tmp_path))) == 1
+    first = next(blind_questions(TWO))
+    append_vote(tmp_path, Vote(question=first.listed.id, order=first.order("A"), answers=first.digest))
+    assert len(valid_votes(TWO, read_votes(tmp_path))) == 1
     others = comparison({"juniper": [["Something else."]], "pine": [["Reply 0."]]})
-    assert counted(others, read_votes(tmp_path)) == []
+    assert valid_votes(others, read_votes(tmp_path)) == []
 
 
 def test_no_votes_are_no_trouble_and_a_broken_line_is_named(tmp_path: Path) -> None:

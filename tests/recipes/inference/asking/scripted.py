@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.engine import Generation, OnAnswer, StoppedBy, Watch
+from bonsai.recipes.inference.generation import Completion, FinishReason, GenerationSettings, OnAnswer, StopCheck
 
 STEP = 3
 """letters a token"""
@@ -16,20 +15,20 @@ class Scripted:
 
     name = "scripted"
 
-    def __init__(self, script: Callable[[str, Decoder], str]) -> None:
+    def __init__(self, script: Callable[[str, GenerationSettings], str]) -> None:
         self._script = script
         self.asked: list[list[str]] = []
         """the prompts of each call"""
-        self.decoders: list[Decoder] = []
+        self.decoders: list[GenerationSettings] = []
 
     def generate(
         self,
         prompts: Sequence[str],
-        decoder: Decoder,
+        decoder: GenerationSettings,
         *,
         on_answer: OnAnswer | None = None,
-        watch: Watch | None = None,
-    ) -> list[Generation]:
+        watch: StopCheck | None = None,
+    ) -> list[Completion]:
         self.asked.append(list(prompts))
         self.decoders.append(decoder)
         generations = []
@@ -39,9 +38,9 @@ class Scripted:
                 on_answer(place, generations[-1])
         return generations
 
-    def _say(self, place: int, script: str, decoder: Decoder, watch: Watch | None) -> Generation:
+    def _say(self, place: int, script: str, decoder: GenerationSettings, watch: StopCheck | None) -> Completion:
         text = ""
-        stopped_by: StoppedBy = "eos"
+        stopped_by: FinishReason = "eos"
         for end in range(STEP, len(script) + STEP, STEP):
             text = script[:end]
             if found := [at for stop in decoder.stop_strings if (at := text.find(stop)) >= 0]:
@@ -53,4 +52,4 @@ class Scripted:
             if end >= STEP * decoder.max_new_tokens:
                 stopped_by = "length"
                 break
-        return Generation(text=text, tokens=len(text) // STEP + 1, stopped_by=stopped_by, seconds=0.5)
+        return Completion(text=text, tokens=len(text) // STEP + 1, stopped_by=stopped_by, seconds=0.5)

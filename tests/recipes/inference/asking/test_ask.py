@@ -6,13 +6,13 @@ import re
 
 import pytest
 
-from bonsai.builder.messages import REASONING_MARKER, RESPONSE_MARKER
+from bonsai.builder.errors import AskingError
+from bonsai.builder.prompt import REASONING_MARKER, RESPONSE_MARKER
 from bonsai.builder.schema import Language
-from bonsai.recipes.inference.asking.ask import ask
-from bonsai.recipes.inference.asking.errors import AskingError
-from bonsai.recipes.inference.asking.wording import IN_THIS_LANGUAGE, REASONING_ALONE
-from bonsai.recipes.inference.conversation import Answer, Because, Question
-from bonsai.recipes.inference.generation.decoder import GREEDY, Decoder
+from bonsai.recipes.inference.ask import ask
+from bonsai.recipes.inference.conversation import Answer, LocalizedText, Question
+from bonsai.recipes.inference.generation import GREEDY, GenerationSettings
+from bonsai.recipes.inference.prompts import IN_THIS_LANGUAGE, REASONING_ALONE
 from tests.recipes.inference.asking.scripted import Scripted
 
 WHY = Question(instruction="Why is the sky blue?")
@@ -46,7 +46,7 @@ def test_one_pass_is_enough_where_the_reasoning_says_something() -> None:
     ],
 )
 def test_two_passes_take_over_where_one_gave_no_reasoning_or_no_answer(first: str, because: str) -> None:
-    def script(prompt: str, _: Decoder) -> str:
+    def script(prompt: str, _: GenerationSettings) -> str:
         if asked_for_answer(prompt):
             return BLUE
         return f"{REASON}\n\n{RESPONSE_MARKER}more" if ALONE[0] in prompt else first
@@ -65,7 +65,7 @@ def test_a_reasoning_that_says_the_same_twice_is_asked_for_alone() -> None:
     learn = "The young learn from the masters in the academy."
     twice = f"{learn} The academy is old. {learn}"
 
-    def script(prompt: str, _: Decoder) -> str:
+    def script(prompt: str, _: GenerationSettings) -> str:
         if asked_for_answer(prompt):
             return BLUE
         return REASON if any(wording in prompt for wording in ALONE) else f"{twice}\n\n{RESPONSE_MARKER}Red."
@@ -81,7 +81,7 @@ def test_a_reasoning_that_says_the_same_twice_is_asked_for_alone() -> None:
 
 
 def test_the_reasoning_is_asked_for_in_other_words_before_it_is_given_up() -> None:
-    def script(prompt: str, decoder: Decoder) -> str:
+    def script(prompt: str, decoder: GenerationSettings) -> str:
         if asked_for_answer(prompt) or ALONE[1] not in prompt:
             return BLUE if asked_for_answer(prompt) else ""
         assert decoder.temperature > 0
@@ -112,7 +112,7 @@ def test_one_pass_or_two_can_be_asked_for() -> None:
 
 
 def test_a_looping_answer_is_stopped_and_asked_again_with_other_settings() -> None:
-    def script(prompt: str, decoder: Decoder) -> str:
+    def script(prompt: str, decoder: GenerationSettings) -> str:
         if decoder != GREEDY:
             return BLUE
         return f"{REASON}\n\n{RESPONSE_MARKER}{LOOP}"
@@ -148,14 +148,14 @@ def test_a_refrain_that_was_asked_for_is_no_loop() -> None:
 def test_an_answer_in_the_wrong_language_is_asked_for_in_so_many_words() -> None:
     line = IN_THIS_LANGUAGE[Language.JA]
 
-    def script(prompt: str, _: Decoder) -> str:
+    def script(prompt: str, _: GenerationSettings) -> str:
         reason = "短い波長の光ほど空気で強く散乱される。"
         return f"{reason}\n\n{RESPONSE_MARKER}{BLUE}" if line not in prompt else "青い光が四方から届くからです。"
 
     engine = Scripted(script)
     (answer,) = ask(engine, [Question(instruction="空はなぜ青いのですか。")])
     assert (answer.language, answer.answer) == (Language.JA, "青い光が四方から届くからです。")
-    assert answer.retried_because == Because(
+    assert answer.retried_because == LocalizedText(
         en="the answer is not in Japanese; the second text is kept",
         ja="答えが日本語ではありません。二度目の文を採りました",
     )
@@ -194,7 +194,7 @@ def test_many_questions_are_asked_together_and_answered_in_their_order() -> None
     questions = [Question(instruction=f"Why is number {number} odd?") for number in range(7)]
     told: dict[int, Answer] = {}
 
-    def script(prompt: str, _: Decoder) -> str:
+    def script(prompt: str, _: GenerationSettings) -> str:
         if "number 3" in prompt and not asked_for_answer(prompt):
             return REASON if ALONE[0] in prompt else ""
         return f"{REASON}\n\n{RESPONSE_MARKER}{prompt[14:40]}" if not asked_for_answer(prompt) else "Three."
@@ -249,7 +249,7 @@ def test_what_is_no_question_is_refused_in_a_sentence_before_anything_is_asked(i
 def test_what_was_told_before_an_interruption_is_complete() -> None:
     told: dict[int, Answer] = {}
 
-    def script(prompt: str, _: Decoder) -> str:
+    def script(prompt: str, _: GenerationSettings) -> str:
         if "second" in prompt:
             raise KeyboardInterrupt
         return f"{REASON}\n\n{RESPONSE_MARKER}{BLUE}"
@@ -275,7 +275,7 @@ def test_no_reason_is_left_without_japanese() -> None:
     ):
         for second in (BLUE, LOOP, "", "空は青いのです。青い光が散るからです。"):
 
-            def script(prompt: str, _: Decoder, first: str = first, second: str = second) -> str:
+            def script(prompt: str, _: GenerationSettings, first: str = first, second: str = second) -> str:
                 return second if asked_for_answer(prompt) else first
 
             for answer in ask(Scripted(script), [WHY]):
@@ -289,4 +289,4 @@ def test_no_reason_is_left_without_japanese() -> None:
 def test_an_answer_kept_when_reasons_were_plain_sentences_is_still_read() -> None:
     (answer,) = ask(Scripted(lambda prompt, _: BLUE), [WHY])
     kept = answer.model_dump() | {"second_pass_because": "it was missing"}
-    assert Answer.model_validate(kept).second_pass_because == Because(en="it was missing", ja="it was missing")
+    assert Answer.model_validate(kept).second_pass_because == LocalizedText(en="it was missing", ja="it was missing")

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bonsai.builder.messages import RESPONSE_MARKER
+from bonsai.builder.errors import AskingError
+from bonsai.builder.prompt import RESPONSE_MARKER
 from bonsai.builder.schema import Language
-from bonsai.cli.asking import answer_all, ask
-from bonsai.recipes.inference.asking.errors import AskingError
-from bonsai.recipes.inference.asking.question_file import questions_in
-from bonsai.recipes.inference.conversation import Question
-from bonsai.recipes.inference.generation.decoder import GREEDY, Decoder
+from bonsai.cli.ask import answer_all, ask_model
+from bonsai.recipes.inference.conversation import Question, load_questions
+from bonsai.recipes.inference.generation import GREEDY, GenerationSettings
 from tests.recipes.inference.asking.scripted import Scripted
 from tests.recipes.inference.models.openai_server import OURS, OpenAIServer, serving
 
@@ -34,7 +33,7 @@ def printed(engine: Scripted, questions: list[Question], *, as_json: bool = Fals
     return console.file.getvalue()
 
 
-def plain(_prompt: str, _decoder: Decoder) -> str:
+def plain(_prompt: str, _decoder: GenerationSettings) -> str:
     return f"{REASON}\n\n{RESPONSE_MARKER}{BLUE}"
 
 
@@ -55,7 +54,7 @@ def test_on_a_terminal_the_reasoning_is_dim_and_the_answer_bold() -> None:
 def test_what_was_said_anew_is_printed_anew_and_the_reason_is_told() -> None:
     loop = "It is blue because it looks blue to all of us. " * 9
 
-    def script(prompt: str, decoder: Decoder) -> str:
+    def script(prompt: str, decoder: GenerationSettings) -> str:
         return BLUE if decoder != GREEDY else f"{REASON}\n\n{RESPONSE_MARKER}{loop}"
 
     lines = printed(Scripted(script), [WHY]).splitlines()
@@ -63,7 +62,7 @@ def test_what_was_said_anew_is_printed_anew_and_the_reason_is_told() -> None:
     assert lines[2] == BLUE
     assert lines[3].startswith("(asked again 再質問: the answer ran in a loop")
 
-    def aloud(prompt: str, _: Decoder) -> str:
+    def aloud(prompt: str, _: GenerationSettings) -> str:
         return BLUE if prompt.endswith(RESPONSE_MARKER) else f"{REASON} " * 9
 
     cut = printed(Scripted(aloud), [WHY]).splitlines()
@@ -94,7 +93,7 @@ def test_json_is_a_line_an_answer() -> None:
 
 
 def test_after_an_interruption_what_is_done_stands(capsys: pytest.CaptureFixture[str]) -> None:
-    def script(prompt: str, decoder: Decoder) -> str:
+    def script(prompt: str, decoder: GenerationSettings) -> str:
         if "dusk" in prompt:
             raise KeyboardInterrupt
         return plain(prompt, decoder)
@@ -116,7 +115,7 @@ def test_after_an_interruption_what_is_done_stands(capsys: pytest.CaptureFixture
 
 def test_a_file_of_questions_may_be_plain_or_json_lines() -> None:
     text = 'Why?\n\n{"instruction": "何が書いてありますか。", "input": "盆栽", "language": "en"}\n'
-    first, second = questions_in(text, "list.txt", language=Language.JA, system="You are a gardener.")
+    first, second = load_questions(text, "list.txt", language=Language.JA, system="You are a gardener.")
     assert first == Question(instruction="Why?", language=Language.JA, system="You are a gardener.")
     assert second == Question(
         instruction="何が書いてありますか。", input="盆栽", language=Language.EN, system="You are a gardener."
@@ -134,7 +133,7 @@ def test_a_file_of_questions_may_be_plain_or_json_lines() -> None:
 )
 def test_a_file_that_cannot_be_asked_is_told_by_its_line(text: str, told: str) -> None:
     with pytest.raises(AskingError, match=told):
-        questions_in(text, "list.txt")
+        load_questions(text, "list.txt")
 
 
 def test_the_command_refuses_what_it_cannot_ask_before_a_model_is_loaded(tmp_path: Path) -> None:
@@ -149,7 +148,7 @@ def test_the_command_refuses_what_it_cannot_ask_before_a_model_is_loaded(tmp_pat
         ({"instruction": "Why?", "decoder": "wild"}, "no decoder is called 'wild'; there are greedy, post"),
     ):
         with pytest.raises(AskingError, match=told):
-            ask(**{"model": "nowhere", "out": tmp_path, "console": console, **settings})  # type: ignore[arg-type]
+            ask_model(**{"model": "nowhere", "out": tmp_path, "console": console, **settings})  # type: ignore[arg-type]
 
 
 def test_a_model_behind_an_address_needs_no_torch_and_no_transformers_here(tmp_path: Path) -> None:

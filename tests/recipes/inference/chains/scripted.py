@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bonsai.builder.messages import RESPONSE_MARKER
+from bonsai.builder.prompt import RESPONSE_MARKER
 from bonsai.builder.schema import Language
-from bonsai.recipes.inference.chains.perspectives import PERSPECTIVES, PLAIN
-from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.engine import Generation, OnAnswer, Watch
+from bonsai.recipes.inference.generation import Completion, GenerationSettings, OnAnswer, StopCheck
+from bonsai.recipes.inference.perspectives import PERSPECTIVES, PLAIN
 
-Say = Callable[[str, Decoder], str]
+Say = Callable[[str, GenerationSettings], str]
 """What is said to a prompt; the Reasoning is put before it."""
 
 NEXT = {
@@ -33,7 +32,7 @@ class Scripted:
 
     def __init__(self, say: Say, *, stop_after: int | None = None) -> None:
         self.name = "scripted"
-        self.asked: list[tuple[int, Decoder]] = []
+        self.asked: list[tuple[int, GenerationSettings]] = []
         """prompts of each call, and its decoder"""
         self._say = say
         self._left = stop_after
@@ -41,11 +40,11 @@ class Scripted:
     def generate(
         self,
         prompts: Sequence[str],
-        decoder: Decoder,
+        decoder: GenerationSettings,
         *,
         on_answer: OnAnswer | None = None,
-        watch: Watch | None = None,
-    ) -> list[Generation]:
+        watch: StopCheck | None = None,
+    ) -> list[Completion]:
         self.asked.append((len(prompts), decoder))
         said = []
         for place, prompt in enumerate(prompts):
@@ -55,7 +54,7 @@ class Scripted:
                 self._left -= 1
             reasoning = f"Blame falls on whoever speaks first in any company.\n\n{RESPONSE_MARKER}"
             text = ("" if RESPONSE_MARKER in prompt else reasoning) + self._say(prompt, decoder)
-            said.append(Generation(text=text, tokens=9, stopped_by="eos", seconds=0.1))
+            said.append(Completion(text=text, tokens=9, stopped_by="eos", seconds=0.1))
             if on_answer is not None:
                 on_answer(place, said[-1])
         return said
@@ -69,7 +68,7 @@ def perspective_in(prompt: str) -> str | None:
     )
 
 
-def deeper(prompt: str, decoder: Decoder) -> str:
+def deeper(prompt: str, decoder: GenerationSettings) -> str:
     """Good questions, another thing each step; which step it is can be seen from what the prompt tells of the chain."""
     key = perspective_in(prompt)
     if key is None:
@@ -78,6 +77,6 @@ def deeper(prompt: str, decoder: Decoder) -> str:
     return NEXT[key].format(thing=THINGS[(told + 1) % len(THINGS)])
 
 
-def circular(prompt: str, decoder: Decoder) -> str:
+def circular(prompt: str, decoder: GenerationSettings) -> str:
     """Always the opening again in other words."""
     return NEXT["plain"] if perspective_in(prompt) else ANSWER

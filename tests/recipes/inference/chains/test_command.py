@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bonsai.builder.errors import AskingError
 from bonsai.builder.schema import Language
-from bonsai.cli.deepening import deepen_all, qtq
-from bonsai.recipes.inference.asking.errors import AskingError
-from bonsai.recipes.inference.asking.question_file import prepared
-from bonsai.recipes.inference.chains.deepening import Deepening
-from bonsai.recipes.inference.conversation import Question
-from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.engine import Engine
+from bonsai.cli.qtq import qtq, run_and_show
+from bonsai.recipes.inference.conversation import Question, prepared
+from bonsai.recipes.inference.generation import Engine, GenerationSettings
+from bonsai.recipes.inference.qtq import QtQSettings
 from tests.recipes.inference.chains.scripted import Scripted, circular, deeper
 from tests.recipes.tiny import write_tiny_llama
 
@@ -31,8 +29,8 @@ def led(
 ) -> str:
     written = io.StringIO()
     console = Console(file=written, width=160, force_terminal=terminal, highlight=False)
-    deepen_all(
-        engine, questions, depth=3, settings=Deepening(), folder=folder, console=console, in_own_words=in_own_words
+    run_and_show(
+        engine, questions, depth=3, settings=QtQSettings(), folder=folder, console=console, in_own_words=in_own_words
     )
     return written.getvalue()
 
@@ -57,7 +55,7 @@ def test_a_log_tells_each_step_and_why_a_chain_ended(tmp_path: Path) -> None:
 def test_after_each_step_an_interim_report_is_told_and_the_summary_lies_on_disk(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
 
-    def watching(prompt: str, decoder: Decoder) -> str:
+    def watching(prompt: str, decoder: GenerationSettings) -> str:
         """Looks into the folder, as a reader would, while the model speaks."""
         kept = [json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "chains").glob("*.json")]
         page = tmp_path / "summary.html"
@@ -74,7 +72,7 @@ def test_after_each_step_an_interim_report_is_told_and_the_summary_lies_on_disk(
 
 
 def test_the_model_sums_up_in_its_own_words_where_that_is_asked_for(tmp_path: Path) -> None:
-    def script(prompt: str, decoder: Decoder) -> str:
+    def script(prompt: str, decoder: GenerationSettings) -> str:
         if "Sum up in three to five sentences" in prompt:
             return "Fear of blame slows bad news."
         return deeper(prompt, decoder)
@@ -89,11 +87,11 @@ def test_after_ctrl_c_the_summary_is_there_and_the_same_command_goes_on(tmp_path
     written = io.StringIO()
     console = Console(file=written, width=160)
     with pytest.raises(KeyboardInterrupt):
-        deepen_all(
+        run_and_show(
             Scripted(deeper, stop_after=12),
             QUESTIONS,
             depth=3,
-            settings=Deepening(),
+            settings=QtQSettings(),
             folder=tmp_path,
             console=console,
         )
@@ -153,11 +151,11 @@ def test_a_binary_file_of_questions_is_told_by_its_name(tmp_path: Path) -> None:
 
 def test_a_chain_that_was_led_in_another_dtype_is_begun_anew(tmp_path: Path) -> None:
     for dtype, kept in ((None, 1), ("bfloat16", 2), ("bfloat16", 2)):
-        deepen_all(
+        run_and_show(
             Scripted(deeper),
             QUESTIONS[:1],
             depth=2,
-            settings=Deepening(),
+            settings=QtQSettings(),
             folder=tmp_path,
             console=Console(file=io.StringIO()),
             dtype=dtype,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bonsai.builder.schema import Language
-from bonsai.recipes.inference.chains.perspectives import PERSPECTIVES
-from bonsai.recipes.inference.chains.proposing import begun_for_it, in_its_own_words
-from bonsai.recipes.inference.generation.decoder import GREEDY
-from bonsai.recipes.inference.generation.talks import hold
+from bonsai.recipes.inference.generation import GREEDY
+from bonsai.recipes.inference.perspectives import PERSPECTIVES
+from bonsai.recipes.inference.qtq import propose_freely, propose_with_prefix
+from bonsai.recipes.inference.sessions import run_sessions
 from tests.recipes.inference.chains.scripted import Scripted
 from tests.recipes.inference.chains.test_judging import chain, step
 
@@ -43,7 +43,7 @@ def test_the_opening_and_what_is_said_make_one_question(language: Language, key:
     prompts: list[str] = []
     engine = Scripted(lambda prompt, decoder: prompts.append(prompt) or said)  # type: ignore[func-returns-value]
     so_far = chain(step(OPENING[language], "Blame.", language=language), language=language)
-    assert hold(engine, [begun_for_it(so_far, [BY_KEY[key]], GREEDY, "A persona.")]) == [[question]]
+    assert run_sessions(engine, [propose_with_prefix(so_far, [BY_KEY[key]], GREEDY, "A persona.")]) == [[question]]
     assert prompts[0].startswith("A persona.\n\n### Instruction:\n")
     assert prompts[0].endswith(f"### Response:\n{BY_KEY[key].opening[language]}")
 
@@ -52,4 +52,4 @@ def test_in_its_own_words_a_model_reasons_first() -> None:
     engine = Scripted(lambda prompt, decoder: "Why do people fear blame?")
     so_far = chain(step(OPENING[Language.EN], "Blame."))
     views = [BY_KEY["why"], BY_KEY["opposite"]]
-    assert hold(engine, [in_its_own_words(so_far, views, GREEDY, "")]) == [["Why do people fear blame?"] * 2]
+    assert run_sessions(engine, [propose_freely(so_far, views, GREEDY, "")]) == [["Why do people fear blame?"] * 2]

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from bonsai.builder.schema import Language
-from bonsai.recipes.inference.asking.question_file import prepared
-from bonsai.recipes.inference.generation.decoder import GREEDY
+from bonsai.recipes.inference.conversation import prepared
+from bonsai.recipes.inference.generation import GREEDY
 from tests.recipes.inference.chains.scripted import deeper
 from tests.recipes.inference.chromium import Tab, chromium, needs_chromium
 from tests.recipes.inference.models.openai_server import OURS, Body, Fault, OpenAIServer, serving
@@ -35,7 +35,7 @@ COMMAND = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from bonsai.cli.showing import demo
+from bonsai.cli.demo import demo
 demo(sys.argv[2:], out=Path(sys.argv[1]), console=Console(width=200), port=0)
 """
 TABS = "[...document.querySelectorAll('button[role=tab]')].filter(e => e.getBoundingClientRect().top > 0)"

@@ -11,17 +11,21 @@ from dataclasses import fields
 import pytest
 import yaml
 
-from bonsai.builder.schema import BonsaiError
-from bonsai.recipes.inference.asking.errors import AskingError
-from bonsai.recipes.inference.demo import parts
-from bonsai.recipes.inference.demo.errors import DemoError, VisitorError
-from bonsai.recipes.inference.demo.guard import check_listening
-from bonsai.recipes.inference.demo.limits import LONGEST_QUESTION, MOST_QUESTIONS, a_question, questions, told
-from bonsai.recipes.inference.demo.running import Snapshots, Visitors
-from bonsai.recipes.inference.demo.space import PINNED, space_files
-from bonsai.recipes.inference.demo.words import EN, JA, Words
-from bonsai.recipes.inference.generation.decoder import GREEDY, Decoder
-from bonsai.recipes.inference.generation.engine import Engine, Generation, OnAnswer, Watch
+from bonsai.builder.errors import AskingError, BonsaiError, DemoError, UserInputError
+from bonsai.recipes.demo import render
+from bonsai.recipes.demo.background import (
+    LONGEST_QUESTION,
+    MOST_QUESTIONS,
+    ActiveRuns,
+    BackgroundStream,
+    check_question,
+    error_message,
+    parse_questions,
+)
+from bonsai.recipes.demo.server import check_host
+from bonsai.recipes.demo.space import PINNED, space_files
+from bonsai.recipes.inference.generation import GREEDY, Completion, Engine, GenerationSettings, OnAnswer, StopCheck
+from bonsai.recipes.inference.labels import DEMO_EN, DEMO_JA, DemoLabels
 
 
 class Endless:
@@ -32,11 +36,11 @@ class Endless:
     def generate(
         self,
         prompts: Sequence[str],
-        decoder: Decoder,
+        decoder: GenerationSettings,
         *,
         on_answer: OnAnswer | None = None,
-        watch: Watch | None = None,
-    ) -> list[Generation]:
+        watch: StopCheck | None = None,
+    ) -> list[Completion]:
         assert watch is not None
         text = ""
         while not watch(0, text):
@@ -46,8 +50,8 @@ class Endless:
 
 
 def test_stopped_work_ends_between_two_tokens_and_is_no_error() -> None:
-    visitors = Visitors()
-    running = Snapshots[str](
+    visitors = ActiveRuns()
+    running = BackgroundStream[str](
         "endless", Endless(), lambda engine, show: engine.generate([""], GREEDY) and None, visitors.begins("one")
     )
     threading.Timer(0.3, visitors.stop, ["one"]).start()
@@ -56,7 +60,7 @@ def test_stopped_work_ends_between_two_tokens_and_is_no_error() -> None:
 
 
 def test_a_new_run_of_a_visitor_stops_the_one_before_and_nobody_elses() -> None:
-    visitors = Visitors()
+    visitors = ActiveRuns()
     first, other = visitors.begins("one"), visitors.begins("two")
     second = visitors.begins("one")
     assert (first.is_set(), second.is_set(), other.is_set()) == (True, False, False)
@@ -74,17 +78,17 @@ def test_the_newest_snapshot_is_shown_last_and_failures_come_out() -> None:
 
     shown: list[str] = []
     with pytest.raises(AskingError, match="a sentence"):
-        shown.extend(Snapshots("a name for visitors", Endless(), work, threading.Event()))
-    running = Snapshots("a name for visitors", Endless(), lambda engine, show: show("last"), threading.Event())
+        shown.extend(BackgroundStream("a name for visitors", Endless(), work, threading.Event()))
+    running = BackgroundStream("a name for visitors", Endless(), lambda engine, show: show("last"), threading.Event())
     assert list(running) == ["last"]
 
 
 def test_an_error_of_ours_is_told_and_any_other_gets_a_number(caplog: pytest.LogCaptureFixture) -> None:
-    assert told(BonsaiError("the question is empty"), EN) == "the question is empty"
+    assert error_message(BonsaiError("the question is empty"), DEMO_EN) == "the question is empty"
     try:
         raise ZeroDivisionError("a secret path")
     except ZeroDivisionError as error:
-        sentence = told(error, JA)
+        sentence = error_message(error, DEMO_JA)
     assert "secret" not in sentence
     number = re.search(r"[0-9a-f]{6}", sentence)
     assert number is not None
@@ -94,23 +98,23 @@ def test_an_error_of_ours_is_told_and_any_other_gets_a_number(caplog: pytest.Log
 
 @pytest.mark.parametrize("text", [None, "", "  \n"])
 def test_an_empty_question_is_none(text: str | None) -> None:
-    with pytest.raises(VisitorError, match="質問を書いてください"):
-        a_question(text, JA)
-    with pytest.raises(VisitorError, match="Write a question"):
-        questions(text, EN)
+    with pytest.raises(UserInputError, match="質問を書いてください"):
+        check_question(text, DEMO_JA)
+    with pytest.raises(UserInputError, match="Write a question"):
+        parse_questions(text, DEMO_EN)
 
 
 def test_questions_are_limited_in_length_and_number() -> None:
-    assert questions(" one \n\n two", EN) == ["one", "two"]
-    with pytest.raises(VisitorError, match=f"“Question” has 501 characters; {LONGEST_QUESTION} is the most"):
-        questions("x" * 501, EN)
-    with pytest.raises(VisitorError, match=f"質問が6あります。{MOST_QUESTIONS}つまで"):
-        questions("\n".join("abcdef"), JA)
+    assert parse_questions(" one \n\n two", DEMO_EN) == ["one", "two"]
+    with pytest.raises(UserInputError, match=f"“Question” has 501 characters; {LONGEST_QUESTION} is the most"):
+        parse_questions("x" * 501, DEMO_EN)
+    with pytest.raises(UserInputError, match=f"質問が6あります。{MOST_QUESTIONS}つまで"):
+        parse_questions("\n".join("abcdef"), DEMO_JA)
 
 
 def test_both_languages_say_everything_with_the_same_blanks() -> None:
-    for field in fields(Words):
-        ja, en = getattr(JA, field.name), getattr(EN, field.name)
+    for field in fields(DemoLabels):
+        ja, en = getattr(DEMO_JA, field.name), getattr(DEMO_EN, field.name)
         assert type(ja) is type(en)
         assert ja, field.name
         assert en, field.name
@@ -123,20 +127,20 @@ def test_both_languages_say_everything_with_the_same_blanks() -> None:
 def test_no_text_becomes_html() -> None:
     evil = "<img src=x onerror=alert(1)>\"'"
     for html in (
-        parts.notice(evil, error=True),
-        parts.growing(evil, evil, evil, EN),
-        parts.framed(f"<!doctype html>{evil}", evil),
-        parts.comparison([evil], [evil], {}, EN),
+        render.render_notice(evil, error=True),
+        render.render_partial_answer(evil, evil, evil, DEMO_EN),
+        render.render_iframe(f"<!doctype html>{evil}", evil),
+        render.comparison([evil], [evil], {}, DEMO_EN),
     ):
         assert "<img" not in html
         assert 'onerror=alert(1)>"' not in html
 
 
 def test_others_may_come_only_under_a_name() -> None:
-    check_listening("127.0.0.1", [])
-    check_listening("0.0.0.0", ["demo.example"])
+    check_host("127.0.0.1", [])
+    check_host("0.0.0.0", ["demo.example"])
     with pytest.raises(DemoError, match=r"0\.0\.0\.0 is open to other machines; say under which names"):
-        check_listening("0.0.0.0", [])
+        check_host("0.0.0.0", [])
 
 
 CONSTRAINTS = "# a comment\n" + "".join(f"{name}==1.2.3\n" for name in PINNED) + "pytest==9\n"

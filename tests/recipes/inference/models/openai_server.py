@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from bonsai.recipes.training.prompt import CHAT_TEMPLATE
+from bonsai.builder.prompt import CHAT_TEMPLATE
 
 Body = dict[str, Any]
 

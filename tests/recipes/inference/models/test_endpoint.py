@@ -9,15 +9,13 @@ from typing import Any
 
 import pytest
 
-from bonsai.recipes.inference.answer_parts import parts
-from bonsai.recipes.inference.generation.decoder import GREEDY, POST, Decoder
-from bonsai.recipes.inference.generation.engine import Generation, GenerationError
-from bonsai.recipes.inference.models.endpoint_engine import EndpointEngine
-from bonsai.recipes.inference.models.source import Address
-from bonsai.recipes.inference.models.tries import Tries
+from bonsai.builder.prompt import parse_response
+from bonsai.recipes.inference.endpoint_engine import EndpointEngine, RetryPolicy
+from bonsai.recipes.inference.generation import BLOG_POST, GREEDY, Completion, GenerationError, GenerationSettings
+from bonsai.recipes.inference.model_source import EndpointSource
 from tests.recipes.inference.models.openai_server import CHATML, OURS, Body, Fault, OpenAIServer, question, serving
 
-QUICK = Tries(count=3, first_wait=0.01, silence=0.5)
+QUICK = RetryPolicy(count=3, first_wait=0.01, silence=0.5)
 PROMPTS = [f"### Instruction:\n{name}\n\n### Reasoning:\n" for name in ("one", "two", "three", "four", "five", "six")]
 
 
@@ -30,16 +28,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
 
 
 def engine_at(server: OpenAIServer, model: str | None = "small", **settings: Any) -> EndpointEngine:
-    return EndpointEngine.reach(Address(base_url=server.base_url, model=model), **{"tries": QUICK, **settings})
+    return EndpointEngine.reach(EndpointSource(base_url=server.base_url, model=model), **{"tries": QUICK, **settings})
 
 
-def texts(generations: list[Generation]) -> list[str]:
+def texts(generations: list[Completion]) -> list[str]:
     return [generation.text for generation in generations]
 
 
 def test_answers_come_in_the_order_of_the_prompts_a_few_at_a_time(server: OpenAIServer) -> None:
     server.pause = 0.02
-    told: dict[int, Generation] = {}
+    told: dict[int, Completion] = {}
     engine = engine_at(server, parallel=3)
     generations = engine.generate(PROMPTS, GREEDY, on_answer=lambda place, one: told.update({place: one}))
     assert texts(generations) == ["one!", "two!", "three!", "four!", "five!", "six!"]
@@ -53,7 +51,7 @@ def test_an_answer_tells_what_ended_it_and_how_many_tokens_it_took(server: OpenA
     engine = engine_at(server)
     whole, stopped, cut = (
         engine.generate(PROMPTS[:1], decoder)[0]
-        for decoder in (Decoder(stop_strings=("§",)), GREEDY, Decoder(max_new_tokens=4))
+        for decoder in (GenerationSettings(stop_strings=("§",)), GREEDY, GenerationSettings(max_new_tokens=4))
     )
     assert (whole.text, whole.tokens, whole.stopped_by) == ("Rises.\n### Instruction:\nNext?", 30, "eos")
     assert (stopped.text, stopped.stopped_by) == ("Rises.\n", "stop_string")
@@ -129,10 +127,10 @@ def test_a_prompt_that_is_refused_does_not_keep_the_others_from_being_asked(serv
 def test_ctrl_c_does_not_wait_for_a_silent_server(server: OpenAIServer) -> None:
     server.fault = lambda body, number: None if question(body) == "one" else Fault(silent=1.5)
 
-    def interrupt(place: int, one: Generation) -> None:
+    def interrupt(place: int, one: Completion) -> None:
         raise KeyboardInterrupt
 
-    engine = engine_at(server, parallel=2, tries=Tries(silence=10))
+    engine = engine_at(server, parallel=2, tries=RetryPolicy(silence=10))
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         engine.generate(PROMPTS, GREEDY, on_answer=interrupt)
@@ -144,7 +142,7 @@ def test_ctrl_c_does_not_wait_for_a_silent_server(server: OpenAIServer) -> None:
 def test_a_server_that_is_not_there_is_a_sentence() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        at = Address(base_url=f"http://127.0.0.1:{taken.getsockname()[1]}/v1", model="small")
+        at = EndpointSource(base_url=f"http://127.0.0.1:{taken.getsockname()[1]}/v1", model="small")
         with pytest.raises(GenerationError, match=r"/v1: the server cannot be reached; .*\(tried 2 times\)"):
             EndpointEngine.reach(at, tries=QUICK)
 
@@ -178,10 +176,10 @@ def test_a_server_with_our_template_gets_the_very_prompt(server: OpenAIServer) -
     server.template = OURS
     engine = engine_at(server)
     two_step = "あなたは良心的な科学者です。\n\n" + PROMPTS[0] + "Because.\n\n### Response:\n"
-    engine.generate([two_step, PROMPTS[1]], POST)
+    engine.generate([two_step, PROMPTS[1]], BLOG_POST)
     assert {server.rendered(body) for body in server.bodies} == {two_step, PROMPTS[1]}
     assert {body["repetition_penalty"] for body in server.bodies} == {1.15}
-    assert engine.unheeded(POST) == ()
+    assert engine.unheeded(BLOG_POST) == ()
 
 
 @pytest.mark.parametrize("template", [None, CHATML], ids=["unknown", "vLLM"])
@@ -195,12 +193,12 @@ def test_any_other_model_answers_in_our_parts(server: OpenAIServer, template: st
     server.says = says
     engine = engine_at(server)
     grown: list[str] = []
-    one_pass = engine.generate(PROMPTS[:1], POST, watch=lambda place, text: bool(grown.append(text)))[0].text
-    assert parts(one_pass) == ("Gas.", "It rises.")
+    one_pass = engine.generate(PROMPTS[:1], BLOG_POST, watch=lambda place, text: bool(grown.append(text)))[0].text
+    assert parse_response(one_pass) == ("Gas.", "It rises.")
     assert not any("Reasoning" in text for text in grown)
-    second_pass = engine.generate([PROMPTS[0] + "Gas.\n\n### Response:\n"], POST)[0].text
+    second_pass = engine.generate([PROMPTS[0] + "Gas.\n\n### Response:\n"], BLOG_POST)[0].text
     assert second_pass == "It rises."
-    assert engine.unheeded(POST) == (() if template else ("repetition_penalty",))
+    assert engine.unheeded(BLOG_POST) == (() if template else ("repetition_penalty",))
 
 
 def test_a_setting_that_a_model_refuses_is_left_out_and_told(server: OpenAIServer) -> None:
@@ -224,6 +222,6 @@ def test_an_address_of_something_else_is_a_sentence(server: OpenAIServer) -> Non
     engine = engine_at(server)
     server.says = lambda body: ""
     assert engine.generate(PROMPTS[:1], GREEDY)[0].text == ""
-    elsewhere = EndpointEngine.reach(Address(base_url=server.base_url + "/nothing", model="small"), tries=QUICK)
+    elsewhere = EndpointEngine.reach(EndpointSource(base_url=server.base_url + "/nothing", model="small"), tries=QUICK)
     with pytest.raises(GenerationError, match=r"0 of 1 answers came; the server answered 404 \(Not Found\)"):
         elsewhere.generate(PROMPTS[:1], GREEDY)

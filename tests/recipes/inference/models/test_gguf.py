@@ -12,25 +12,24 @@ import numpy as np
 import pytest
 import xllamacpp
 
-from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.engine import Generation, GenerationError
-from bonsai.recipes.inference.models.endpoint_engine import EndpointEngine
-from bonsai.recipes.inference.models.gguf_engine import GgufEngine
-from bonsai.recipes.inference.models.opening import open_model
-from bonsai.recipes.inference.models.source import Address
+from bonsai.builder.prompt import CHAT_TEMPLATE
+from bonsai.recipes.inference.endpoint_engine import EndpointEngine
+from bonsai.recipes.inference.generation import Completion, GenerationError, GenerationSettings
+from bonsai.recipes.inference.gguf_engine import GgufEngine
+from bonsai.recipes.inference.model_source import EndpointSource
+from bonsai.recipes.inference.models import open_model
 from bonsai.recipes.seedling import RECIPE
-from bonsai.recipes.training.base_model import packaged_gguf
-from bonsai.recipes.training.prompt import CHAT_TEMPLATE
+from bonsai.recipes.training.gguf import packaged_gguf
 
 PROMPTS = [
     "### Instruction:\nWhy does bread dough rise?\n\n### Reasoning:\n",
     "### Instruction:\nWhat is the capital of France?\n\n### Reasoning:\nParis is.\n\n### Response:\n",
     "You are kind.\n\n### Instruction:\nName a river.\n\n### Reasoning:\n",
 ]
-SHORT = Decoder(max_new_tokens=8)
+SHORT = GenerationSettings(max_new_tokens=8)
 
 
-def texts(generations: list[Generation]) -> list[str]:
+def texts(generations: list[Completion]) -> list[str]:
     return [generation.text for generation in generations]
 
 
@@ -51,7 +50,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     told = (
         "import sys; sys.modules['xllamacpp'] = None\n"
         "from pathlib import Path\n"
-        "from bonsai.recipes.inference.models.gguf_engine import GgufEngine, GenerationError\n"
+        "from bonsai.recipes.inference.gguf_engine import GgufEngine, GenerationError\n"
         "try: GgufEngine.load(Path('x.gguf'))\n"
         "except GenerationError as error: print(error)"
     )
@@ -70,7 +69,7 @@ def test_llama_cpps_own_server_says_what_the_file_says_here() -> None:
     settings.warmup, settings.verbosity = False, -1
     settings.chat_template, settings.use_jinja = CHAT_TEMPLATE, True
     served = xllamacpp.Server(settings)
-    engine = EndpointEngine.reach(Address(base_url=f"{served.listening_address}/v1", model=None))
+    engine = EndpointEngine.reach(EndpointSource(base_url=f"{served.listening_address}/v1", model=None))
     there = engine.generate(PROMPTS, SHORT)
     assert texts(there) == texts(here)
     assert all(texts(here))
@@ -137,7 +136,7 @@ def test_the_file_is_watched_stopped_and_refuses_as_other_engines_do() -> None:
     assert (answer.text, answer.tokens, answer.stopped_by) == (seen[-1], 3, "watch")
     assert [later.startswith(earlier) for earlier, later in zip(["", *seen], seen, strict=False)] == [True] * 3
     stop = seen[-1].removeprefix(seen[0])
-    stopped = engine.generate(PROMPTS[:1], Decoder(max_new_tokens=8, stop_strings=(stop,)))[0]
+    stopped = engine.generate(PROMPTS[:1], GenerationSettings(max_new_tokens=8, stop_strings=(stop,)))[0]
     assert (stopped.text, stopped.stopped_by) == (seen[0], "stop_string")
 
     def faulty(place: int, text: str) -> bool:

@@ -16,16 +16,16 @@ from huggingface_hub import HfApi
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from bonsai.hub.client.push import folder_files, push
-from bonsai.hub.running import HubAddress
-from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.engine import GenerationError
-from bonsai.recipes.inference.models.opening import Models, open_model
+from bonsai.hub.publish import publish_files
+from bonsai.hub.repo_files import folder_files
+from bonsai.hub.server.serve import HubAddress
+from bonsai.recipes.inference.generation import GenerationError, GenerationSettings
+from bonsai.recipes.inference.models import ModelPool, open_model
 from tests.recipes.inference.models.openai_server import OpenAIServer, serving
 from tests.recipes.tiny import write_tiny_llama
 
 PROMPTS = ["### Instruction:\nWhy?\n\n### Reasoning:\n", "東京"]
-SHORT = Decoder(max_new_tokens=12)
+SHORT = GenerationSettings(max_new_tokens=12)
 
 
 def grow(folder: Path, base: Path, *, seed: int, **config: Any) -> Path:
@@ -58,7 +58,7 @@ def bases_in_memory() -> int:
 
 def test_adapters_of_one_base_share_it_and_each_speaks_for_itself(out: Path, base: Path) -> None:
     before = bases_in_memory()
-    with Models(out=out) as models:
+    with ModelPool(out=out) as models:
         engines = [models.open(source) for source in ("seedling", "twig.v2", str(base), "seedling")]
         assert bases_in_memory() == before + 1
         assert [engine.name for engine in engines] == ["seedling", "twig.v2", str(base), "seedling"]
@@ -126,9 +126,9 @@ def test_a_provider_asks_for_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 ASKED = f"""
 import json, sys
 from pathlib import Path
-from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.engine import GenerationError
-from bonsai.recipes.inference.models.opening import Models
+from bonsai.recipes.inference.generation import GenerationSettings as Decoder
+from bonsai.recipes.inference.generation import GenerationError
+from bonsai.recipes.inference.models import ModelPool as Models
 
 told = {{}}
 with Models(out=Path(sys.argv[1])) as models:
@@ -164,13 +164,15 @@ def test_the_hub_is_asked_what_a_repo_is_and_offers_near_names(
     for seed, name in enumerate(("bonsai-twig", "bonsai-seedling"), start=1):
         folder = grow(tmp_path / name, base, seed=seed, base_model_name_or_path=tiny_base, revision="v1.0")
         (folder / "README.md").write_text(f"---\nlicense: mit\nbase_model: {tiny_base}\n---\n\nFor tests.\n")
-        push(api, repo_id=f"qeu/{name}", repo_type="model", files=folder_files(folder), message="x", tag="v1.0")
+        publish_files(
+            api, repo_id=f"qeu/{name}", repo_type="model", files=folder_files(folder), message="x", tag="v1.0"
+        )
     ggufs = tmp_path / "ggufs"
     ggufs.mkdir()
     for name in ("a.gguf", "b.gguf"):
         (ggufs / name).write_bytes(b"no model")
     (ggufs / "README.md").write_text("---\nlicense: mit\n---\n\nFor tests.\n")
-    push(api, repo_id="qeu/files", repo_type="model", files=folder_files(ggufs), message="x", tag="v1.0")
+    publish_files(api, repo_id="qeu/files", repo_type="model", files=folder_files(ggufs), message="x", tag="v1.0")
 
     sources = ("qeu/bonsai-twig@v1.0", "seedling", tiny_base, "qeu/bonsai-twigs", "qeu/bonsai-twig@v9", "qeu/files")
     told = asked(tmp_path / "out", tmp_path / "home", *sources, "seedlin", **far_hub.environment())
@@ -206,12 +208,12 @@ def test_the_hub_is_asked_what_a_repo_is_and_offers_near_names(
 
 def test_a_model_computes_in_the_dtype_it_is_asked_to(out: Path, base: Path, tmp_path: Path) -> None:
     for dtype in ("bfloat16", "float32"):
-        with Models(out=out, dtype=dtype) as models:
+        with ModelPool(out=out, dtype=dtype) as models:
             assert models.open("seedling").generate(PROMPTS, SHORT)
             (family,) = models._families.values()
             assert family._base.dtype == dtype
     with pytest.raises(GenerationError, match="dtype 'int3': give one of float32, float16, bfloat16"):
-        Models(out=out, dtype="int3")
+        ModelPool(out=out, dtype="int3")
     (tmp_path / "some.gguf").write_bytes(b"GGUF")
     with (
         pytest.raises(GenerationError, match=r"some.gguf has a dtype of its own; leave bfloat16 out"),

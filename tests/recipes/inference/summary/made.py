@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bonsai.builder.reader import default_records, read_groups
+from bonsai.builder.records import default_records_dir, read_groups
 from bonsai.builder.schema import Language, TextGroup
-from bonsai.recipes.inference.conversation import Answer, Candidate, Chain, Step
+from bonsai.recipes.inference.conversation import Answer, Candidate, QuestionChain, Step
 
 PERSPECTIVES = ("measure", "exception", "why", "evidence", "history")
 HEADINGS = {
@@ -43,11 +43,11 @@ def candidate(question: str, perspective: str, refused: str | None = None) -> Ca
     )
 
 
-def gauge(language: Language, *, depth: int = 5, asked: int = 5) -> Chain:
+def gauge(language: Language, *, depth: int = 5, asked: int = 5) -> QuestionChain:
     """The dataset's chain about a micrometer, up to ``asked`` steps."""
     groups = [
         found.group
-        for found in read_groups(default_records())
+        for found in read_groups(default_records_dir())
         if isinstance(found.group, TextGroup) and found.group.chain and found.group.chain.id == "gauge"
     ]
     steps: list[Step] = []
@@ -71,6 +71,6 @@ def gauge(language: Language, *, depth: int = 5, asked: int = 5) -> Chain:
                 candidates=tuple(considered),
             )
         )
-    return Chain(
+    return QuestionChain(
         id=f"gauge-{language.value}", theme=steps[0].question, language=language, depth=depth, steps=tuple(steps)
     )

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from bonsai.builder.schema import Language
-from bonsai.recipes.inference.chains.perspectives import PERSPECTIVES, PLAIN
-from bonsai.recipes.inference.conversation import Because, Chain
-from bonsai.recipes.inference.summary import interim, markdown, page, write
-from bonsai.recipes.inference.summary.content import summarise
-from bonsai.recipes.inference.summary.tree import WIDTH, tree, wrapped
-from bonsai.recipes.inference.summary.words import EN, JA, words
+from bonsai.recipes.inference.conversation import LocalizedText, QuestionChain
+from bonsai.recipes.inference.labels import SUMMARY_EN, SUMMARY_JA, load_labels
+from bonsai.recipes.inference.perspectives import PERSPECTIVES, PLAIN
+from bonsai.recipes.inference.summary import chain_to_markdown, page, step_report, summarize, write_summaries
+from bonsai.recipes.inference.tree_svg import WIDTH, layout_tree, wrap_text
 from tests.recipes.inference.chromium import chromium, needs_chromium
 from tests.recipes.inference.summary.made import OPEN, REFUSED, answer, candidate, gauge
 
@@ -23,12 +22,12 @@ EVIL = (
 )
 
 
-def planted(chain: Chain) -> Chain:
+def planted(chain: QuestionChain) -> QuestionChain:
     """The chain with text in every field that would break out of a careless page."""
     steps = []
     for step in chain.steps:
         evil = answer(
-            chain.language, EVIL, f"{EVIL}\n# heading", model=EVIL, second_pass_because=Because(en=EVIL, ja=EVIL)
+            chain.language, EVIL, f"{EVIL}\n# heading", model=EVIL, second_pass_because=LocalizedText(en=EVIL, ja=EVIL)
         )
         considered = tuple(
             one.model_copy(
@@ -54,10 +53,10 @@ class Elements(HTMLParser):
 
 def test_the_summary_says_what_was_asked_why_and_what_was_learnt() -> None:
     chain = gauge(Language.EN, depth=4, asked=4)
-    summary = summarise(chain)
+    summary = summarize(chain)
     assert [one.question for one in summary.learnt] == [step.question for step in chain.steps]
     assert summary.learnt[0].because == ""
-    assert summary.learnt[1].because == EN.perspectives["exception"].because
+    assert summary.learnt[1].because == SUMMARY_EN.perspectives["exception"].because
     for one, step in zip(summary.learnt, chain.steps, strict=True):
         assert one.sentences
         assert all(sentence in step.answer.answer for sentence in one.sentences)
@@ -66,7 +65,7 @@ def test_the_summary_says_what_was_asked_why_and_what_was_learnt() -> None:
 
 
 def test_a_question_that_passed_and_was_not_asked_remains_open_once() -> None:
-    summary = summarise(gauge(Language.JA))
+    summary = summarize(gauge(Language.JA))
     assert [(left.question, left.after) for left in summary.still_open] == [(OPEN[Language.JA], 1)]
 
 
@@ -76,26 +75,26 @@ def test_a_question_that_a_later_step_asks_is_not_open() -> None:
     early = candidate(chain.steps[2].question, "why")
     steps = (first.model_copy(update={"candidates": (*first.candidates, early)}), *chain.steps[1:])
     assert chain.steps[2].question not in {
-        left.question for left in summarise(chain.model_copy(update={"steps": steps})).still_open
+        left.question for left in summarize(chain.model_copy(update={"steps": steps})).still_open
     }
 
 
 def test_the_end_is_told_in_the_words_the_chain_keeps() -> None:
     chain = gauge(Language.JA, asked=2).model_copy(update={"ended_because": "候補をすべて退けました。"})
-    assert summarise(chain).ended == "候補をすべて退けました。"
-    assert "候補をすべて退けました。" in markdown(chain)
-    assert summarise(gauge(Language.JA, asked=2)).ended == "まだ途中です（5段のうち2段）。"
+    assert summarize(chain).ended == "候補をすべて退けました。"
+    assert "候補をすべて退けました。" in chain_to_markdown(chain)
+    assert summarize(gauge(Language.JA, asked=2)).ended == "まだ途中です（5段のうち2段）。"
 
 
 def test_every_perspective_is_told_in_words_in_both_languages() -> None:
     keys = {one.key for one in (*PERSPECTIVES, PLAIN)}
-    assert JA.perspectives.keys() == EN.perspectives.keys() == keys
+    assert SUMMARY_JA.perspectives.keys() == SUMMARY_EN.perspectives.keys() == keys
 
 
 def test_labels_are_in_the_chains_language() -> None:
-    assert "## 学んだこと" in markdown(gauge(Language.JA))
-    assert "## What was learnt" in markdown(gauge(Language.EN))
-    assert words(Language.ZH) is EN
+    assert "## 学んだこと" in chain_to_markdown(gauge(Language.JA))
+    assert "## What was learnt" in chain_to_markdown(gauge(Language.EN))
+    assert load_labels(Language.ZH) is SUMMARY_EN
 
 
 @pytest.mark.parametrize(
@@ -105,28 +104,28 @@ def test_why_an_answer_was_asked_again_is_told_in_the_pages_language(
     language: Language, told: str, untold: str
 ) -> None:
     chain = gauge(language, asked=1)
-    why = Because(en="it is missing", ja="欠けています")
+    why = LocalizedText(en="it is missing", ja="欠けています")
     asked_twice = answer(language, "Reasoning", "Answer", passes=2, second_pass_because=why, retried_because=why)
     steps = (chain.steps[0].model_copy(update={"answer": asked_twice}),)
     chain = chain.model_copy(update={"steps": steps})
-    for text in (page([chain]), markdown(chain), interim(chain)):
+    for text in (page([chain]), chain_to_markdown(chain), step_report(chain)):
         assert text.count(told) >= 2
         assert untold not in text
 
 
 def test_an_interim_report_tells_the_latest_step_alone() -> None:
     chain = gauge(Language.EN, asked=3)
-    told = interim(chain)
+    told = step_report(chain)
     assert told.startswith("## Step 3: ")
     assert chain.steps[2].answer.answer in told
     assert "To learn the cause behind the answer." in told
     assert "refused: it asks question 1 again" in told
     assert chain.steps[0].answer.answer not in told
-    assert interim(chain.model_copy(update={"steps": ()})) == ""
+    assert step_report(chain.model_copy(update={"steps": ()})) == ""
 
 
 def test_no_text_becomes_markdown_of_its_own() -> None:
-    told = markdown(planted(gauge(Language.EN)))
+    told = chain_to_markdown(planted(gauge(Language.EN)))
     assert "<" not in told
     assert "\n> # heading" not in told
     assert not re.search(r"(?<!\\)\[", told)
@@ -164,7 +163,7 @@ def test_the_tree_stays_within_its_frame_and_nothing_overlaps() -> None:
         update={"steps": tuple(s.model_copy(update={"candidates": many}) for s in crowded.steps)}
     )
     for chain in (gauge(Language.EN), crowded, crowded.model_copy(update={"steps": ()})):
-        drawn = tree(chain)
+        drawn = layout_tree(chain)
         assert all(0 < twig.x <= WIDTH - 12 and twig.y < drawn.height for twig in drawn.twigs)
         places = {(twig.x, twig.y) for twig in drawn.twigs}
         assert len(places) == len(drawn.twigs)
@@ -174,7 +173,7 @@ def test_the_tree_stays_within_its_frame_and_nothing_overlaps() -> None:
 
 @pytest.mark.parametrize("text", ["", "無" * 500, "word " * 100, "x" * 400, "、。」" * 40, "ab無 cd。ef" * 30])
 def test_wrapped_text_keeps_its_width_and_its_beginning(text: str) -> None:
-    lines = wrapped(text, 20, 3)
+    lines = wrap_text(text, 20, 3)
     assert 1 <= len(lines) <= 3
     assert all(len(line) <= 46 for line in lines)
     plain = "".join(lines).removesuffix("…").replace(" ", "")
@@ -183,11 +182,11 @@ def test_wrapped_text_keeps_its_width_and_its_beginning(text: str) -> None:
 
 def test_the_files_hold_all_chains_and_replace_earlier_ones(tmp_path: Path) -> None:
     chains = [gauge(Language.JA), gauge(Language.EN), gauge(Language.EN)]
-    write(chains[:1], tmp_path / "deep" / "summary")
-    written = write(chains, tmp_path / "deep" / "summary")
+    write_summaries(chains[:1], tmp_path / "deep" / "summary")
+    written = write_summaries(chains, tmp_path / "deep" / "summary")
     assert [path.name for path in written.markdown] == ["gauge-ja.md", "gauge-en.md", "gauge-en-3.md"]
     kept = json.loads(written.json.read_text(encoding="utf-8"))
-    assert [Chain.model_validate(entry["chain"]) for entry in kept["chains"]] == chains
+    assert [QuestionChain.model_validate(entry["chain"]) for entry in kept["chains"]] == chains
     assert kept["chains"][0]["summary"]["learnt"][1]["perspective"] == "exception"
     assert sorted(path.name for path in written.page.parent.iterdir()) == [
         "gauge-en-3.md", "gauge-en.md", "gauge-ja.md", "summary.html", "summary.json",
@@ -196,18 +195,18 @@ def test_the_files_hold_all_chains_and_replace_earlier_ones(tmp_path: Path) -> N
 
 def test_a_chain_cannot_choose_where_its_file_lies_nor_break_the_encoding(tmp_path: Path) -> None:
     chain = planted(gauge(Language.EN)).model_copy(update={"theme": "half a pair \ud83c"})
-    written = write([chain, chain.model_copy(update={"id": "///"})], tmp_path / "here")
+    written = write_summaries([chain, chain.model_copy(update={"id": "///"})], tmp_path / "here")
     assert {path.parent for path in written.markdown} == {tmp_path / "here"}
     assert "half a pair ?" in written.page.read_text(encoding="utf-8")
 
 
 def test_a_page_that_cannot_be_made_leaves_the_earlier_one(tmp_path: Path) -> None:
-    write([gauge(Language.EN)], tmp_path)
+    write_summaries([gauge(Language.EN)], tmp_path)
     before = (tmp_path / "summary.html").read_bytes()
     (tmp_path / "summary.json").unlink()
     (tmp_path / "summary.json").mkdir()
     with pytest.raises(OSError, match=r"summary\.json"):
-        write([gauge(Language.JA)], tmp_path)
+        write_summaries([gauge(Language.JA)], tmp_path)
     assert (tmp_path / "summary.html").read_bytes() == before
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -215,7 +214,7 @@ def test_a_page_that_cannot_be_made_leaves_the_earlier_one(tmp_path: Path) -> No
 @needs_chromium
 def test_a_reader_in_a_browser_touches_a_refused_question_and_reads_why(tmp_path: Path) -> None:
     chains = [gauge(Language.JA), planted(gauge(Language.EN))]
-    written = write(chains, tmp_path)
+    written = write_summaries(chains, tmp_path)
     with chromium(tmp_path / "profile") as tab:
         for width in (1280, 390):
             tab.open(written.page.as_uri(), width=width)

@@ -5,11 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from bonsai.builder.schema import Language
-from bonsai.recipes.inference.generation.decoder import Decoder
-from bonsai.recipes.inference.generation.engine import Generation, OnAnswer, StoppedBy, Watch
-from bonsai.recipes.inference.summary import markdown, page
-from bonsai.recipes.inference.summary.content import summarise
-from bonsai.recipes.inference.summary.telling import tell
+from bonsai.recipes.inference.generation import Completion, FinishReason, GenerationSettings, OnAnswer, StopCheck
+from bonsai.recipes.inference.summary import chain_to_markdown, page, summarize, summarize_with_model
 from tests.recipes.inference.summary.made import gauge
 
 REASONING = (
@@ -22,20 +19,20 @@ class Says:
 
     name = "one text"
 
-    def __init__(self, text: str, stopped_by: StoppedBy = "eos") -> None:
+    def __init__(self, text: str, stopped_by: FinishReason = "eos") -> None:
         self.text, self.stopped_by = text, stopped_by
         self.asked: list[str] = []
 
     def generate(
         self,
         prompts: Sequence[str],
-        decoder: Decoder,
+        decoder: GenerationSettings,
         *,
         on_answer: OnAnswer | None = None,
-        watch: Watch | None = None,
-    ) -> list[Generation]:
+        watch: StopCheck | None = None,
+    ) -> list[Completion]:
         self.asked += prompts
-        said = [Generation(text=self.text, tokens=9, stopped_by=self.stopped_by, seconds=0.1) for _ in prompts]
+        said = [Completion(text=self.text, tokens=9, stopped_by=self.stopped_by, seconds=0.1) for _ in prompts]
         for place, one in enumerate(said):
             if on_answer is not None:
                 on_answer(place, one)
@@ -49,11 +46,11 @@ GOOD = "People grip a part differently. Measuring in a hidden order tells the sh
 def test_a_models_words_stand_above_the_quotations_and_name_the_model() -> None:
     chain = gauge(Language.EN)
     engine = Says(REASONING + GOOD)
-    summary = tell(chain, engine)
+    summary = summarize_with_model(chain, engine)
     assert summary.told == GOOD
-    assert summary.learnt == summarise(chain).learnt
+    assert summary.learnt == summarize(chain).learnt
     assert all(step.answer.answer in engine.asked[0] for step in chain.steps)
-    for text in (markdown(chain, summary), page([chain], {chain.id: summary})):
+    for text in (chain_to_markdown(chain, summary), page([chain], {chain.id: summary})):
         assert text.index("People grip a part differently") < text.index(summary.learnt[1].sentences[0])
         assert "Written by one text." in text
 
@@ -67,24 +64,24 @@ def test_a_models_words_stand_above_the_quotations_and_name_the_model() -> None:
     ],
 )
 def test_words_that_cannot_be_trusted_are_left_out_and_the_reader_is_told(
-    said: str, stopped_by: StoppedBy, because: str
+    said: str, stopped_by: FinishReason, because: str
 ) -> None:
     chain = gauge(Language.EN)
-    summary = tell(chain, Says(said, stopped_by))
+    summary = summarize_with_model(chain, Says(said, stopped_by))
     assert summary.told is None
     assert because in (summary.untold_because or "")
-    assert because in markdown(chain, summary)
+    assert because in chain_to_markdown(chain, summary)
     assert because in page([chain], {chain.id: summary})
 
 
 def test_on_a_japanese_page_the_reader_is_told_in_japanese() -> None:
     chain = gauge(Language.JA)
-    summary = tell(chain, Says(f"{REASONING}{GOOD}"))
+    summary = summarize_with_model(chain, Says(f"{REASONING}{GOOD}"))
     assert "連鎖の言語（ja）で書かれていません" in page([chain], {chain.id: summary})
 
 
 def test_a_model_that_says_nothing_leaves_the_quotations() -> None:
-    summary = tell(gauge(Language.EN), Says(""))
+    summary = summarize_with_model(gauge(Language.EN), Says(""))
     assert summary.told is None
     assert "wrote nothing" in (summary.untold_because or "")
 
@@ -92,5 +89,5 @@ def test_a_model_that_says_nothing_leaves_the_quotations() -> None:
 def test_a_chain_without_steps_is_not_put_to_the_model() -> None:
     engine = Says(GOOD)
     chain = gauge(Language.EN).model_copy(update={"steps": ()})
-    assert tell(chain, engine).told is None
+    assert summarize_with_model(chain, engine).told is None
     assert engine.asked == []

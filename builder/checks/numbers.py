@@ -1,0 +1,339 @@
+"""Read numbers, units and counts from Japanese, English and Chinese text.
+
+Script decides, not the language of the field: an English record may hold a Japanese passage. Each number found is
+replaced by a mark, so that units can be read behind any spelling (`bonsai.builder.checks.quantities`).
+
+Base units: second, month (for months and years), metre, square metre, litre, gram, degree, yen; shares are of 1.
+Where a word has two readings (キロ, 分, 日) both are given, since the other language says which one is meant.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import NamedTuple
+
+from bonsai.builder.schema import Language
+
+
+class Number(NamedTuple):
+    """A number in a text."""
+
+    value: Fraction
+    text: str
+    digits: bool
+    """written with digits, so certainly meant as a number; 三 may be part of a name"""
+    alternative: Fraction | None = None
+    """the other reading, if there is one: "a third" is 1/3 or the third one"""
+
+
+class MarkedText(NamedTuple):
+    """A text in which the i-th number stands as ``⟨i⟩``."""
+
+    text: str
+    numbers: tuple[Number, ...]
+
+
+_HAN_DIGITS = {
+    character: value
+    for value, characters in enumerate(("〇零", "一壱", "二两兩弐", "三", "四", "五", "六", "七", "八", "九"))
+    for character in characters
+}
+_HAN_SMALL = {"十": 10, "百": 100, "千": 1000}
+_HAN_LARGE = {"万": 10**4, "萬": 10**4, "億": 10**8, "亿": 10**8, "兆": 10**12}
+
+_CARDINALS = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+    "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16,
+    "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50,
+    "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
+}  # fmt: skip
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_ORDINALS = {
+    "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9,
+    "tenth": 10, "eleventh": 11, "twelfth": 12, "thirteenth": 13, "fourteenth": 14, "fifteenth": 15, "sixteenth": 16,
+    "seventeenth": 17, "eighteenth": 18, "nineteenth": 19, "twentieth": 20, "thirtieth": 30, "hundredth": 100,
+    "thousandth": 1000,
+}  # fmt: skip
+_PARTS = {word: value for word, value in _ORDINALS.items() if value > 2} | {"half": 2, "quarter": 4, "halve": 2}
+
+_LATIN = r"0-9A-Za-zÀ-ÖØ-öø-ɏ"
+_ARABIC = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
+_HAN = "〇零一壱二两兩弐三四五六七八九十百千万萬億亿兆"
+_EAST = rf"(?:{_ARABIC})[百千]?[万萬億亿兆](?:(?:{_ARABIC})?[{_HAN}]?)*|(?:{_ARABIC})千|[{_HAN}]+"
+_WORD = "|".join(sorted([*_CARDINALS, *_SCALES], key=len, reverse=True))
+_ORDINAL = "|".join(sorted(_ORDINALS, key=len, reverse=True))
+_PART = "|".join(sorted(_PARTS, key=len, reverse=True))
+_TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
+
+_UNIT = "one|two|three|four|five|six|seven|eight|nine"
+_TEEN = "ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen"
+_TWO_PARTS = (
+    rf"\b(?P<hour>{_UNIT}|{_TEEN}|twenty(?:[\s-](?:one|two|three|four))?)[\s-]"
+    rf"(?P<minute>oh?[\s-](?:{_UNIT})|{_TEEN}|(?:twenty|thirty|forty|fifty)(?:[\s-](?:{_UNIT}))?)\b"
+    r"(?!\s+(?:and|hundred|thousand|million|billion)\b)"
+)
+"""eleven thirty, nine oh five: no count is spoken so; a time, a year or a price."""
+
+_SPELLED = re.compile(
+    rf"(?P<mixed>(?<![{_LATIN}/.,])(?P<whole>\d+)(?:\s+|と|又|\s*and\s+)(?P<over>\d+)/(?P<under>\d+)(?![/\d]))"
+    rf"|(?P<numerator>(?<![{_LATIN}/.,])\d+)/(?P<denominator>\d+)(?![/\d])"
+    rf"|(?<![時时点{_HAN}])(?P<lower>[{_HAN}]+|(?<!\d)\d+)分[の之](?P<upper>[{_HAN}]+|\d+)"
+    rf"|(?P<count>\b(?:an?|one|two|three|four|five|six|seven|eight|nine))[- ](?P<part>{_PART})s?\b"
+    rf"(?![-\s]centur)"
+    rf"|(?P<halfdozen>\bhalf\s+a\s+dozen\b)"
+    rf"|(?P<ordinal>\b(?:(?:{_TENS})-)?(?:{_ORDINAL})\b)"
+    rf"|(?P<twoparts>{_TWO_PARTS})"
+    rf"|(?P<arabic>(?<![{_LATIN}])(?:{_ARABIC})(?:[-\s](?:hundred|thousand|million|billion|trillion|dozen)\b)+)"
+    rf"|(?P<words>(?<!few )(?<!several )(?<!many )\b(?:a\s+(?:hundred|thousand|million|billion|dozen)|{_WORD})"
+    rf"(?:(?:\s+and\s+|[-\s])(?:{_WORD}))*\b(?P<half>\s+and\s+a\s+half\b)?)"
+    rf"|(?P<east>(?<![数何几{_LATIN}.])(?:{_EAST}))"
+    rf"|(?P<plain>(?<![{_LATIN}.])(?:{_ARABIC})(?:st|nd|rd|th)?)",
+    re.IGNORECASE,
+)
+_SHARED_SCALE = re.compile(
+    rf"\s?(?:,|and|to|or|[-~–、〜]|から)\s?(?:{_ARABIC})\s?(?:(?P<word>thousand|million|billion|trillion)\b|(?P<han>[万億亿]))",
+    re.IGNORECASE,
+)
+"""2 and 6 million, 2〜3万: the scale may belong to both."""
+_OF_A_THING = re.compile(r"-[a-z]|\s+(?:minute|hour|second|day|week|month|year|percent|per cent)", re.IGNORECASE)
+"""Behind three fifteen-minute breaks: two counts side by side."""
+_VULGAR = re.compile("[¼-¾⅐-⅞]")
+
+
+def mark_numbers(text: str) -> MarkedText:
+    """The text after NFKC, each number replaced by ``⟨i⟩``; digits inside a word (M4, CO2) are left alone.
+
+    ``eleven thirty`` becomes ``⟨i⟩:⟨j⟩``, as 11:30 does.
+    """
+    spaced = _VULGAR.sub(lambda found: f" {unicodedata.normalize('NFKC', found[0])}", text)
+    plain = unicodedata.normalize("NFKC", spaced).replace("⁄", "/").replace("−", "-")
+    numbers: list[Number] = []
+
+    def mark(found: re.Match[str]) -> str:
+        if found["twoparts"]:
+            hour, minute = (_english(found[part].lower()) for part in ("hour", "minute"))
+            numbers.append(Number(hour, found["hour"], digits=False))
+            numbers.append(Number(minute, found["minute"], digits=False))
+            between = " " if _OF_A_THING.match(found.string, found.end()) else ":"
+            return f"⟨{len(numbers) - 2}⟩{between}⟨{len(numbers) - 1}⟩"
+        number = _number(found)
+        if number is None:
+            return found[0]
+        numbers.append(number)
+        return f"⟨{len(numbers) - 1}⟩"
+
+    return MarkedText(_SPELLED.sub(mark, plain), tuple(numbers))
+
+
+def _number(found: re.Match[str]) -> Number | None:
+    text = found[0]
+    if found["mixed"]:
+        return _fraction(int(found["over"]), int(found["under"]), text, int(found["whole"]))
+    if found["numerator"]:
+        return _fraction(int(found["numerator"]), int(found["denominator"]), text)
+    if found["lower"]:
+        lower, upper = _parse_cjk_number(found["lower"]), _parse_cjk_number(found["upper"])
+        return Number(upper / lower, text, digits=True) if lower else None
+    if found["part"]:
+        count = Fraction(_CARDINALS.get(found["count"].lower(), 1))
+        parts = _PARTS[found["part"].lower()]
+        ordinal = Fraction(parts) if found["count"].lower() in ("a", "one") else None
+        return Number(count / parts, text, digits=False, alternative=ordinal)
+    if found["halfdozen"]:
+        return Number(Fraction(6), text, digits=False)
+    if found["ordinal"]:
+        tens, _, last = text.lower().rpartition("-")
+        return Number(Fraction(_CARDINALS.get(tens, 0) + _ORDINALS[last]), text, digits=False)
+    if found["arabic"]:
+        first, *scales = re.split(r"[-\s]", text.lower())
+        value = _digits(first)
+        for scale in scales:
+            value *= _SCALES[scale]
+        return Number(value, text, digits=True)
+    if found["words"]:
+        return Number(_english(text.lower()) + (Fraction(1, 2) if found["half"] else 0), text, digits=False)
+    if found["east"]:
+        return Number(_parse_cjk_number(text), text, digits=text[0].isdigit())
+    value = _digits(text.rstrip("stndrhSTNDRH"))
+    shared = _SHARED_SCALE.match(found.string, found.end())
+    scale = _SCALES.get((shared["word"] or "").lower()) or _HAN_LARGE[shared["han"]] if shared else None
+    return Number(value, text, digits=True, alternative=value * scale if scale else None)
+
+
+def _fraction(upper: int, lower: int, text: str, whole: int = 0) -> Number | None:
+    return Number(whole + Fraction(upper, lower), text, digits=True) if lower else None
+
+
+def _digits(text: str) -> Fraction:
+    return Fraction(text.replace(",", ""))
+
+
+def _english(text: str) -> Fraction:
+    total, section = Fraction(0), Fraction(0)
+    for word in re.findall(r"[a-z]+", text.removesuffix(" and a half")):
+        if word in _CARDINALS:
+            section += _CARDINALS[word]
+        elif word in _SCALES:
+            scale = _SCALES[word]
+            section = max(section, Fraction(1)) * scale
+            if scale >= 1000:
+                total, section = total + section, Fraction(0)
+    return total + section
+
+
+def _parse_cjk_number(text: str) -> Fraction:
+    """四万二千, 4万2千, 4.2万, 二〇二四, 9.46万亿."""
+    if len(text) > 1 and all(character in _HAN_DIGITS for character in text):
+        return Fraction("".join(str(_HAN_DIGITS[character]) for character in text))
+    total, section, current = Fraction(0), Fraction(0), None
+    for token in re.findall(rf"{_ARABIC}|[{_HAN}]", text):
+        if token in _HAN_SMALL:
+            section += (1 if current is None else current) * _HAN_SMALL[token]
+            current = None
+        elif token in _HAN_LARGE:
+            section += current or 0
+            if section:
+                total += section * _HAN_LARGE[token]
+            else:
+                total = max(total, Fraction(1)) * _HAN_LARGE[token]
+            section, current = Fraction(0), None
+        else:
+            current = Fraction(_HAN_DIGITS[token]) if token in _HAN_DIGITS else _digits(token)
+    return total + section + (current or 0)
+
+
+class Unit(NamedTuple):
+    """One reading of a unit."""
+
+    dimension: str
+    factor: Fraction
+
+
+BARE = Unit("", Fraction(1))
+"""A plain count, or a unit this table doesn't know."""
+
+_TABLE: tuple[tuple[str, str], ...] = (
+    # dimension and factor; readings separated by a bar | the words that say it, as regular expressions
+    ("area 1000000", "平方キロ(?:メートル)?|平方公里|平方千米|square kilomet(?:re|er)s?|km2"),
+    ("area 1", "平方メートル|平方米|square met(?:re|er)s?|m2"),
+    ("area 10000", "ヘクタール|公顷|hectares?|ha\\b"),
+    ("length 1000", "キロメートル|公里|千米|kilomet(?:re|er)s?|km"),
+    ("length 1/100", "センチメートル|センチ|厘米|公分|centimet(?:re|er)s?|cm"),
+    ("length 1/1000", "ミリメートル|ミリ(?!リットル|グラム)|毫米|millimet(?:re|er)s?|mm"),
+    ("length 1/1000000", "マイクロメートル|微米|micromet(?:re|er)s?|μm|um\\b"),
+    ("length 1", "メートル|米(?!国)|met(?:re|er)s?|m(?![a-z])"),
+    ("mass 1000", "キログラム|公斤|千克|kilograms?|kilos?|kg"),
+    ("mass 1/1000", "ミリグラム|毫克|milligrams?|mg"),
+    ("mass 1000000", "トン|吨|tonnes?|tons?"),
+    ("mass 1", "グラム|克|grams?|g(?![a-z])"),
+    ("length 1000|mass 1000", "キロ"),
+    ("volume 1/1000", "ミリリットル|毫升|millilit(?:re|er)s?|ml|cc\\b"),
+    ("volume 1", "リットル|升|lit(?:re|er)s?|[lL](?![a-z])"),
+    ("degree 1", "℃|°C|°|摄氏度|degrees?(?: Celsius)?|度(?!目|も|と|の)"),
+    ("time 1", "秒钟?|seconds?|secs?\\b|s(?![a-z])"),
+    ("time 60", "分間|分钟|分鐘|minutes?|mins?\\b"),
+    ("time 60| 1|clock 1", "分(?![かけ布類])"),
+    ("time 3600", "時間|小时|小時|hours?|h(?![a-z])"),
+    ("time 86400", "日間|days?|天"),
+    ("time 86400| 1", "日(?!本)"),
+    ("time 604800", "週間|周(?!年)|星期|weeks?"),
+    ("month 1", "[かヶケカ箇]月間?|个月|個月|months?"),
+    ("month 12", "年間|years?"),
+    ("month 12|year 1", "年(?!代|生|级)"),
+    ("month 1200", "centur(?:y|ies)"),
+    ("yen 1", "円|日元|yen"),
+    ("money 1", "元|dollars?|ドル|美元|euros?|ユーロ|欧元|pounds?|ポンド"),
+    ("share 1/100", "%|パーセント|per ?cent"),
+    (" 12", "ダース|打(?!折)"),
+    (" 144", "グロス|罗(?![马斯])"),
+    (" 1", "[人個个本枚台冊册匹頭头羽件つ名社軒棟点點回次倍番号行字語语文句段歩步票通杯皿粒袋箱組组班階层層]"),
+    (" 1", "[巻卷着足支张張只条座株棵辆歳岁歲口面坪]"),
+    (" 1", "(?:people|persons?|pieces?|parts?|times|boxes|books?|points?|cups?|copies|sheets?|years? old)\\b"),
+)  # fmt: skip
+"""A later line counts only where no earlier one fits."""
+
+
+def _readings(text: str) -> tuple[Unit, ...]:
+    return tuple(
+        Unit(dimension, Fraction(factor)) for dimension, factor in (reading.split(" ") for reading in text.split("|"))
+    )
+
+
+UNITS: tuple[tuple[Unit, ...], ...] = tuple(_readings(readings) for readings, _ in _TABLE)
+
+BEHIND = re.compile(
+    r"(?:余り?|多|数)?[ \-]?(?:" + "|".join(f"(?P<u{number}>{words})" for number, (_, words) in enumerate(_TABLE)) + ")"
+)
+"""Matches right behind a number; the name of the group that matched is ``u`` and the place in ``UNITS``."""
+
+BEFORE = re.compile(r"(?:¥|￥|\$|€|第|No\.? ?|大さじ|小さじ)$")
+"""What can stand before a number to make it one that counts."""
+
+ERAS = {"明治": 1867, "大正": 1911, "昭和": 1925, "平成": 1988, "令和": 2018}
+"""The year before the first of an era; 令和6年 is 2018 + 6."""
+
+MONTHS = {
+    "january": 1, "february": 2, "march": 3, "april": 4, "may": 5, "june": 6, "july": 7, "august": 8, "september": 9,
+    "october": 10, "november": 11, "december": 12,
+}  # fmt: skip
+WEEKDAYS = {
+    "monday": 0, "tuesday": 1, "wednesday": 2, "thursday": 3, "friday": 4, "saturday": 5, "sunday": 6,
+    "月曜": 0, "火曜": 1, "水曜": 2, "木曜": 3, "金曜": 4, "土曜": 5, "日曜": 6, "日": 6, "天": 6,
+}  # fmt: skip
+"""The characters alone follow 星期 or 周."""
+
+
+ENGLISH_NUMBER = (
+    r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
+    r"|eighteen|nineteen|(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)(?:-\w+)?|\d{1,3})"
+)
+HAN_NUMBER = r"(?:[一二两三四五六七八九十百]+|\d{1,4})"
+
+_UNITS = (
+    r"minutes?|hours?|days?|weeks?|months?|years?|people|persons|friends?|guests?|times|percent|per cent|yen|o'clock"
+    r"|km|cm|mm|g|kg|ml|litres?|metres?|dollars?|residents|employees|pupils|children"
+)
+"""behind a number in an instruction they tell of the situation, not of what is asked for"""
+
+_ASKED = {
+    Language.JA: re.compile(
+        rf"(?P<n>{HAN_NUMBER})(?:つ(?!前|目)|個|通り|とおり|案|点|項目|種類?|例|本|件|問|パターン|方法)"
+    ),
+    Language.EN: re.compile(rf"\b(?P<n>{ENGLISH_NUMBER})\b(?![-:%°.]|\s*(?:{_UNITS})\b)", re.IGNORECASE),
+    Language.ZH: re.compile(rf"(?P<n>{HAN_NUMBER})(?:个(?!人|月|小时|星期|字)|条|种|项|句|点|道|则|样|件|类|招|幅|题)"),
+}
+
+
+def number(text: str) -> int:
+    """The value of one number as a pattern of this module found it: digits, an English word, or Han numerals."""
+    return int(mark_numbers(text).numbers[0].value)
+
+
+def requested_counts(instruction: str, language: Language) -> frozenset[int]:
+    """How many things an instruction may be asking for; 'one' only where no other number stands there."""
+    plain = unicodedata.normalize("NFKC", instruction)
+    values = frozenset(number(found["n"]) for found in _ASKED[language].finditer(plain))
+    return values - {1} or values
+
+
+def digits_in(text: str) -> list[Fraction]:
+    """The numbers that are written with digits."""
+    return [found.value for found in mark_numbers(text).numbers if found.digits]
+
+
+def values_in(text: str) -> frozenset[Fraction]:
+    """All numbers of a text, however written."""
+    return frozenset(found.value for found in mark_numbers(text).numbers)
+
+
+def is_derivable(value: Fraction, known: Iterable[Fraction]) -> bool:
+    """Whether a number is the sum, difference, product or quotient of two known ones."""
+    numbers = [*known]
+    return any(
+        value in (one + other, one - other, one * other) or (other != 0 and value == one / other)
+        for one in numbers
+        for other in numbers
+    )

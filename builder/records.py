@@ -1,0 +1,236 @@
+"""Read the records and the probes, and report all of their faults at once.
+
+A hobbyist edits these files by hand, so a fault is answered by a sentence that says where it is, what stands there and
+what to do; a half-read dataset is never handed on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from bonsai.builder.errors import RecordError
+from bonsai.builder.schema import CATEGORIES, Filled, Group, Language, TextGroup, TranslationGroup
+
+_GROUP: TypeAdapter[TextGroup | TranslationGroup] = TypeAdapter(Group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourcedGroup:
+    """A group and the place it was read from."""
+
+    group: TextGroup | TranslationGroup
+    path: Path
+    line: int
+
+    @property
+    def place(self) -> str:
+        """``path:line``, the path relative to the working directory where it lies below it."""
+        return f"{display_path(self.path)}:{self.line}"
+
+
+def display_path(path: Path) -> str:
+    """A path as a person types it: relative where it lies below the working directory, links resolved."""
+    real = path.resolve()
+    return str(real.relative_to(Path.cwd())) if real.is_relative_to(Path.cwd()) else str(real)
+
+
+def default_records_dir() -> Path:
+    """The folder of records that came with this installation (in a checkout: ``builder/records``)."""
+    files = Path(__file__).parent / "records"
+    first = next(iter(sorted(files.glob("*.jsonl"))), None)
+    return files if first is None else Path(os.path.realpath(first)).parent
+
+
+def read_groups(directory: Path) -> list[SourcedGroup]:
+    """Read ``*.jsonl`` below ``directory``, in the order of the categories and then of the lines.
+
+    Raises:
+        RecordError: with all faults of all files; nothing is returned then.
+    """
+    if not directory.is_dir():
+        raise RecordError(
+            [f"{display_path(directory)}: no such folder; name the folder that holds the *.jsonl records"]
+        )
+    files = sorted(directory.glob("*.jsonl"), key=_category_order)
+    if not files:
+        raise RecordError(
+            [f"{display_path(directory)}: no *.jsonl file here; put one file a category into this folder"]
+        )
+    faults: list[str] = []
+    found: list[SourcedGroup] = []
+    for path in files:
+        found.extend(_read_file(path, faults))
+    faults.extend(_shared_ids(found))
+    if faults:
+        raise RecordError(faults)
+    if not found:
+        raise RecordError([f"{display_path(directory)}: the files hold no record; write one JSON object a line"])
+    return found
+
+
+def _category_order(path: Path) -> tuple[int, str]:
+    return (CATEGORIES.index(path.stem) if path.stem in CATEGORIES else len(CATEGORIES), path.name)
+
+
+def _read_file(path: Path, faults: list[str]) -> Iterator[SourcedGroup]:
+    for number, raw in enumerate(path.read_bytes().split(b"\n"), 1):
+        place = f"{display_path(path)}:{number}"
+        if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
+            faults.append(f"{place}: the file begins with a byte-order mark; save it as UTF-8 without BOM")
+            raw = raw[3:]
+        if not raw.strip():
+            continue
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            faults.append(
+                f"{place}: byte {error.start + 1} (0x{raw[error.start]:02x}) is not UTF-8; save the file as UTF-8, "
+                "not as Shift_JIS or GB18030"
+            )
+            continue
+        try:
+            group = _GROUP.validate_json(text)
+        except ValidationError as error:
+            faults.extend(f"{place}: {sentence}" for sentence in _explain_all(error, text))
+            continue
+        if group.category != path.stem:
+            faults.append(f"{place}: {group.id}: a {group.category} record; move it to {group.category}.jsonl")
+        yield SourcedGroup(group=group, path=path, line=number)
+
+
+def _shared_ids(found: list[SourcedGroup]) -> Iterator[str]:
+    first: dict[str, SourcedGroup] = {}
+    for here in found:
+        there = first.setdefault(here.group.id, here)
+        if there is not here:
+            taken = f"this id is taken by {there.place}; give one of them the next free number"
+            yield f"{here.place}: {here.group.id}: {taken}"
+
+
+def _explain_all(error: ValidationError, text: str) -> Iterator[str]:
+    try:
+        record = json.loads(text)
+    except ValueError as broken:
+        position = f" at column {broken.colno}" if isinstance(broken, json.JSONDecodeError) else ""
+        reason = broken.msg if isinstance(broken, json.JSONDecodeError) else str(broken)
+        yield f"not JSON{position} ({reason}); write one whole JSON object on this line"
+        return
+    except RecursionError:
+        yield "brackets within brackets, hundreds deep; write one whole JSON object on this line"
+        return
+    if not isinstance(record, dict):
+        yield f'a JSON {type(record).__name__}, not an object; write {{"id": …, "category": …, …}}'
+        return
+    name = record.get("id") if isinstance(record.get("id"), str) else "(no id)"
+    for detail in error.errors(include_url=False):
+        yield f"{name}: {_explain(detail)}"
+
+
+def _explain(detail: ErrorDetails) -> str:
+    steps = [str(step) for step in detail["loc"]]
+    field = ".".join(steps[1:] if steps and steps[0] in CATEGORIES else steps)
+    got = repr(detail.get("input"))
+    got = got if len(got) <= 60 else got[:57] + "…"
+    match detail["type"]:
+        case "union_tag_invalid":
+            category = detail["ctx"]["tag"]
+            return f"the category is {category!r}; write one of {', '.join(CATEGORIES)}"
+        case "union_tag_not_found":
+            return f"'category' is missing; write one of {', '.join(CATEGORIES)}"
+        case "missing" if field in ("ja", "en"):
+            return f"'{field}' is missing; every group has Japanese and English: write it, or move the group to drafts"
+        case "missing":
+            return f"'{field}' is missing; write it"
+        case "extra_forbidden":
+            return f"'{field}' is not a field of this category; correct its name or remove it"
+        case "string_too_short" | "string_pattern_mismatch" if field != "id":
+            return f"'{field}' is empty; write it, or move the group to drafts"
+        case "string_pattern_mismatch":
+            return f"the id is {got}; write the category, a hyphen and four digits, as in open_qa-0042"
+        case "value_error":
+            message = detail["msg"].removeprefix("Value error, ")
+            return f"{field}: {message}" if field else message
+        case _:
+            return f"'{field}' is {got}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+ProbeKind = Literal[
+    "highest_mountain",
+    "capital",
+    "katakana_capital",
+    "chinese",
+    "ja2en",
+    "en2ja",
+    "multi_step",
+    "qtq_opening",
+    "radioactivity",
+    "repetition",
+    "reasoning",
+]
+
+
+class Probe(BaseModel):
+    """One question, a good answer to it, and what a string match may accept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Filled
+    kind: ProbeKind
+    language: Language
+    """of the question"""
+    answer_language: Language
+    instruction: Filled
+    input: str
+    reference: Filled
+    accepted: tuple[Filled, ...]
+    """short variants, any of which makes the answer right; empty where there is no "the answer" """
+    post: str
+    """date of the post whose text mentions the probe; empty for those added since"""
+    note: str
+
+    @property
+    def question(self) -> str:
+        """All that is asked: the instruction and the input."""
+        return f"{self.instruction}\n{self.input}" if self.input else self.instruction
+
+
+def default_probes() -> Path:
+    """The probes that came with this installation."""
+    return Path(__file__).parent / "probes.jsonl"
+
+
+def read_probes(path: Path) -> list[Probe]:
+    """Read the probes.
+
+    Raises:
+        RecordError: with every fault of the file.
+    """
+    faults: list[str] = []
+    probes: list[Probe] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            probes.append(Probe.model_validate_json(line))
+        except ValidationError as error:
+            faults.extend(
+                f"{display_path(path)}:{number}: '{'.'.join(map(str, detail['loc'])) or 'line'}': {detail['msg']}"
+                for detail in error.errors(include_url=False)
+            )
+    ids = [probe.id for probe in probes]
+    faults.extend(
+        f"{display_path(path)}: {name} is there twice; give one the next free number" for name in _duplicates(ids)
+    )
+    if faults:
+        raise RecordError(faults)
+    return probes
+
+
+def _duplicates(ids: list[str]) -> list[str]:
+    return sorted({name for name in ids if ids.count(name) > 1})

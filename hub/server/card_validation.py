@@ -1,0 +1,290 @@
+"""Validate the YAML metadata of cards as the Hub does.
+
+The rules and their wording follow huggingface.co/docs/hub/datasets-cards and /model-cards; what the Hub only warns
+about is a warning here too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from bonsai.hub.errors import BadRequestError
+from bonsai.hub.server.names import RepoKind
+
+CARD_LIMIT = 1_000_000
+"""Characters of a README.md that are looked at."""
+_FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
+_PREFIXED = (
+    "task_categories",
+    "task_ids",
+    "language",
+    "license",
+    "size_categories",
+    "multilinguality",
+    "annotations_creators",
+    "language_creators",
+    "source_datasets",
+    "base_model",
+    "datasets",
+)
+_SINGULAR = {"datasets": "dataset"}
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key written twice, as the Hub does; YAML itself would quietly keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str | int) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"duplicated mapping key {key!r}", key_node.start_mark
+                )
+            if isinstance(key, str | int):
+                seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _date_as_text(_: _StrictLoader, node: yaml.Node) -> str:
+    """A date stays the text it was: it has to go out again as JSON."""
+    return str(node.value)
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _date_as_text)
+
+
+def read_metadata(readme: str) -> dict[str, Any]:
+    """The metadata of a card; empty if it has none.
+
+    Raises:
+        BadRequestError: if it is not a YAML mapping.
+    """
+    match = _FRONT_MATTER.match(readme[:CARD_LIMIT])
+    if not match:
+        return {}
+    if "&" in match[1] and re.search(r"(^|[\s\[{,:-])\*\w", match[1]):
+        raise BadRequestError("the metadata uses YAML aliases ('*name'); write the values out")
+    try:
+        metadata = yaml.load(match[1], Loader=_StrictLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BadRequestError(f"the metadata is not valid YAML: {' '.join(str(error).split())}") from None
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, dict) or not all(isinstance(key, str) for key in metadata):
+        raise BadRequestError("the metadata must be a mapping of names to values")
+    return metadata
+
+
+def texts(value: object) -> list[str]:
+    """A field that may hold one text or a list of them."""
+    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
+
+
+def derived_tags(metadata: Mapping[str, Any], kind: RepoKind) -> list[str]:
+    """The tags the Hub shows and filters by."""
+    return list(dict.fromkeys(_tags(metadata, kind)))
+
+
+def _tags(metadata: Mapping[str, Any], kind: RepoKind) -> Iterator[str]:
+    if kind is RepoKind.MODEL:
+        yield from texts(metadata.get("library_name"))
+        yield from texts(metadata.get("pipeline_tag"))
+        yield from texts(metadata.get("language"))
+    yield from texts(metadata.get("tags"))
+    for field in _PREFIXED:
+        if not (kind is RepoKind.MODEL and field == "language"):
+            yield from (f"{_SINGULAR.get(field, field)}:{value}" for value in texts(metadata.get(field)))
+    relation = metadata.get("base_model_relation")
+    if isinstance(relation, str):
+        yield from (f"base_model:{relation}:{base}" for base in texts(metadata.get("base_model")))
+    yield "region:us"
+
+
+_LICENSES = """
+afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
+bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0
+cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-
+by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0
+creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 fair-noncommercial-
+research-license gemma gfdl gpl gpl-2.0 gpl-3.0 grok2-community h-research intel-research isc lgpl lgpl-2.1 lgpl-3.0
+lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1
+open-mdw openmdw-1.0 openrail openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
+"""
+_SIZE_CATEGORIES = """
+n<1K 1K<n<10K 10K<n<100K 100K<n<1M 1M<n<10M 10M<n<100M 100M<n<1B 1B<n<10B 10B<n<100B 100B<n<1T n>1T
+"""
+_TASKS = """
+any-to-any audio-classification audio-text-to-text audio-to-audio automatic-speech-recognition depth-estimation
+document-question-answering feature-extraction fill-mask graph-ml image-classification image-feature-extraction image-
+segmentation image-text-to-image image-text-to-text image-text-to-video image-to-3d image-to-image image-to-text
+image-to-video keypoint-detection mask-generation multiple-choice object-detection other question-answering
+reinforcement-learning robotics sentence-similarity summarization table-question-answering table-to-text tabular-
+classification tabular-regression tabular-to-text text-classification text-generation text-ranking text-retrieval
+text-to-3d text-to-audio text-to-image text-to-speech text-to-video text-to-text-generation text2text-generation time-
+series-forecasting token-classification translation unconditional-image-generation video-classification video-text-to-
+text video-to-video visual-document-retrieval visual-question-answering voice-activity-detection zero-shot-
+classification zero-shot-image-classification zero-shot-object-detection
+"""
+
+LICENSES = frozenset(_LICENSES.split())
+SIZE_CATEGORIES = frozenset(_SIZE_CATEGORIES.split())
+TASKS = frozenset(_TASKS.split())
+BASE_MODEL_RELATIONS = ("adapter", "finetune", "merge", "newversion", "quantized")
+NOT_A_LANGUAGE = ("code", "multilingual")
+"""Values that stand in `language` without being one."""
+
+
+_LANGUAGE = re.compile(r"[a-z]{2,3}")
+_MODEL_ID = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*")
+_SPLIT = re.compile(r"\w+(\.\w+)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """`errors` keep a card out of the Hub, `warnings` do not."""
+
+    errors: list[str]
+    warnings: list[str]
+
+
+def check_card(readme: str, kind: RepoKind) -> Verdict:
+    """Checks the metadata at the head of a README.md."""
+    try:
+        metadata = read_metadata(readme)
+    except BadRequestError as error:
+        return Verdict(errors=[error.message], warnings=[])
+    if not metadata:
+        return Verdict(errors=[], warnings=["empty or missing yaml metadata in repo card"])
+    errors = [*_common(metadata), *(_dataset(metadata) if kind is RepoKind.DATASET else _model(metadata))]
+    return Verdict(errors=errors, warnings=list(_warnings(metadata)))
+
+
+def _common(metadata: dict[str, Any]) -> Iterator[str]:
+    for name in texts(metadata.get("license")):
+        if name not in LICENSES:
+            yield f'"license" with value "{name}" is not valid. It must be one of the Hub\'s identifiers, or "other"'
+    if "license" in metadata:
+        yield from _text_or_list("license", metadata["license"])
+    for field in ("language", "tags", "datasets", "metrics"):
+        if field in metadata:
+            yield from _text_or_list(field, metadata[field], list_only=field == "tags")
+    for name in texts(metadata.get("language")):
+        if not _LANGUAGE.fullmatch(name) and name not in NOT_A_LANGUAGE:
+            yield (
+                f'"language" with value "{name}" is not valid. It must be an ISO 639-1, 639-2 or 639-3 code'
+                ' (two/three letters), or a special value like "code", "multilingual"'
+            )
+    if any(len(tag) > 100 for tag in texts(metadata.get("tags"))):
+        yield '"tags" must be at most 100 characters each'
+
+
+def _model(metadata: dict[str, Any]) -> Iterator[str]:
+    for field in ("library_name", "pipeline_tag"):
+        if not isinstance(metadata.get(field), str | None):
+            yield f'"{field}" must be a string'
+    if "base_model" in metadata:
+        yield from _text_or_list("base_model", metadata["base_model"])
+        for name in texts(metadata["base_model"]):
+            if not _MODEL_ID.fullmatch(name):
+                yield f'"base_model" with value "{name}" is not valid. Use a model id from https://hf.co/models.'
+    if metadata.get("base_model_relation", "adapter") not in BASE_MODEL_RELATIONS:
+        yield f'"base_model_relation" must be one of [{", ".join(BASE_MODEL_RELATIONS)}]'
+    index = metadata.get("model-index", [])
+    if not isinstance(index, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in index
+    ):
+        yield '"model-index" must be an array of models with a "name"'
+    elif not all(isinstance(entry.get("results"), list) for entry in index):
+        yield '"model-index[].results" must be an array'
+
+
+def _dataset(metadata: dict[str, Any]) -> Iterator[str]:
+    for field in ("task_categories", "task_ids", "size_categories", "source_datasets", "annotations_creators"):
+        if field in metadata:
+            yield from _text_or_list(field, metadata[field])
+    for name in texts(metadata.get("size_categories")):
+        if name not in SIZE_CATEGORIES:
+            sizes = ", ".join(sorted(SIZE_CATEGORIES))
+            yield f'"size_categories" with value "{name}" is not valid. It must be one of {sizes}'
+    if not isinstance(metadata.get("pretty_name"), str | None):
+        yield '"pretty_name" must be a string'
+    if "configs" in metadata:
+        yield from _configs(metadata["configs"])
+    if "dataset_info" in metadata:
+        infos = metadata["dataset_info"]
+        for number, info in enumerate(infos if isinstance(infos, list) else [infos]):
+            yield from _dataset_info(f"dataset_info[{number}]" if isinstance(infos, list) else "dataset_info", info)
+
+
+def _configs(configs: Any) -> Iterator[str]:
+    if not isinstance(configs, list) or not all(isinstance(config, dict) for config in configs):
+        yield '"configs" must be an array of objects'
+        return
+    names = [config.get("config_name") for config in configs]
+    for number, config in enumerate(configs):
+        if not isinstance(config.get("config_name"), str) or not config["config_name"]:
+            yield f'"configs[{number}].config_name" is required and must be a string'
+        if not isinstance(config.get("default", False), bool):
+            yield f'"configs[{number}].default" must be a boolean'
+        yield from _data_files(f"configs[{number}].data_files", config.get("data_files", []))
+    if len(set(map(str, names))) < len(names):
+        yield '"configs[].config_name" must be unique'
+    if sum(config.get("default") is True for config in configs) > 1:
+        yield '"configs" must have at most one default'
+
+
+def _data_files(place: str, files: Any) -> Iterator[str]:
+    for entry in files if isinstance(files, list) else [files]:
+        if isinstance(entry, dict):
+            if not isinstance(entry.get("split"), str) or not _SPLIT.fullmatch(entry["split"]):
+                yield f'"{place}[].split" must be a name of letters, digits and "_"'
+            if not entry.get("path") or len(texts(entry["path"])) != len(
+                entry["path"] if isinstance(entry["path"], list) else [1]
+            ):
+                yield f'"{place}[].path" must be a string or an array of strings'
+        elif not isinstance(entry, str):
+            yield f'"{place}" must be a string, an array of strings or an array of {{split, path}}'
+
+
+def _dataset_info(place: str, info: Any) -> Iterator[str]:
+    if not isinstance(info, dict):
+        yield f'"{place}" must be an object or an array of objects'
+        return
+    if not isinstance(info.get("config_name"), str | None):
+        yield f'"{place}.config_name" must be a string'
+    for field in ("features", "splits"):
+        entries = info.get(field, [])
+        if not isinstance(entries, list | dict if field == "features" else list):
+            yield f'"{place}.{field}" must be an array'
+        elif isinstance(entries, list) and not all(
+            isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in entries
+        ):
+            yield f'"{place}.{field}[].name" must be a string'
+    splits = info.get("splits", [])
+    counts = [split.get(key) for split in splits if isinstance(split, dict) for key in ("num_bytes", "num_examples")]
+    counts += [info.get("download_size"), info.get("dataset_size")]
+    if not all(count is None or (isinstance(count, int | float) and not isinstance(count, bool)) for count in counts):
+        yield f'"{place}" sizes and counts must be numbers'
+
+
+def _warnings(metadata: dict[str, Any]) -> Iterator[str]:
+    for field in ("pipeline_tag", "task_categories"):
+        for name in texts(metadata.get(field)):
+            if name not in TASKS:
+                yield f'The {field} "{name}" is not in the official list'
+    if "licence" in metadata:
+        yield 'The key is spelled "license" on the Hub; "licence" is not read'
+
+
+def _text_or_list(field: str, value: Any, *, list_only: bool = False) -> Iterator[str]:
+    if isinstance(value, list):
+        if len(texts(value)) != len(value):
+            yield f'"{field}" must be an array of strings'
+    elif list_only or not isinstance(value, str):
+        yield f'"{field}" must be {"an array" if list_only else "a string or an array of strings"}'

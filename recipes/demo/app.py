@@ -1,0 +1,121 @@
+"""The page with its tabs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from bonsai.builder.schema import TextGroup, TranslationGroup
+from bonsai.recipes.demo import render
+from bonsai.recipes.demo.background import WAITING, ActiveRuns
+from bonsai.recipes.demo.components import DemoContext, LocalizedComponent
+from bonsai.recipes.demo.tabs import ask_tab, browse_tab, compare_tab, qtq_tab
+from bonsai.recipes.evaluation.comparison.report import Figures
+from bonsai.recipes.inference.generation import Engine
+from bonsai.recipes.inference.labels import DEMO_JA, demo_labels
+
+KEPT = 3600
+"""seconds that a file to download is kept"""
+
+
+def build_app(
+    engines: Mapping[str, Engine],
+    groups: Sequence[TextGroup | TranslationGroup],
+    visitors: ActiveRuns,
+    figures: Figures,
+) -> gr.Blocks:
+    """The page.
+
+    Args:
+        engines: by the name a visitor reads, at least one; the first is asked unless another is chosen.
+        groups: the records to browse.
+        visitors: who has something running.
+        figures: measures what a visitor had compared.
+    """
+    page = gr.Blocks(title="BONSAI 盆栽", analytics_enabled=False, delete_cache=(KEPT, KEPT), fill_width=True)
+    with page:
+        with gr.Row(elem_id="bonsai-head"):
+            gr.HTML('<h1 class="bonsai-title"><span lang="ja">盆栽</span> BONSAI</h1>')
+            tongue = gr.Radio(
+                [("日本語", "ja"), ("English", "en")], value="ja", show_label=False, container=False, elem_id="tongue"
+            )
+        welcome = gr.HTML(render.render_notice(DEMO_JA.welcome))
+        house = DemoContext(engines=engines, visitors=visitors, page=page, tongue=tongue, figures=figures)
+        labelled = [LocalizedComponent(welcome, lambda said: gr.update(value=render.render_notice(said.welcome)))]
+        with gr.Tabs():
+            with gr.Tab(DEMO_JA.ask, id="ask") as tab:
+                labelled += [*ask_tab(house), LocalizedComponent(tab, lambda said: gr.update(label=said.ask))]
+            with gr.Tab(DEMO_JA.qtq, id="qtq") as tab:
+                labelled += [*qtq_tab(house), LocalizedComponent(tab, lambda said: gr.update(label=said.qtq))]
+            with gr.Tab(DEMO_JA.compare, id="compare") as tab:
+                labelled += [*compare_tab(house), LocalizedComponent(tab, lambda said: gr.update(label=said.compare))]
+            with gr.Tab(DEMO_JA.browse, id="browse") as tab:
+                labelled += [
+                    *browse_tab(house, groups),
+                    LocalizedComponent(tab, lambda said: gr.update(label=said.browse)),
+                ]
+
+        def speak(chosen: str) -> list[Any]:
+            return [one.looks(demo_labels(chosen)) for one in labelled]
+
+        def greet(request: gr.Request) -> str:
+            """Japanese for a browser that prefers it, English for the others."""
+            preferred = request.headers.get("accept-language", "ja").strip().lower()
+            return "ja" if preferred.startswith("ja") else "en"
+
+        tongue.change(
+            speak,
+            tongue,
+            [one.component for one in labelled],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        page.load(greet, None, tongue, queue=False, show_progress="hidden", api_visibility="private")
+        page.unload(house.stop)
+    page.queue(max_size=WAITING, api_open=False)
+    return page
+
+
+def theme() -> gr.themes.Base:
+    """Pine on paper; letters from the visitor's own machine, so that nothing is fetched from elsewhere."""
+    pine = gr.themes.Color(
+        "#f0f7f3", "#dcede4", "#badbca", "#8fc3a9", "#5fa683", "#3f8a67", "#2c6e54", "#265b47", "#20493a", "#1b3c31",
+        "#0f241d",
+    )  # fmt: skip
+    letters = ["system-ui", "Hiragino Sans", "Noto Sans JP", "Noto Sans CJK JP", "Yu Gothic UI", "sans-serif"]
+    made = gr.themes.Base(
+        primary_hue=pine, neutral_hue=gr.themes.colors.stone, font=letters, font_mono=["ui-monospace", "monospace"]
+    )
+    return made.set(
+        body_background_fill="#f6f3ea",
+        body_background_fill_dark="#151a17",
+        body_text_color="#26302b",
+        body_text_color_dark="#e7eae4",
+        body_text_color_subdued="#5f6b64",
+        body_text_color_subdued_dark="#a3aea7",
+        background_fill_secondary="#efe8d8",
+        background_fill_secondary_dark="#262e29",
+        block_background_fill="#fffdf8",
+        block_background_fill_dark="#1d2420",
+        block_radius="*radius_lg",
+        border_color_primary="#ddd7c8",
+        border_color_primary_dark="#353f39",
+        input_background_fill="#fffdf8",
+        input_background_fill_dark="#151a17",
+        input_border_width="1px",
+        input_radius="*radius_md",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_text_color="white",
+        button_secondary_background_fill="#efe8d8",
+        button_secondary_background_fill_dark="#2b342f",
+        button_secondary_background_fill_hover="#e4dbc6",
+        button_secondary_background_fill_hover_dark="#35403a",
+        checkbox_label_background_fill="#efe8d8",
+        checkbox_label_background_fill_dark="#2b342f",
+        checkbox_label_background_fill_hover="#e4dbc6",
+        checkbox_label_background_fill_hover_dark="#35403a",
+    )

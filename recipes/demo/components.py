@@ -1,0 +1,115 @@
+"""Shared state of the demo's tabs: models, running jobs, and labels that follow the language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from bonsai.builder.errors import UserInputError
+from bonsai.builder.schema import Language
+from bonsai.recipes.demo.background import (
+    LONGEST_MATERIAL,
+    LONGEST_PERSONA,
+    LONGEST_QUESTION,
+    SECONDS,
+    ActiveRuns,
+    check_length,
+    check_question,
+)
+from bonsai.recipes.evaluation.comparison.report import Figures
+from bonsai.recipes.inference.conversation import Question
+from bonsai.recipes.inference.generation import Engine, GenerationSettings
+from bonsai.recipes.inference.labels import DEMO_JA, DemoLabels
+
+ANSWER_TOKENS = 384
+"""at most; a visitor's computer is somebody else's"""
+DECODER = GenerationSettings(max_new_tokens=ANSWER_TOKENS)
+MODEL_EVENT: Mapping[str, Any] = {
+    "concurrency_id": "model",
+    "concurrency_limit": 1,
+    "time_limit": int(SECONDS),
+    "api_visibility": "private",
+    "show_progress": "hidden",
+}
+"""of every event that asks the model: one at a time over all tabs"""
+
+
+class LocalizedComponent(NamedTuple):
+    """A component and how it looks in a language."""
+
+    component: Any
+    looks: Callable[[DemoLabels], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoContext:
+    """What every tab is given."""
+
+    engines: Mapping[str, Engine]
+    """by the name a visitor reads; loaded once, before the first visit"""
+    visitors: ActiveRuns
+    page: gr.Blocks
+    tongue: gr.Radio
+    """the language of the page"""
+    figures: Figures
+    """measures what a visitor had compared"""
+
+    def engine(self, name: str) -> Engine:
+        """The engine of this name.
+
+        Raises:
+            VisitorError: it is not among those offered.
+        """
+        if name not in self.engines:
+            raise UserInputError(f"{name}: ?")
+        return self.engines[name]
+
+    def stop(self, request: gr.Request) -> None:
+        """Stop what this visitor has running."""
+        self.visitors.stop(request.session_hash or "")
+
+
+def question_field(elem_id: str, *, lines: int) -> gr.Textbox:
+    """The question itself."""
+    return gr.Textbox(
+        label=DEMO_JA.question,
+        placeholder=DEMO_JA.question_hint,
+        lines=lines,
+        max_length=LONGEST_QUESTION,
+        elem_id=elem_id,
+    )
+
+
+def persona_field() -> gr.Textbox:
+    """System text before the question."""
+    return gr.Textbox(label=DEMO_JA.persona, placeholder=DEMO_JA.persona_hint, max_length=LONGEST_PERSONA)
+
+
+def model_field(house: DemoContext, elem_id: str) -> gr.Dropdown:
+    """Which model is asked; hidden where there is only one."""
+    names = list(house.engines)
+    return gr.Dropdown(names, value=names[0], label=DEMO_JA.model, visible=len(names) > 1, elem_id=elem_id)
+
+
+def choices(named: Mapping[str, str]) -> list[tuple[str, str]]:
+    """As gradio wants them: what is read, then what is meant."""
+    return [(name, key) for key, name in named.items()]
+
+
+def question_of(
+    question: str | None, material: str | None, language: str, persona: str | None, said: DemoLabels
+) -> Question:
+    """The question that a visitor has filled in.
+
+    Raises:
+        VisitorError: a field is empty or too long.
+    """
+    return Question(
+        instruction=check_question(question, said),
+        input=check_length(said.material, material, LONGEST_MATERIAL, said),
+        language=None if language == "same" else Language(language),
+        system=check_length(said.persona, persona, LONGEST_PERSONA, said),
+    )

@@ -1,0 +1,77 @@
+"""Render the demo's HTML; jinja2 escapes every text of a model or a visitor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, cast
+
+from jinja2 import Environment, StrictUndefined
+
+from bonsai.builder.schema import TextGroup, TranslationGroup
+from bonsai.recipes.evaluation.comparison.report import Answers
+from bonsai.recipes.inference.conversation import Answer, QuestionChain
+from bonsai.recipes.inference.labels import DemoLabels
+from bonsai.recipes.inference.labels import load_labels as summary_words
+
+
+def render_notice(text: str, *, error: bool = False) -> str:
+    """A sentence by itself."""
+    return _part("notice", text, "error" if error else "note")
+
+
+def render_partial_answer(reasoning: str, answer: str, language: str, said: DemoLabels) -> str:
+    """An answer on its way."""
+    return _part("growing", reasoning, answer, language, said)
+
+
+def render_answer(answer: Answer, said: DemoLabels) -> str:
+    """An answer that stands."""
+    return _part("complete", answer, said)
+
+
+def steps(chain: QuestionChain, said: DemoLabels, note: str = "") -> str:
+    """The steps of a chain so far, and a sentence below them."""
+    return _part("steps", chain, said, summary_words(chain.language), note)
+
+
+def render_iframe(html: str, title: str) -> str:
+    """A whole page in a frame that may run nothing and knows nothing of the page around it."""
+    return _part("framed", html, title)
+
+
+def groups(found: Sequence[TextGroup | TranslationGroup], languages: Sequence[str], said: DemoLabels) -> str:
+    """Records with their languages side by side."""
+    return _part("groups", found, languages, said)
+
+
+def comparison(
+    questions: Sequence[str], names: Sequence[str], answers: Answers, said: DemoLabels, *, over: bool = False
+) -> str:
+    """Each question with the models' answers side by side.
+
+    Args:
+        over: whether no more answers come.
+    """
+    return _part("comparison", questions, names, answers, said, over)
+
+
+def style() -> str:
+    """The style sheet of all pieces."""
+    return files(__package__).joinpath("demo.css").read_text(encoding="utf-8")
+
+
+def _part(name: str, *values: Any) -> str:
+    return str(cast(Any, _macros())[name](*values)).strip()
+
+
+@cache
+def _macros() -> Any:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    source = files(__package__).joinpath("parts.html.j2").read_text(encoding="utf-8")
+    module = environment.from_string(source).module
+    return {
+        name: getattr(module, name)
+        for name in ("notice", "growing", "complete", "steps", "framed", "groups", "comparison")
+    }

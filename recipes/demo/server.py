@@ -1,0 +1,218 @@
+"""Serve the demo to its own origin until somebody ends it.
+
+A page elsewhere could otherwise let its visitor's browser ask the model here (by a forged origin, or by a name that is
+made to point at this machine, "DNS rebinding").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import fastapi
+import gradio as gr
+import uvicorn
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bonsai.builder.errors import DemoError
+from bonsai.builder.records import default_records_dir, read_groups
+from bonsai.builder.schema import TextGroup, TranslationGroup
+from bonsai.recipes.demo.app import build_app, theme
+from bonsai.recipes.demo.background import MOST_BYTES, ActiveRuns
+from bonsai.recipes.demo.render import style
+from bonsai.recipes.evaluation.comparison.report import Figures
+from bonsai.recipes.inference.generation import Engine
+from bonsai.recipes.inference.models import OUT, ModelPool
+
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'"
+)
+"""gradio writes scripts and styles into the page itself; from elsewhere nothing is loaded"""
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""names under which only this machine reaches itself"""
+
+
+def check_host(host: str, names: Collection[str]) -> None:
+    """Whether it is said who may come.
+
+    Raises:
+        DemoError: other machines could reach the page, and no name for it is given.
+    """
+    if host not in LOOPBACK and not names:
+        raise DemoError(f"{host} is open to other machines; say under which names they reach this page (--name)")
+
+
+class SameOriginMiddleware:
+    """ASGI middleware around a page with these names (hosts without port).
+
+    Behind a proxy the name a request was sent to is the proxy's affair; the origin is looked at all the same.
+    """
+
+    def __init__(self, app: ASGIApp, *, names: Collection[str], behind_proxy: bool) -> None:
+        self._app = app
+        self._names = names
+        self._behind_proxy = behind_proxy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what may not pass, hand on the rest."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope["method"], headers)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+
+        async def with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                sent = MutableHeaders(scope=message)
+                sent["Content-Security-Policy"] = POLICY
+                sent["X-Content-Type-Options"] = "nosniff"
+                sent["Referrer-Policy"] = "same-origin"
+            await send(message)
+
+        await self._app(scope, receive, with_policy)
+
+    def _refusal(self, method: str, headers: Headers) -> PlainTextResponse | None:
+        host = headers.get("host", "")
+        if not self._behind_proxy and _hostname(f"//{host}") not in self._names:
+            return PlainTextResponse("This page has another name.\n", 421)
+        origin = headers.get("origin")
+        if origin is not None:
+            own = _hostname(origin) in self._names if self._behind_proxy else origin.partition("://")[2] == host
+            if not own:
+                return PlainTextResponse("Only this page itself may ask.\n", 403)
+        if method in ("POST", "PUT", "PATCH"):
+            length = headers.get("content-length", "")
+            if not length.isdigit():
+                return PlainTextResponse("Say how long the request is.\n", 411)
+            if int(length) > MOST_BYTES:
+                return PlainTextResponse(f"More than {MOST_BYTES} bytes.\n", 413)
+        return None
+
+
+def _hostname(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:  # such as a bracket that nothing closes
+        return ""
+
+
+GRACE = 2
+"""seconds that open pages are given at the end; a page listens as long as it is open"""
+
+
+def application(
+    engines: Mapping[str, Engine],
+    groups: Sequence[TextGroup | TranslationGroup],
+    visitors: ActiveRuns,
+    figures: Figures,
+    *,
+    names: Collection[str] = (),
+    behind_proxy: bool = False,
+) -> ASGIApp:
+    """The page as an ASGI application.
+
+    Args:
+        engines: by the name a visitor reads.
+        groups: the records to browse.
+        visitors: who has something running.
+        figures: measures what a visitor had compared.
+        names: host names under which others reach it, without port; loopback's own always do.
+        behind_proxy: whether a proxy hands on the requests and has looked at the name they were sent to.
+    """
+    page = fastapi.FastAPI(openapi_url=None)
+    gr.mount_gradio_app(
+        page,
+        build_app(engines, groups, visitors, figures),
+        path="/",
+        theme=theme(),
+        css=style(),
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        ssr_mode=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        app_kwargs={"openapi_url": None},
+    )
+    return SameOriginMiddleware(page, names={*LOOPBACK, *names}, behind_proxy=behind_proxy)
+
+
+def serve(
+    sources: Sequence[str],
+    *,
+    figures: Figures,
+    out: Path = OUT,
+    records: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    names: Collection[str] = (),
+    behind_proxy: bool = False,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Open the models and serve until interrupted.
+
+    Args:
+        sources: models as `bonsai.recipes.inference.models.open_model` takes them.
+        figures: as in `application`.
+        out: where adapters grown here lie.
+        records: folder of the records to browse; None: those that came with this installation.
+        host: address to listen on; another than loopback needs ``names``.
+        port: 0 lets the system choose one.
+        names: host names under which others reach it.
+        behind_proxy: as in `application`.
+        on_ready: told the page's address once it answers.
+
+    Raises:
+        DemoError: no model is named, or the page would be open to others without a name.
+        GenerationError: a model cannot be opened.
+        RecordError: the records cannot be read.
+    """
+    if not sources:
+        raise DemoError("no model is named; name one, such as seedling")
+    check_host(host, names)
+    groups = [located.group for located in read_groups(records or default_records_dir())]
+    visitors = ActiveRuns()
+    with ModelPool(out=out) as models:
+        engines = {shown_name(source): models.open(source) for source in sources}
+        config = uvicorn.Config(
+            application(engines, groups, visitors, figures, names=names, behind_proxy=behind_proxy),
+            host=host,
+            port=port,
+            log_level="warning",
+            ws="none",
+            timeout_graceful_shutdown=GRACE,
+        )
+        try:
+            _Server(config, on_ready).run()
+        finally:
+            visitors.stop_all()
+
+
+def shown_name(source: str) -> str:
+    """What visitors read: a folder here is called by its name alone, an address by its model."""
+    model = source.partition("#")[2] if source.startswith(("http://", "https://")) else ""
+    return model or (Path(source).name if Path(source).exists() else source)
+
+
+class _Server(uvicorn.Server):
+    """Says where it is as soon as it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[str], None] | None) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self._on_ready is not None and self.started:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            name = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+            self._on_ready(f"http://{name}:{port}/")

@@ -1,1 +1,0 @@
-"""Several models side by side: the same questions, several times each, who is stable and who answers like whom."""

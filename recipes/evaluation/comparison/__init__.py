@@ -1,0 +1,1 @@
+"""Several models asked the same questions, side by side."""

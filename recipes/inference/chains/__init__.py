@@ -1,1 +1,0 @@
-"""Question to question: chains that are led deeper, many at a time, and that end rather than go in circles."""

@@ -1,1 +1,0 @@
-"""Text out of prompts: one small interface, batched."""

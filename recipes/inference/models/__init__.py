@@ -1,1 +1,0 @@
-"""Every kind of model behind the one interface `Engine`: here, behind an address, or as GGUF."""

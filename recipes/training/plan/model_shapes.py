@@ -1,0 +1,242 @@
+"""Look up the sizes of a base model: from its config.json, or from what is known without a download.
+
+The numbers in `KNOWN` are those of the public config.json files (huggingface.co/<id>/blob/main/config.json). For
+Phi-3-small they are read from copies of that file in public repositories; the Triton kernel and the tokenizer named in
+`STANDS_IN_THE_WAY` are told by its model card.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from bonsai.builder.token_counts import Vocabulary
+from bonsai.recipes.training.recipe import RecipeError
+
+
+class UnknownBaseError(RecipeError):
+    """Nothing is known of a base model's sizes."""
+
+
+Kind = Literal["phi", "phi3", "llama", "phi3small"]
+"""whose modelling code the layers run, as transformers' model_type spells it"""
+
+
+class Linear(NamedTuple):
+    """One matrix of a layer."""
+
+    name: str
+    columns: int
+    """in_features"""
+    rows: int
+    """out_features"""
+    reads: str
+    """what it reads; linears that read the same are computed as one group"""
+
+    @property
+    def weights(self) -> int:
+        """Weights without the bias."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """A base model's sizes, by their names in config.json."""
+
+    kind: Kind
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int
+    tie_word_embeddings: bool = False
+    partial_rotary_factor: float = 1.0
+    resid_pdrop: float = 0.0
+    max_position_embeddings: int = 4096
+
+    @property
+    def query_width(self) -> int:
+        """Of q and of the attention's output, a token."""
+        return self.num_attention_heads * self.head_dim
+
+    @property
+    def key_width(self) -> int:
+        """Of k, and of v, a token."""
+        return self.num_key_value_heads * self.head_dim
+
+    def linears(self) -> tuple[Linear, ...]:
+        """The quantised matrices of one layer."""
+        hidden, inner, q, kv = self.hidden_size, self.intermediate_size, self.query_width, self.key_width
+        if self.kind == "phi":  # attention and MLP read the same norm
+            return (
+                Linear("q_proj", hidden, q, "norm"),
+                Linear("k_proj", hidden, kv, "norm"),
+                Linear("v_proj", hidden, kv, "norm"),
+                Linear("dense", q, hidden, "attention"),
+                Linear("fc1", hidden, inner, "norm"),
+                Linear("fc2", inner, hidden, "activation"),
+            )
+        if self.kind == "llama":
+            return (
+                Linear("q_proj", hidden, q, "norm"),
+                Linear("k_proj", hidden, kv, "norm"),
+                Linear("v_proj", hidden, kv, "norm"),
+                Linear("o_proj", q, hidden, "attention"),
+                Linear("gate_proj", hidden, inner, "second norm"),
+                Linear("up_proj", hidden, inner, "second norm"),
+                Linear("down_proj", inner, hidden, "activation"),
+            )
+        names = _JOINED[self.kind]
+        return (
+            Linear(names[0], hidden, q + 2 * kv, "norm"),
+            Linear(names[1], q, hidden, "attention"),
+            Linear(names[2], hidden, 2 * inner, "second norm"),
+            Linear(names[3], inner, hidden, "activation"),
+        )
+
+    def layer_weights(self) -> int:
+        """Quantised weights of one layer."""
+        return sum(linear.weights for linear in self.linears())
+
+    def parameters(self) -> int:
+        """Weights of matrices, embedding and head; norms and biases are a thousandth of them."""
+        embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
+        return self.num_hidden_layers * self.layer_weights() + embeddings
+
+    def adapter_weights(self, r: int, target_modules: tuple[str, ...] | Literal["all-linear"]) -> int:
+        """Trained weights of a LoRA of rank ``r``.
+
+        Raises:
+            RecipeError: a target is no linear of this kind.
+        """
+        names = {linear.name for linear in self.linears()}
+        wanted = names if isinstance(target_modules, str) else set(target_modules)
+        if wanted - names:
+            raise RecipeError(
+                f"target_modules has {', '.join(sorted(wanted - names))}; a layer of this base has "
+                f"{', '.join(sorted(names))}"
+            )
+        a_layer = sum(r * (linear.rows + linear.columns) for linear in self.linears() if linear.name in wanted)
+        return a_layer * self.num_hidden_layers
+
+
+_JOINED = {
+    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+    "phi3small": ("query_key_value", "dense", "up_proj", "down_proj"),
+}
+
+PHI_2 = ModelShape(
+    kind="phi", hidden_size=2560, intermediate_size=10240, num_hidden_layers=32, num_attention_heads=32,
+    num_key_value_heads=32, head_dim=80, vocab_size=51200, partial_rotary_factor=0.4, resid_pdrop=0.1,
+    max_position_embeddings=2048,
+)  # fmt: skip
+PHI_3_MINI = ModelShape(
+    kind="phi3", hidden_size=3072, intermediate_size=8192, num_hidden_layers=32, num_attention_heads=32,
+    num_key_value_heads=32, head_dim=96, vocab_size=32064,
+)  # fmt: skip
+PHI_3_SMALL = ModelShape(
+    kind="phi3small", hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
+    num_key_value_heads=8, head_dim=128, vocab_size=100352, tie_word_embeddings=True, resid_pdrop=0.1,
+    max_position_embeddings=8192,
+)  # fmt: skip
+"""7.39 billion parameters only if embedding and head are one, which is what its card counts; dropout after the MLP is
+config.json's ffn_dropout_prob."""
+SMOLLM2_135M = ModelShape(
+    kind="llama", hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+    num_key_value_heads=3, head_dim=64, vocab_size=49152, tie_word_embeddings=True, max_position_embeddings=8192,
+)  # fmt: skip
+
+
+class KnownBase(NamedTuple):
+    """A base model whose sizes need no download."""
+
+    shape: ModelShape
+    vocabulary: Vocabulary
+    """what its tokens are counted with"""
+    counts_are_its_own: bool
+
+
+KNOWN = {
+    "microsoft/phi-2": KnownBase(PHI_2, "gpt2", True),
+    "microsoft/Phi-3-mini-4k-instruct": KnownBase(PHI_3_MINI, "gpt2", False),
+    "microsoft/Phi-3-small-8k-instruct": KnownBase(PHI_3_SMALL, "gpt2", False),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": KnownBase(SMOLLM2_135M, "smollm2", True),
+    "qeu/SmolLM2-135M-Instruct-Q4_1-dequantized": KnownBase(SMOLLM2_135M, "smollm2", True),
+}
+
+UNSUPPORTED_BASES = {
+    "microsoft/Phi-3-small-8k-instruct": (
+        "transformers has no phi3small: its layers come as custom code with the weights (trust_remote_code=True), "
+        "which this project doesn't run",
+        "every second layer attends block-sparsely through a Triton kernel of its own; Triton takes no more fixes for "
+        "sm75, where its tl.dot falls back to slow arithmetic",
+        "the other layers demand FlashAttention-2, which a T4 (sm75) does not run",
+        "it is published in bfloat16, which a T4 only emulates, and whether it holds in float16 nobody has shown here",
+        "its tokenizer is custom code too, over tiktoken (100,352 tokens)",
+    ),
+}
+"""bases that no setting makes trainable here, and why"""
+
+
+def lookup_base(name: str, revision: str | None = None) -> KnownBase:
+    """The sizes of a base model: a folder with config.json, a known id, or the Hub's cache; nothing is downloaded.
+
+    Raises:
+        UnknownBaseError: neither; told is what is missing.
+    """
+    if (Path(name) / "config.json").is_file():
+        return KnownBase(shape_of(_read(Path(name) / "config.json"), name), "gpt2", False)
+    if name in KNOWN:
+        return KNOWN[name]
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    if isinstance(cached, str):
+        return KnownBase(shape_of(_read(Path(cached)), name), "gpt2", False)
+    raise UnknownBaseError(
+        f"{name}: nothing is known of its sizes, so neither memory nor time can be told; missing is its config.json "
+        f"(a few kB): run `hf download {name} config.json{f' --revision {revision}' if revision else ''}`, or name a "
+        f"folder that has one. Known without it: {', '.join(KNOWN)}"
+    )
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) else {}
+
+
+def shape_of(config: Mapping[str, Any], name: str) -> ModelShape:
+    """The sizes in a config.json.
+
+    Raises:
+        UnknownBaseError: an architecture that the engine was never counted for, or a size is missing.
+    """
+    kind = config.get("model_type")
+    if kind not in ("phi", "phi3", "llama"):
+        raise UnknownBaseError(
+            f"{name}: model_type is {kind!r}; memory is counted for phi, phi3 and llama layers only: measure with "
+            "`--max-steps 2` instead"
+        )
+    needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    missing = [field for field in needed if not isinstance(config.get(field), int)]
+    if missing:
+        raise UnknownBaseError(
+            f"{name}: its config.json lacks {', '.join(missing)}; without them no memory can be told"
+        )
+    heads = config["num_attention_heads"]
+    rope = config.get("rope_parameters") or {}
+    return ModelShape(
+        kind=kind,
+        **{field: config[field] for field in needed},
+        num_key_value_heads=config.get("num_key_value_heads") or heads,
+        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+        tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
+        partial_rotary_factor=config.get("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0)),
+        resid_pdrop=float(config.get("resid_pdrop", 0.0)),
+        max_position_embeddings=int(config.get("max_position_embeddings", 4096)),
+    )

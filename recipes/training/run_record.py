@@ -1,0 +1,232 @@
+"""Record everything about a run that its card states: losses, settings, packages, source and machine."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dulwich.errors import NotGitRepository
+from dulwich.repo import Repo
+
+from bonsai.model_card.facts import DiagnosisFacts
+from bonsai.recipes.training.data import Lengths
+from bonsai.recipes.training.recipe import RecipeError
+
+FOLDER = "training"
+"""where a run's own files lie in the adapter's folder"""
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossPoint:
+    """One optimizer step."""
+
+    step: int
+    loss: float
+    """mean over the completion tokens of the step, in nats"""
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    """tokens seen up to and with this step, prompts included, padding not"""
+    records: list[str] | None = None
+    """ids of the rows in this step's batch, packed or not; None: the run did not write them down"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationPoint:
+    """One evaluation on the way."""
+
+    step: int
+    loss: float
+    """over the validation rows, in nats a completion token"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """Everything a card states about a run."""
+
+    recipe_name: str
+    recipe: dict[str, Any]
+    adapter_repo: str
+    base_model: str
+    base_model_commit: str
+    dataset_repo: str
+    dataset_content_hash: str
+    train_rows: int
+    validation_rows: int
+    losses: list[LossPoint]
+    validation_loss_before: float
+    validation_loss_after: float
+    seconds: float
+    """of the training loop alone"""
+    peak_memory_gib: float
+    """of the process on a CPU, of the device on a GPU"""
+    device: str
+    compute_dtype: str
+    trainable_parameters: int
+    versions: dict[str, str]
+    constraints_sha256: str | None
+    python: str = field(default_factory=platform.python_version)
+    evaluations: list[ValidationPoint] = field(default_factory=list)
+    """on the way, without those before and after"""
+    engine: str | None = None
+    """what did the arithmetic under the trainer, with its version; None: bitsandbytes and PEFT as they are"""
+    with_engine: bool = True
+    """False: it was switched off on the command line"""
+    engine_left_out: dict[str, str] = field(default_factory=dict)
+    """what it did not take over, with the reason; "packing": records of a row went through the model one by one"""
+    best_step: int | None = None
+    """the step whose adapter was kept, where an earlier one had the lower validation loss"""
+    packed: bool | None = None
+    """several records to a row, without seeing one another; None: the run did not write it down"""
+    rows_by_category: dict[str, dict[str, int]] | None = None
+    """training rows by category, then language of the answer"""
+    lengths_by_category: dict[str, Lengths] | None = None
+    """how many tokens the training rows have"""
+    samples: list[str] = field(default_factory=list)
+    """whole training records, prompt and completion"""
+    generators: dict[str, int] | None = None
+    """training rows by the dataset's column `generator`"""
+    prompt_beginning: str = ""
+    """special tokens that the base's tokenizer puts before every prompt, as text"""
+    machine: str | None = None
+    """processor, cores and memory"""
+    source_commit: str | None = None
+    """the commit of this project that was checked out"""
+    max_steps: int | None = None
+    """what was asked for on the command line, in place of the recipe's"""
+
+    def validation_by_step(self) -> dict[int, float]:
+        """The validation loss before training (step 0), on the way, and of the adapter at the step that was kept."""
+        on_the_way = {point.step: point.loss for point in self.evaluations}
+        kept = self.best_step or self.losses[-1].step
+        return {0: self.validation_loss_before, **on_the_way, kept: self.validation_loss_after}
+
+    @property
+    def passes(self) -> float | None:
+        """How often the run has seen the average record; None: it did not write its batches down."""
+        seen = sum(len(point.records or ()) for point in self.losses)
+        return seen / self.train_rows if seen else None
+
+    def write(self, adapter: Path) -> None:
+        """Write ``training/run.json`` below the adapter's folder."""
+        path = adapter / FOLDER / RUN_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def read_record(adapter: Path) -> RunRecord:
+    """The record of the adapter in this folder.
+
+    Raises:
+        RecipeError: there is none, or it was written by another version of this project.
+    """
+    path = adapter / FOLDER / RUN_FILE
+    if not path.is_file():
+        raise RecipeError(f"{adapter}: no trained adapter lies here; run `nox -s train -- {adapter.name}` first")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        losses = [LossPoint(**point) for point in data["losses"]]
+        evaluations = [ValidationPoint(**point) for point in data.get("evaluations", [])]
+        known = {name: Lengths(*numbers) for name, numbers in (data.get("lengths_by_category") or {}).items()}
+        return RunRecord(**{**data, "losses": losses, "evaluations": evaluations, "lengths_by_category": known or None})
+    except (ValueError, TypeError, KeyError) as error:
+        raise RecipeError(f"{path}: not a record this version can read ({error}); train the adapter again") from error
+
+
+SOURCE = "https://github.com/qeu/bonsai"
+"""where anybody gets this project from"""
+CHECKOUT = Path(__file__).resolve().parents[2]
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "huggingface_hub",
+)
+
+
+def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Find the installed versions of what decides a run; a package that is not installed is left out."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def constraints_sha256() -> str | None:
+    """Hash of the checkout's constraints.txt; None where the package was installed without a checkout."""
+    path = CHECKOUT / "constraints.txt"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def git_commit() -> str | None:
+    """The commit that is checked out; None without a checkout, or without its history."""
+    try:
+        with Repo(str(CHECKOUT)) as repo:
+            return repo.head().decode()
+    except (NotGitRepository, KeyError):
+        return None
+
+
+def describe_machine() -> str:
+    """Processor, cores and memory, as a reader knows them."""
+    cores = f"{_processor()}, {os.cpu_count()} cores"
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, and not every system these names
+        return cores
+    return f"{cores}, {memory:.0f} GiB of memory"
+
+
+def _processor() -> str:
+    told = Path("/proc/cpuinfo")
+    if told.is_file():
+        for line in told.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+ARGUMENTS = f"{FOLDER}/arguments.json"
+OF_THIS_MACHINE = ("output_dir", "logging_dir", "run_name", "hub_token", "push_to_hub_token")
+
+
+def save_training_arguments(arguments: Any, adapter: Path) -> Path:
+    """Write ``training/arguments.json`` from Transformers' arguments, without places and tokens of this machine."""
+    known = {name: value for name, value in arguments.to_dict().items() if name not in OF_THIS_MACHINE}
+    path = adapter / ARGUMENTS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(known, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
+    return path
+
+
+DIAGNOSIS_FILE = "diagnosis.json"
+
+
+def save_diagnosis(facts: DiagnosisFacts, adapter: Path) -> Path:
+    """Write ``training/diagnosis.json``."""
+    path = adapter / FOLDER / DIAGNOSIS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(facts.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def load_diagnosis(adapter: Path) -> DiagnosisFacts | None:
+    """What `write_facts` wrote; None where the run was not diagnosed."""
+    path = adapter / FOLDER / DIAGNOSIS_FILE
+    return DiagnosisFacts.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
