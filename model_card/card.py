@@ -197,7 +197,14 @@ def render(facts: AdapterFacts) -> str:
         losses=downsample_losses(facts.losses, facts.evaluations),
         footprint=footprint(facts.device, facts.seconds),
         answers=_answers(facts),
-        snippets={"peft": peft, "pipeline": pipeline, "vllm": vllm, "llama_cpp": llama_cpp},
+        snippets={
+            "install": install,
+            "peft": peft,
+            "pipeline": pipeline,
+            "merge": merge,
+            "vllm": vllm,
+            "llama_cpp": llama_cpp,
+        },
     )
     text = f"---\n{front_matter(facts)}---\n\n{body.strip()}\n"
     return text + _STAMP.format(_sha256(text))
