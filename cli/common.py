@@ -1,17 +1,20 @@
-"""The console, options and helpers that several commands share."""
+"""What every command shares: the terminal, options, and how the libraries are kept quiet.
+
+Commands import heavy libraries (torch, transformers, gradio, and the Hub's client) inside their functions, for three
+reasons: `bonsai --help` answers at once; a machine without torch can build, check, publish and ask a model elsewhere;
+and the libraries read their settings at import, so a command must first have silenced them (`quiet_libraries`) and
+chosen a Hub (`bonsai.cli.hub.local_hub_for`).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
-import math
 import os
-import sys
 import warnings
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
@@ -20,35 +23,14 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from bonsai.cli.entry_point import abandon_stdout
-from bonsai.hub.target import check_cache, local_hub
-from bonsai.recipes.training.recipe import RecipeError, load_recipe, recipe_names
-
-if TYPE_CHECKING:
-    from bonsai.hub.publish import PublishResult
-    from bonsai.recipes.inference.generation import Engine
-
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-"""environment variables by which a person decides how OpenMP's threads wait"""
-
-UNUSED = ("torchao", "torchaudio", "torchcodec", "torchvision")
-"""What transformers, peft, trl and datasets import where it is installed, though no text model needs it."""
-
-
-def hide_unused_packages() -> None:
-    """Let the libraries take packages that are not used here for missing.
-
-    Colab and Kaggle ship a torchao that peft refuses, and where torch was replaced the torchvision of the old one fails
-    on import, and with it transformers, peft and trl. To be called before any of them is imported.
-    """
-    for name in UNUSED:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # as the import system defines it
+from bonsai.cli.errors import abandon_stdout
 
 
 def quiet_libraries() -> None:
-    """To be called before the libraries are imported: that is when they read most of this.
+    """Silence the libraries' own progress bars and warnings, which would run into ours.
 
-    Nothing is imported here, for a model behind an address needs none of them.
+    Call this before the libraries are imported: that is when they read most of it. Nothing is imported here, for a
+    model behind an address needs none of them.
     """
     os.environ |= {
         "TQDM_DISABLE": "1",
@@ -56,124 +38,13 @@ def quiet_libraries() -> None:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TRANSFORMERS_VERBOSITY": "error",
     }
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it asks for a package that helps inference only
-    # trl's 1.16 and peft's 0.21 to mend, on transformers 5.23
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it recommends a package for inference
+    # trl 1.16 and peft 0.21 cause this one on transformers 5.23; it is theirs to mend
     warnings.filterwarnings("ignore", ".*gradient_checkpointing. is deprecated", FutureWarning)
 
 
-def rest_waiting_threads() -> None:
-    """Let OpenMP's threads sleep while they wait, and start no more of them than there are cores to run on.
-
-    By default they spin: beside one other busy process each burns its turn waiting for a thread that has none
-    (benchmarks/busy_machine.py has the figures). OpenMP reads this when torch is imported; processes started from here
-    inherit it. MKL in torch's wheels computes on the same threads. What a person has set stays.
-    """
-    if not any(name in os.environ for name in WAITING):
-        os.environ["OMP_WAIT_POLICY"] = "passive"
-    cores = available_cores()
-    if cores is not None:
-        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
-
-
-def available_cores() -> int | None:
-    """Count the physical cores this process may use, by affinity and by its container's quota; None: not known here."""
-    if not hasattr(os, "sched_getaffinity"):  # Linux only; elsewhere OpenMP's own count stands
-        return None
-    # 1. Two hardware threads of one core share its arithmetic units: a second one brings nothing.
-    cores = {_core_of(cpu) for cpu in os.sched_getaffinity(0)}
-    # 2. A container may have all CPUs and a share of their time; OpenMP does not know of it.
-    quota = min(_quotas(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")), default=math.inf)
-    return max(1, min(len(cores), math.ceil(quota))) if math.isfinite(quota) else len(cores)
-
-
-def _core_of(cpu: int) -> str:
-    siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    try:
-        return siblings.read_text()
-    except OSError:
-        return str(cpu)
-
-
-def _quotas(root: Path, membership: Path) -> list[float]:
-    """Find the CPUs' worth of time that this process's control groups (version 2, then 1) allow, outermost last."""
-    found: list[tuple[Path, Path | None]] = []
-    try:
-        own = next(line[3:] for line in membership.read_text().splitlines() if line.startswith("0::")).strip("/")
-    except (OSError, StopIteration):
-        own = ""
-    for folder in (root / own, *(root / own).parents):
-        if not folder.is_relative_to(root):
-            break
-        found.append((folder / "cpu.max", None))
-    found.append((root / "cpu" / "cpu.cfs_quota_us", root / "cpu" / "cpu.cfs_period_us"))
-    quotas = []
-    for quota, period in found:
-        try:
-            allowed = [*quota.read_text().split(), *(period.read_text().split() if period else ())]
-            quotas.append(int(allowed[0]) / int(allowed[1]))
-        except (OSError, ValueError, IndexError):  # no such file, or "max"
-            continue
-    return [one for one in quotas if one > 0]  # version 1 writes -1 for none
-
-
-@contextlib.contextmanager
-def local_hub_for(recipes: Sequence[str], out: Path) -> Iterator[None]:
-    """Serve the Hub on this machine for as long as the block lasts if the recipes' bases come in packages.
-
-    One Hub for all that happens inside: the clients read its address once, when they are imported.
-
-    Raises:
-        RecipeError: some bases come in packages and some from the real Hub, and one process can't ask two Hubs.
-    """
-    packaged = {load_recipe(name).base_model_package is not None for name in recipes}
-    if len(packaged) > 1:
-        raise RecipeError(f"{', '.join(recipes)}: their base models lie on two Hubs; give each recipe its own command")
-    if packaged != {True}:
-        if recipes:
-            check_cache()
-        yield
-        return
-    with local_hub(out / "hub") as home:
-        home.settle(out / "cache")
-        yield
-
-
-def ensure_base_models(recipes: Sequence[str]) -> list[PublishResult]:
-    """Put the recipes' bases that come in packages on the Hub of this machine, inside `hub_for`.
-
-    Returns:
-        Those that were not there yet.
-
-    Raises:
-        RecipeError: a package that carries a base is not installed.
-    """
-    packaged = [recipe for recipe in map(load_recipe, recipes) if recipe.base_model_package is not None]
-    if not packaged:
-        return []
-    from huggingface_hub import HfApi
-
-    from bonsai.recipes.training.gguf import publish_packaged_base
-
-    return [pushed for recipe in packaged if (pushed := publish_packaged_base(recipe, HfApi()))]
-
-
-@contextlib.contextmanager
-def open_engine(
-    model: str, base_url: str | None, provider: str | None, out: Path, dtype: str | None = None
-) -> Iterator[Engine]:
-    """The model, inside the Hub that its recipe's base comes from, without the libraries' own bars and warnings."""
-    quiet_libraries()
-    recipes = [model] if base_url is None and provider is None and model in recipe_names() else []
-    with local_hub_for(recipes, out):
-        ensure_base_models(recipes)
-        from bonsai.recipes.inference.models import open_model
-
-        with open_model(model, out=out, base_url=base_url, provider=provider, dtype=dtype) as engine:
-            yield engine
-
-
 LOG_WIDTH = 120
-"""columns of a log; Rich would take 80, too few for the tables"""
+"""columns of a log; Rich's own 80 are too few for the tables"""
 
 
 class Terminal(Console):
@@ -186,24 +57,24 @@ class Terminal(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
         self.outlives_reader = False
-        """whether the work goes on, in silence, when nobody reads or no room is left for what is printed"""
+        """whether the work continues in silence when nobody reads the output or the disk it goes to is full"""
         if not self.is_terminal and "COLUMNS" not in os.environ:
             self.width = LOG_WIDTH
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print, as `rich.console.Console.print` does.
 
-        In a pipe, a line of text stays one line, so that other programs find the places in it, and a table is not cut.
+        In a pipe a line of text stays one line, so that other programs find paths in it, and a table is not cropped.
         """
         if not self.is_terminal:
             # trees and panels are laid out to the width, and would lose what does not fit if nothing may wrap
-            options.setdefault("soft_wrap", all(isinstance(one, str | Text) for one in objects))
-            if any(isinstance(one, Table) for one in objects):
+            options.setdefault("soft_wrap", all(isinstance(item, str | Text) for item in objects))
+            if any(isinstance(item, Table) for item in objects):
                 options.setdefault("crop", False)
         super().print(*objects, **options)
 
     def __exit__(self, *raised: Any) -> None:
-        """Write what was collected; print, spinners and bars all come through here."""
+        """Write what was collected; `print`, spinners and bars all come through here."""
         try:
             super().__exit__(*raised)
         except OSError:
@@ -213,31 +84,40 @@ class Terminal(Console):
             abandon_stdout()
 
     def on_broken_pipe(self) -> None:
-        """Whoever read the output is gone (``| head -1``): Rich would end the command, whatever it is in the middle of.
+        """Handle a reader that is gone (``| head -1``), at which Rich would end the command whatever it is doing.
 
         Raises:
-            BrokenPipeError: which ends it here too, unless the work outlives its reader.
+            BrokenPipeError: `__exit__` swallows it if the work outlives its reader.
         """
         self.quiet = True
         raise BrokenPipeError
 
     def status(self, status: RenderableType, **options: Any) -> Status:
-        """A spinner with a text, which Rich's own would take for markup whatever the console says."""
-        return _PlainStatus(Text(status) if isinstance(status, str) else status, console=self, **options)
+        """Show a spinner with a text, which Rich's own would take for markup whatever the console says."""
+        return PlainStatus(status, console=self, **options)
 
 
-class _PlainStatus(Status):
+class PlainStatus(Status):
+    """A spinner whose text is no markup."""
+
+    def __init__(self, status: RenderableType, **options: Any) -> None:
+        super().__init__(Text(status) if isinstance(status, str) else status, **options)
+
     def update(self, status: RenderableType | None = None, **options: Any) -> None:
+        """Change the text, as `rich.status.Status.update` does."""
         super().update(Text(status) if isinstance(status, str) else status, **options)
 
 
 console = Terminal()
 
-Out = Annotated[Path, typer.Option("--out", help="Where everything is made. 出力先。")]
 OUT = Path("out")
+Out = Annotated[Path, typer.Option("--out", help="Where everything is made. 出力先。")]
+Records = Annotated[Path | None, typer.Option(help="Folder of *.jsonl records. レコードのフォルダー。")]
+DecoderName = Annotated[str, typer.Option("--decoder", help="greedy, or post: the posts' settings. 生成の設定。")]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Tokens of an answer at most. 回答の最大トークン数。")]
 
 STAGES = "BONSAI_STAGES"
-"""environment variable: the file in which nox looks for what parts of a command took"""
+"""environment variable: the file in which nox looks for how long the parts of a command took"""
 
 
 def note_stage(name: str, seconds: float) -> None:
@@ -248,7 +128,7 @@ def note_stage(name: str, seconds: float) -> None:
 
 
 class AnswerProgress(contextlib.AbstractContextManager["AnswerProgress"]):
-    """A bar for each of them on a terminal; in a log file a line every quarter of the way."""
+    """Progress of answering models: a bar each on a terminal, in a log a line every quarter of the way."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -269,8 +149,8 @@ class AnswerProgress(contextlib.AbstractContextManager["AnswerProgress"]):
     def __exit__(self, *raised: object) -> None:
         self._progress.stop()
 
-    def tell(self, name: str, done: int, total: int) -> None:
-        """So many of its answers are there; told for the first time, they are from an earlier run."""
+    def update(self, name: str, done: int, total: int) -> None:
+        """Report how many answers of a model there are; the first report counts those of an earlier run."""
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=total)
             if done:

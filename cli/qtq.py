@@ -1,12 +1,13 @@
-"""Implement `bonsai qtq`: show question chains live, then summarize them."""
+"""Implement `bonsai qtq`: ask follow-up questions, show the chains live, and summarize each (まとめ)."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -15,9 +16,10 @@ from rich.tree import Tree
 from bonsai.builder.errors import AskingError, BonsaiError
 from bonsai.builder.files import exclusive
 from bonsai.builder.schema import Language
-from bonsai.cli.common import open_engine
+from bonsai.cli.ask import AnswerLanguage, BaseUrl, DType, Model, Persona, Provider, open_engine
+from bonsai.cli.common import OUT, DecoderName, MaxNewTokens, Out, console
 from bonsai.recipes.inference.ask import check_questions, decode_utf8
-from bonsai.recipes.inference.conversation import Question, QuestionChain, Step, load_questions, prepared
+from bonsai.recipes.inference.conversation import Question, QuestionChain, load_questions, prepared
 from bonsai.recipes.inference.labels import load_labels
 from bonsai.recipes.inference.summary import step_report
 
@@ -25,150 +27,66 @@ if TYPE_CHECKING:
     from bonsai.recipes.inference.generation import Engine
     from bonsai.recipes.inference.qtq import QtQSettings
 
-LONGEST = 400
-"""characters of an answer in the tree; the まとめ has all of it"""
-
-
-class LiveChains(contextlib.AbstractContextManager["LiveChains"]):
-    """A tree that grows on a terminal, a line for each step in a log."""
-
-    def __init__(self, console: Console, chains: Sequence[QuestionChain]) -> None:
-        self._console = console
-        self._now = {chain.id: chain for chain in chains}
-        self._live = Live(self._tree(), console=console, refresh_per_second=4, transient=True)
-        self.stopped = False
-
-    @property
-    def chains(self) -> Sequence[QuestionChain]:
-        """As they stand now."""
-        return tuple(self._now.values())
-
-    @property
-    def begun(self) -> Sequence[QuestionChain]:
-        """Those that have an answer."""
-        return [chain for chain in self._now.values() if chain.steps]
-
-    def __enter__(self) -> LiveChains:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the screen to what comes below."""
-        self._live.stop()
-
-    def tell(self, chain: QuestionChain) -> None:
-        """Show how a chain stands now."""
-        self._now[chain.id] = chain
-        if self._console.is_terminal:
-            self._live.update(self._tree())
-            return
-        number = list(self._now).index(chain.id) + 1
-        last = chain.steps[-1]
-        if not last.candidates:
-            self._console.print(f"{number}/{len(self._now)} step {last.number}/{chain.depth}: {last.question}")
-            self._console.print(step_report(chain), soft_wrap=True)
-        if chain.ended_because:
-            self._console.print(f"{number}/{len(self._now)} ended: {chain.ended_because}")
-
-    def _tree(self) -> Group:
-        return Group(*(tree(chain, answers=len(self._now) == 1) for chain in self._now.values()))
-
-
-def tree(chain: QuestionChain, *, answers: bool) -> Tree:
-    """Each question below the one it came from; what was asked from where, and why it ended."""
-    root = Tree(Text(chain.theme, style="bold"), guide_style="green")
-    branch = root
-    for step in chain.steps:
-        if step.number > 1:
-            asked_from = load_labels(chain.language).perspective(step.perspective).name
-            branch = branch.add(Text.assemble((f"{step.number} {asked_from}", "cyan"), f" {step.question}"))
-        if answers:
-            branch.add(Text(_shortened(step), style="dim"))
-    if chain.ended_because:
-        branch.add(Text(chain.ended_because, style="yellow"))
-    elif not chain.complete:
-        branch.add(Text(f"… {len(chain.steps)}/{chain.depth}", style="dim"))
-    return root
-
-
-def _shortened(step: Step) -> str:
-    text = " ".join(step.answer.answer.split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-
-
 FOLDER = "qtq"
-"""below the output folder: the まとめ, and in ``chains`` what is kept of each chain"""
+"""below the output folder: the summaries, and in ``chains`` the stored state of each chain"""
+LONGEST = 400
+"""characters of an answer in the tree; the summary has all of it"""
 
 
 def qtq(
-    question: str | None,
-    *,
-    model: str,
-    base_url: str | None = None,
-    provider: str | None = None,
-    dtype: str | None = None,
-    questions_file: Path | None = None,
-    depth: int = 5,
-    language: str | None = None,
-    persona: str = "",
-    decoder: str = "greedy",
-    max_new_tokens: int | None = None,
-    in_own_words: bool = False,
-    out: Path,
-    console: Console,
+    question: Annotated[str | None, typer.Argument(help="None: nine prepared ones. 省略すると用意した9問。")] = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    provider: Provider = None,
+    dtype: DType = None,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="A file: one a line, or JSON Lines. 質問のファイル。")
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, help="Steps of each chain. 深さ。")] = 5,
+    language: AnswerLanguage = None,
+    persona: Persona = "",
+    decoder: DecoderName = "greedy",
+    max_new_tokens: MaxNewTokens = None,
+    in_own_words: Annotated[
+        bool, typer.Option("--in-own-words", help="The model sums up too, above the quotations. モデル自身の要約も。")
+    ] = False,
+    out: Out = OUT,
 ) -> None:
-    """Lead one question, those of a file, or the nine prepared ones deeper; what was interrupted goes on.
-
-    Args:
-        model: what `bonsai.recipes.inference.models.open_model` opens.
-        dtype: what a model on this machine computes in; None: as `open_model` chooses.
-        questions_file: one question a line, or JSON Lines.
-        depth: steps of each chain.
-        language: of the chains; None: that of each question, and Japanese for the prepared ones.
-        max_new_tokens: of one pass; None: the decoder's own.
-        in_own_words: let the model sum each chain up at the end; the quotations stay below.
-        out: chains and their まとめ go to ``out/qtq``; adapters are looked for in ``out/adapters``.
-
-    Raises:
-        AskingError, GenerationError, KeepingError: with the reason.
-        FolderInUseError: another run keeps its chains here.
-    """
-    questions = _openings(question, questions_file, language, persona)
-    from bonsai.recipes.inference.generation import get_preset
-    from bonsai.recipes.inference.qtq import QtQSettings
-
-    check_questions(questions)
-    if depth < 1:
-        raise AskingError(f"--depth {depth}: a chain has at least one step; give 1 or more. 1以上にしてください。")
-    settings = get_preset(decoder, AskingError, max_new_tokens=max_new_tokens)
-    with exclusive(out / FOLDER), open_engine(model, base_url, provider, out, dtype) as engine:
-        run_and_show(
-            engine,
-            questions,
-            depth=depth,
-            settings=QtQSettings(decoder=settings),
-            folder=out / FOLDER,
-            console=console,
-            in_own_words=in_own_words,
-            dtype=dtype,
-        )
-
-
-def _openings(question: str | None, file: Path | None, language: str | None, persona: str) -> list[Question]:
+    """Question to Question: each answer breeds a deeper question, with a まとめ. 質問を深めていく。"""
+    # 1. The opening questions: one from the command line, those of a file, or the nine prepared ones.
     spoken = Language(language) if language else None
-    if question is not None and file is not None:
+    if question is not None and questions is not None:
         raise AskingError(
             "give one question, or a file of them with --questions, not both. どちらか一つにしてください。"
         )
     if question is not None:
-        return [Question(instruction=question, language=spoken, system=persona)]
-    if file is not None:
-        return load_questions(decode_utf8(file.read_bytes(), str(file)), str(file), language=spoken, system=persona)
-    return prepared(spoken or Language.JA, persona)
+        openings = [Question(instruction=question, language=spoken, system=persona)]
+    elif questions is not None:
+        text = decode_utf8(questions.read_bytes(), str(questions))
+        openings = load_questions(text, str(questions), language=spoken, system=persona)
+    else:
+        openings = prepared(spoken or Language.JA, persona)
+    # 2. Refuse what can't be asked before a model is loaded.
+    from bonsai.recipes.inference.generation import get_preset
+    from bonsai.recipes.inference.qtq import QtQSettings
+
+    check_questions(openings)
+    if depth < 1:
+        raise AskingError(f"--depth {depth}: a chain has at least one step; give 1 or more. 1以上にしてください。")
+    settings = QtQSettings(decoder=get_preset(decoder, AskingError, max_new_tokens=max_new_tokens))
+    # 3. Run the chains; one run at a time may write this folder.
+    folder = out / FOLDER
+    with exclusive(folder), open_engine(model, base_url, provider, out, dtype) as engine:
+        run_and_show(
+            engine,
+            openings,
+            depth=depth,
+            settings=settings,
+            folder=folder,
+            console=console,
+            in_own_words=in_own_words,
+            dtype=dtype,
+        )
 
 
 def run_and_show(
@@ -182,71 +100,136 @@ def run_and_show(
     in_own_words: bool = False,
     dtype: str | None = None,
 ) -> list[QuestionChain]:
-    """Lead the chains, show them as they grow, and write the まとめ after each step; after Ctrl-C it is there too.
+    """Run the chains, show them as they grow, and write the summary after each step; Ctrl-C leaves it complete too.
 
     Args:
-        dtype: where one was asked for: chains computed in another are not gone on with.
+        depth: steps of each chain.
+        folder: a chain that an earlier run stored here is continued.
+        in_own_words: let the model summarize each chain at the end; its quotations stay below.
+        dtype: set only where the person chose one: chains computed in another are then not continued.
     """
     from bonsai.recipes.inference.qtq import ChainStore, new_stored_chain, run_chains
-    from bonsai.recipes.inference.summary import PAGE, write_summaries
+    from bonsai.recipes.inference.summary import PAGE, summarize_with_model, write_summaries
 
-    keeping = ChainStore(folder / "chains")
+    # 1. Continue what an earlier run stored; the same question twice is one chain.
+    store = ChainStore(folder / "chains")
     model = engine.name if dtype is None else f"{engine.name} in {dtype}"
     fresh = [new_stored_chain(question, model=model, depth=depth, settings=settings) for question in questions]
     personas = {chain.id: question.system for chain, question in zip(fresh, questions, strict=True)}
-    chains = [keeping.load_or_new(chain) for chain in {chain.id: chain for chain in fresh}.values()]
-    kept = sum(len(chain.steps) for chain in chains)
-    if kept:
-        console.print(f"{kept} steps are kept from an earlier run. 前回までの{kept}段から続けます。")
-    told = Text.assemble("it grows with each step: まとめは一段ごとに育ちます: ", (str(folder / PAGE), "bold"))
-    console.print(told, soft_wrap=True)
-    with LiveChains(console, chains) as growing:
+    chains = [store.load_or_new(chain) for chain in {chain.id: chain for chain in fresh}.values()]
+    stored = sum(len(chain.steps) for chain in chains)
+    if stored:
+        console.print(f"{stored} steps are kept from an earlier run. 前回までの{stored}段から続けます。")
+    page = (str(folder / PAGE), "bold")
+    console.print(
+        Text.assemble("the summary is updated after each step: まとめは一段ごとに育ちます: ", page), soft_wrap=True
+    )
+    # 2. Run: after each step store the chain, show it, and write the summaries anew.
+    stopped = False
+    with LiveChains(console, chains) as live:
 
-        def grown(chain: QuestionChain) -> None:
-            keeping.write(chain)
-            growing.tell(chain)
-            write_summaries(growing.begun, folder)
+        def on_step(chain: QuestionChain) -> None:
+            store.write(chain)
+            live.update(chain)
+            write_summaries(live.begun, folder)
 
         try:
-            run_chains(engine, chains, settings, personas=personas, on_step=grown)
+            run_chains(engine, chains, settings, personas=personas, on_step=on_step)
         except (KeyboardInterrupt, BonsaiError):
-            growing.stopped = True
+            stopped = True
             raise
         finally:
-            growing.close()
-            _print_result(growing, folder, console)
+            # 3. Whole trees and the files, after Ctrl-C too.
+            live.close()
+            for chain in live.begun:
+                console.print(build_tree(chain, answers=len(live.chains) == 1))
+            if stopped:
+                steps = sum(len(chain.steps) for chain in live.begun)
+                console.print(
+                    f"stopped; {steps} steps are kept, the same command goes on. "
+                    f"中断しました。{steps}段が残っています。同じコマンドで続きから始まります。"
+                )
+            if live.begun:
+                written = write_summaries(live.begun, folder)
+                console.print(Text.assemble("まとめ -> ", (str(written.page), "bold")), soft_wrap=True)
+                for path in (*written.markdown, written.json):
+                    console.print(Text(f"         {path}"), soft_wrap=True)
+    # 4. The model's own summaries above the quotations, where its words can be trusted that far.
     if in_own_words:
-        _in_own_words(engine, growing.begun, folder, console)
-    return list(growing.chains)
+        summaries = {}
+        for chain in live.begun:
+            summaries[chain.id] = summary = summarize_with_model(chain, engine)
+            write_summaries(live.begun, folder, summaries)
+            text = summary.told or load_labels(chain.language).untold.format(summary.untold_because)
+            console.print(Text(f"\n{chain.theme}\n{text}"), soft_wrap=True)
+    return list(live.chains)
 
 
-def _in_own_words(engine: Engine, chains: Sequence[QuestionChain], folder: Path, console: Console) -> None:
-    """The model's own summary above the quotations, where its words can be trusted that far."""
-    from bonsai.recipes.inference.summary import summarize_with_model, write_summaries
+class LiveChains(contextlib.AbstractContextManager["LiveChains"]):
+    """Show running question chains: a tree on a terminal, a line and an interim report per step in a log."""
 
-    told = {}
-    for chain in chains:
-        told[chain.id] = summary = summarize_with_model(chain, engine)
-        write_summaries(chains, folder, told)
-        said = summary.told or load_labels(chain.language).untold.format(summary.untold_because)
-        console.print(f"\n{chain.theme}\n{said}", soft_wrap=True)
+    def __init__(self, console: Console, chains: Sequence[QuestionChain]) -> None:
+        self._console = console
+        self._current = {chain.id: chain for chain in chains}
+        self._live = Live(self._render(), console=console, refresh_per_second=4, transient=True)
+
+    @property
+    def chains(self) -> Sequence[QuestionChain]:
+        """All chains in their current state."""
+        return tuple(self._current.values())
+
+    @property
+    def begun(self) -> Sequence[QuestionChain]:
+        """The chains that have an answer."""
+        return [chain for chain in self._current.values() if chain.steps]
+
+    def __enter__(self) -> LiveChains:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the tree from the screen, for what is printed next."""
+        self._live.stop()
+
+    def update(self, chain: QuestionChain) -> None:
+        """Show the new state of a chain."""
+        self._current[chain.id] = chain
+        if self._console.is_terminal:
+            self._live.update(self._render())
+            return
+        number = f"{list(self._current).index(chain.id) + 1}/{len(self._current)}"
+        last = chain.steps[-1]
+        if not last.candidates:
+            self._console.print(Text(f"{number} step {last.number}/{chain.depth}: {last.question}"))
+            self._console.print(Text(step_report(chain)), soft_wrap=True)
+        if chain.ended_because:
+            self._console.print(Text(f"{number} ended: {chain.ended_because}"))
+
+    def _render(self) -> Group:
+        return Group(*(build_tree(chain, answers=len(self._current) == 1) for chain in self._current.values()))
 
 
-def _print_result(growing: LiveChains, folder: Path, console: Console) -> None:
-    """The whole tree, and the まとめ of every chain that has begun."""
-    from bonsai.recipes.inference.summary import write_summaries
+def build_tree(chain: QuestionChain, *, answers: bool) -> Tree:
+    """Put each question below the one it came from, with the perspective it was asked from and why the chain ended.
 
-    begun = growing.begun
-    for chain in begun:
-        console.print(tree(chain, answers=len(growing.chains) == 1))
-    if growing.stopped:
-        steps = sum(len(chain.steps) for chain in begun)
-        console.print(
-            f"stopped; {steps} steps are kept, the same command goes on. "
-            f"中断しました。{steps}段が残っています。同じコマンドで続きから始まります。"
-        )
-    if begun:
-        written = write_summaries(begun, folder)
-        console.print(Text.assemble("まとめ -> ", (str(written.page), "bold")), soft_wrap=True)
-        for path in (*written.markdown, written.json):
-            console.print(f"         {path}", soft_wrap=True)
+    Args:
+        answers: show the beginning of each answer too.
+    """
+    root = Tree(Text(chain.theme, style="bold"), guide_style="green")
+    branch = root
+    for step in chain.steps:
+        if step.number > 1:
+            perspective = load_labels(chain.language).perspective(step.perspective).name
+            branch = branch.add(Text.assemble((f"{step.number} {perspective}", "cyan"), f" {step.question}"))
+        if answers:
+            text = " ".join(step.answer.answer.split())
+            branch.add(Text(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…", style="dim"))
+    if chain.ended_because:
+        branch.add(Text(chain.ended_because, style="yellow"))
+    elif not chain.complete:
+        branch.add(Text(f"… {len(chain.steps)}/{chain.depth}", style="dim"))
+    return root
