@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from bonsai.hub.errors import FULL, HubDiskFullError, RefusedError, RepoNotFoundError
+from bonsai.hub.errors import DISK_FULL_ERRNOS, HubDiskFullError, RefusedError, RepoNotFoundError
 from bonsai.hub.server import lfs_api, read_api, write_api
 from bonsai.hub.server import read_api as server_read_api
 from bonsai.hub.server import write_api as server_write_api
@@ -116,7 +116,7 @@ async def _not_served(request: Request, error: Exception) -> Response:
 
 
 async def _disk_full(request: Request, error: Exception) -> Response:
-    if not isinstance(error, OSError) or error.errno not in FULL | {errno.EFBIG}:
+    if not isinstance(error, OSError) or error.errno not in DISK_FULL_ERRNOS | {errno.EFBIG}:
         raise error
     return await _refused(request, HubDiskFullError("the disk of this Hub is full; make room there and try again"))
 
