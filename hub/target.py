@@ -21,29 +21,16 @@ from huggingface_hub import constants, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from bonsai.hub.errors import BadRequestError, HubError
+from bonsai.hub.server.accounts import default_token
 from bonsai.hub.server.names import check_user_name
-from bonsai.hub.server.request import default_token
-from bonsai.hub.server.serve import direct_loopback, is_loopback, on_this_machine, run_hub, unusable_proxies
+from bonsai.hub.server.serve import HubAddress, direct_loopback, is_loopback, run_hub, unusable_proxies
 
 if TYPE_CHECKING:
-    import httpx2 as httpx
+    import httpx2
+
+    httpx = httpx2
 else:  # huggingface_hub 1 speaks HTTP by httpx, 2 by httpx2; both may be installed, so its own error says which
     httpx = importlib.import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])
-
-__all__ = [
-    "HubTarget",
-    "VerificationError",
-    "check_cache",
-    "httpx",
-    "local_hub",
-    "local_token",
-    "namespace",
-    "reach_loopback",
-    "resolve_hub",
-    "run_in_clean_environment",
-    "set_idle_timeout",
-    "with_namespace",
-]
 
 DEFAULT_NAMESPACE = "qeu"
 REAL_ENDPOINT = "https://huggingface.co"
@@ -72,8 +59,9 @@ class HubTarget:
     @property
     def environment(self) -> Mapping[str, str]:
         """Variables of the clients, which read them when imported: set them before, or pass them to a child process."""
-        settings = {"HF_ENDPOINT": self.endpoint, "HF_TOKEN": self.token}
-        return settings | {"HF_HUB_DISABLE_XET": "1", **on_this_machine(os.environ)} if self.is_local else settings
+        if self.is_local:
+            return HubAddress(endpoint=self.endpoint, token=self.token).environment()
+        return {"HF_ENDPOINT": self.endpoint, "HF_TOKEN": self.token}
 
     def settle(self, home: Path) -> None:
         """Point clients that this process has yet to import at this Hub, with their caches below ``home``."""
@@ -128,15 +116,10 @@ def with_namespace(repo_id: str) -> str:
     return f"{namespace()}/{name}" if owner == DEFAULT_NAMESPACE else repo_id
 
 
-def local_token() -> str:
-    """Return the token of the local Hub, which is no secret: only this machine reaches that Hub."""
-    return default_token(namespace())
-
-
 @contextlib.contextmanager
 def local_hub(root: Path) -> Iterator[HubTarget]:
     """Run the local Hub with its storage in ``root`` until the block ends."""
-    token = local_token()
+    token = default_token(namespace())
     with run_hub(root, users={namespace(): token}) as address:
         yield HubTarget(endpoint=address.endpoint, token=token, is_local=True)
 

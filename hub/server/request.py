@@ -6,107 +6,30 @@ A browser sends requests to 127.0.0.1 for any page that asks (and, with DNS rebi
 
 from __future__ import annotations
 
-import hmac
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bonsai.hub.errors import BadRequestError, ForbiddenError, RepoNotFoundError, TooLargeError, UnauthorizedError
+from bonsai.hub.errors import BadRequestError, RepoNotFoundError, TooLargeError
+from bonsai.hub.server.accounts import Accounts, require_owner
 from bonsai.hub.server.git import DEFAULT_BRANCH, Repository
-from bonsai.hub.server.names import RepoKind, RepoName, check_user_name
+from bonsai.hub.server.names import RepoKind, RepoName
+from bonsai.hub.server.responses import CHUNK
 from bonsai.hub.server.storage import Storage
 
-USERS = "BONSAI_HUB_USERS"
-"""environment variable: `NAME:TOKEN`, several separated by spaces; argv would be readable by everybody"""
 JSON_LIMIT = 16_000_000
 """Bytes of a JSON body: 256 files of a preupload with their samples stay below 1 MB."""
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
-
-
-def default_token(name: str) -> str:
-    """Return the token of a user without a secret one: no protection, but it makes clients behave as on the Hub."""
-    return f"local-{name}"
-
-
-DEFAULT_USERS: Mapping[str, str] = {"qeu": default_token("qeu")}
-
-
-def parse_users(text: str) -> Mapping[str, str]:
-    """Parse the environment variable `USERS` into tokens by name, such as `"qeu:secret"` into `{"qeu": "secret"}`.
-
-    Raises:
-        BadRequestError: a name without a token.
-    """
-    users = {}
-    for number, entry in enumerate(text.split(), 1):
-        name, _, token = entry.partition(":")
-        if not token:
-            raise BadRequestError(
-                f"{USERS}: entry {number} has no token; write NAME:TOKEN, several separated by spaces"
-            )
-        users[name] = token
-    return users
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accounts:
-    """The users of a Hub."""
-
-    users: Mapping[str, str] = field(repr=False)
-    """Token by user name. A user's namespace is its own name; there are no organisations."""
-
-    def __post_init__(self) -> None:
-        if not self.users:
-            raise BadRequestError("a Hub needs at least one user; give NAME:TOKEN")
-        for name, token in self.users.items():
-            check_user_name(name)
-            if not token or not token.isascii() or not token.isprintable() or " " in token:
-                raise BadRequestError(f"the token of '{name}' must be printable ASCII without spaces")
-
-    def identify(self, authorization: str | None) -> str | None:
-        """Return the user of an `Authorization` header, or None without a header.
-
-        Raises:
-            UnauthorizedError: for an unknown token, which the Hub refuses even where none is needed.
-        """
-        if not authorization:
-            return None
-        scheme, _, token = authorization.partition(" ")
-        found = None
-        for name, expected in self.users.items():
-            if scheme.casefold() == "bearer" and hmac.compare_digest(token.strip().encode(), expected.encode()):
-                found = name
-        if found is None:
-            raise UnauthorizedError("Invalid credentials in Authorization header")
-        return found
-
-
-def require_user(user: str | None) -> str:
-    """Return `user`, or raise UnauthorizedError if the request carries no token."""
-    if user is None:
-        raise UnauthorizedError("Invalid username or password.")
-    return user
-
-
-def require_owner(user: str | None, namespace: str) -> str:
-    """Return `namespace` if it belongs to `user`.
-
-    Raises:
-        UnauthorizedError: without a token.
-        ForbiddenError: with somebody else's.
-    """
-    if require_user(user) != namespace:
-        raise ForbiddenError(f"you are '{user}' and have no right to write into the namespace '{namespace}'")
-    return namespace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +47,9 @@ class RequestContext:
     hub: Hub
     user: str | None
     repo: RepoName
-    revision: str
-    path: str
-    base_url: str
+    revision: str = DEFAULT_BRANCH
+    path: str = ""
+    base_url: str = ""
     """Scheme, host and port that the client used, without a trailing slash."""
 
     @contextmanager
@@ -212,6 +135,17 @@ async def read_body(request: Request, *, limit: int = JSON_LIMIT) -> bytes:
         if len(body) > limit:
             raise TooLargeError(f"the body is larger than {limit} bytes")
     return bytes(body)
+
+
+async def write_body(request: Request, write: Callable[[bytes], object]) -> None:
+    """Pass the body to `write`, which runs in a thread, in chunks of `CHUNK` bytes or more."""
+    buffer = bytearray()
+    async for chunk in request.stream():
+        buffer += chunk
+        if len(buffer) >= CHUNK:
+            await run_in_threadpool(write, bytes(buffer))
+            buffer.clear()
+    await run_in_threadpool(write, bytes(buffer))
 
 
 async def read_json(request: Request) -> dict[str, Any]:
