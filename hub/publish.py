@@ -9,6 +9,7 @@ import difflib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,6 +21,7 @@ from bonsai.hub.repo_files import (
     HUB_MANAGED,
     Files,
     diff_files,
+    diff_revisions,
     download_card,
     list_files,
     mismatched_paths,
@@ -144,16 +146,12 @@ class _MainCommit:
         change = diff_files(self._files, list_files(api, repo_id, repo_type, head))
         self._tags = tags(api, repo_id, repo_type)
         target = self._tags.get(self._tag)
-
-        def result(commit: str, *, changed: bool, tag_moved: bool) -> PublishResult:
-            return PublishResult(
-                repo_id=repo_id, repo_type=repo_type, commit=commit, tag=self._tag, changed=changed, tag_moved=tag_moved
-            )
+        result = partial(PublishResult, repo_id=repo_id, repo_type=repo_type, tag=self._tag)
 
         # 2. A tag stays with its content, and a withdrawn version stays withdrawn; only a rehearsal may replace them.
         if target is not None and (change or target != head):
             if not diff_files(self._files, list_files(api, repo_id, repo_type, target)):
-                return result(target, changed=False, tag_moved=False)
+                return result(commit=target, changed=False, tag_moved=False)
             if not self._may_move_tag:
                 raise PushError(
                     f"{repo_id}: {self._tag} is already published with other content; raise the version, "
@@ -167,7 +165,7 @@ class _MainCommit:
                     "come back: raise the version, then build and publish again"
                 )
         if not change:
-            return result(head, changed=self._sent, tag_moved=target not in (None, head))
+            return result(commit=head, changed=self._sent, tag_moved=target not in (None, head))
 
         # 3. Commit on top of the head that was compared. The operations are built anew for each try: the client refuses
         #    those that it has sent before.
@@ -188,7 +186,7 @@ class _MainCommit:
             self._sent = self._sent or may_have_committed(error)
             raise
         commit = str(info.oid)
-        return result(commit, changed=True, tag_moved=target not in (None, commit))
+        return result(commit=commit, changed=True, tag_moved=target not in (None, commit))
 
     def is_tagged(self, commit: str) -> bool:
         """Whether this very commit already carries the tag, and so was verified before."""
@@ -209,12 +207,9 @@ class _MainCommit:
         if last is None or last == head:
             return
         before, now = (list_files(self._api, self._repo_id, self._repo_type, commit) for commit in (last, head))
-        paths = sorted(
-            name
-            for name in {*before, *now} - HUB_MANAGED
-            if (before[name].blob_id if name in before else None) != (now[name].blob_id if name in now else None)
-        )
-        if paths:
+        change = diff_revisions(now, before)
+        if change:
+            paths = sorted((*change.written, *change.removed))
             newest = self._api.list_repo_commits(self._repo_id, repo_type=self._repo_type, revision=head)[0]
             raise PushError(
                 f"{self._repo_id}: while this release was on its way, {', '.join(newest.authors) or 'somebody'} "

@@ -175,9 +175,7 @@ def _client(hooks: list[Callable[[httpx.Request], None]], **options: Any) -> htt
             )
 
     if unusable:
-        return httpx.Client(
-            event_hooks={"request": [*hooks, refuse_remote]}, follow_redirects=True, trust_env=False, **options
-        )
+        hooks, options = [*hooks, refuse_remote], {**options, "trust_env": False}
     return httpx.Client(event_hooks={"request": hooks}, follow_redirects=True, **options)
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from dulwich.index import commit_tree
-from dulwich.objects import Blob, Commit, ObjectID, ShaFile
+from dulwich.objects import Blob, Commit, ObjectID
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
@@ -188,7 +188,7 @@ class StagingArea:
         self._parent = parent
         self._kind = kind
         self._large: list[str] = []
-        self._batch: list[tuple[ShaFile, None]] = []
+        self._batch: dict[ObjectID, Blob] = {}
         self._batch_bytes = 0
         self._files = {
             entry.path.decode(errors="replace"): (entry.mode, entry.sha)
@@ -278,7 +278,7 @@ class StagingArea:
 
     def _add(self, content: bytes) -> ObjectID:
         blob = Blob.from_string(content)
-        self._batch.append((blob, None))
+        self._batch[blob.id] = blob
         self._batch_bytes += len(content)
         if self._batch_bytes > _BATCH_BYTES or len(self._batch) >= _BATCH_OBJECTS:
             self._flush()
@@ -286,12 +286,10 @@ class StagingArea:
 
     def _flush(self) -> None:
         if len(self._batch) <= _LOOSE_OBJECTS:
-            for blob, _ in self._batch:
+            for blob in self._batch.values():
                 self._repository.git.object_store.add_object(blob)
         else:
-            self._repository.git.object_store.add_objects(
-                list({blob.id: (blob, None) for blob, _ in self._batch}.values())
-            )
+            self._repository.git.object_store.add_objects([(blob, None) for blob in self._batch.values()])
         self._batch.clear()
         self._batch_bytes = 0
 
