@@ -219,7 +219,7 @@ def hub(
     out: Out = OUT,
 ) -> None:
     """Serve the Hub on this machine until Ctrl-C. この端末のHubを開く。"""
-    from bonsai.hub.server.request import USERS
+    from bonsai.hub.server.accounts import USERS
     from bonsai.hub.server.serve import main as serve
     from bonsai.hub.target import namespace
 
