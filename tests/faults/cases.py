@@ -149,7 +149,7 @@ def release(api: HfApi, kind: Kind, repo_id: str) -> PublishResult:
         files=kind.after,
         message=f"release {TAG}",
         tag=TAG,
-        patience=HASTE,
+        retry=HASTE,
     )
 
 
