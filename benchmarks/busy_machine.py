@@ -54,7 +54,8 @@ def competing(count: int) -> Iterator[None]:
 
 def train_two_steps() -> dict[str, Any]:
     """In a process of its own, whose environment says how its threads wait."""
-    from bonsai.cli.common import local_hub_for, quiet_libraries
+    from bonsai.cli.common import quiet_libraries
+    from bonsai.cli.hub import local_hub_for
 
     quiet_libraries()
     with local_hub_for(["seedling"], OUT), tempfile.TemporaryDirectory() as work:

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bonsai.cli.common import local_hub_for
+from bonsai.cli.hub import local_hub_for
 from bonsai.hub.target import with_namespace
 from bonsai.recipes.seedling import RECIPE
 

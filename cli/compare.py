@@ -8,43 +8,225 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
+import typer
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from bonsai.builder.errors import EvaluationError
 from bonsai.builder.files import exclusive
-from bonsai.cli.common import AnswerProgress, ensure_base_models, local_hub_for, quiet_libraries
+from bonsai.cli.common import OUT, AnswerProgress, DecoderName, MaxNewTokens, Out, console, quiet_libraries
 from bonsai.cli.evaluate import ChangeRow, changes_table
+from bonsai.cli.hub import ensure_base_models, local_hub_for
 from bonsai.recipes.training.recipe import RecipeError, recipe_names
 
 if TYPE_CHECKING:
-    from bonsai.recipes.evaluation.comparison.compare import ComparisonConfig
     from bonsai.recipes.evaluation.comparison.record import Comparison
-    from bonsai.recipes.evaluation.comparison.results import ComparisonDiff, Pair, Results
-    from bonsai.recipes.evaluation.comparison.voting import BlindQuestion, RankedModel
-    from bonsai.recipes.inference.conversation import Answer
+    from bonsai.recipes.evaluation.comparison.results import ComparisonDiff, Results
+    from bonsai.recipes.evaluation.comparison.voting import RankedModel
+
+SAMPLES = 3
+"""answers to each question by default where the decoder samples; greedy decoding would repeat itself"""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""characters with which a model's text could move the cursor or set the window's title"""
+
+
+def compare(
+    models: Annotated[list[str] | None, typer.Argument(help="Two or more; see `bonsai ask --model`. モデル。")] = None,
+    questions: Annotated[
+        list[str] | None, typer.Option("--questions", help="post-ja, post-en, probes, or a file; repeatable. 質問集。")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Answers to each question. 一問あたりの回答数。")] = None,
+    decoder: DecoderName = "post",
+    max_new_tokens: MaxNewTokens = None,
+    persona: Annotated[str | None, typer.Option(help="System text; else the post's. システム文。")] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", help="Else out/compared. 出力フォルダー。")] = None,
+    against: Annotated[Path | None, typer.Option(help="An earlier one; exit code 1 if worse. 比較対象。")] = None,
+    blind: Annotated[bool, typer.Option("--blind", help="A page without names, to be judged. 名前を伏せる。")] = False,
+    vote: Annotated[
+        Path | None, typer.Option("--vote", help="Judge the comparison in this folder. 名前を伏せて投票する。")
+    ] = None,
+    out: Out = OUT,
+) -> None:
+    """Put the same questions to several models, side by side. 同じ質問で複数のモデルを比べる。"""
+    if vote is not None:
+        judge(vote)
+        return
+    missing = [package for package in ("sacrebleu", "scipy") if importlib.util.find_spec(package) is None]
+    if missing:
+        raise RecipeError(f"{', '.join(missing)} not installed; pip install 'qeu-bonsai[train]'")
+    quiet_libraries()
+    sources, lists, folder = models or [], questions or ["post-ja"], folder or out / "compared"
+    recipes = [name for name in sources if name in recipe_names()]
+    with exclusive(folder), local_hub_for(recipes, out):
+        from bonsai.recipes.evaluation.comparison import compare as comparing
+        from bonsai.recipes.evaluation.comparison.record import read_comparison, read_questions, with_persona
+        from bonsai.recipes.evaluation.comparison.results import diff_comparisons
+        from bonsai.recipes.inference.ask import check_questions
+        from bonsai.recipes.inference.generation import get_preset
+
+        # 1. Refuse what can't be asked before a model is loaded. Only the post's decoder brings the post's persona.
+        settings = get_preset(decoder, EvaluationError, max_new_tokens=max_new_tokens)
+        if blind and against is not None:
+            raise EvaluationError("--blind hides the figures that --against compares; give one of the two")
+        listed = with_persona(read_questions(lists), "" if persona is None and decoder != "post" else persona)
+        check_questions([one.question for one in listed])
+        plan = comparing.ComparisonConfig(
+            lists=tuple(lists),
+            questions=tuple(listed),
+            samples=samples or (SAMPLES if settings.temperature else 1),
+            decoder_name=decoder,
+            decoder=settings,
+        )
+        # 2. Read what to compare with now: the new comparison may be written over it.
+        earlier = read_comparison(against) if against else None
+        # 3. Ask all models.
+        ensure_base_models(recipes)
+        started = time.perf_counter()
+        try:
+            with AnswerProgress(console) as progress:
+                comparison = comparing.compare(sources, plan, folder=folder, out=out, told=progress.update)
+        except KeyboardInterrupt:
+            console.print(
+                f"the answers so far are kept in {folder / comparing.ANSWERS}; the same command goes on from there. "
+                "ここまでの回答は残っています。同じコマンドで続きから始まります。"
+            )
+            raise
+        seconds = time.perf_counter() - started
+        console.print(
+            f"{len(comparison.models)} models, {len(comparison.questions)} questions, "
+            f"{len(comparison.answers)} answers in {seconds:.0f} s"
+        )
+        # 4. Write and show; with --blind nothing that tells who is who.
+        comparison.write(folder)
+        diff = diff_comparisons(earlier, comparison, place=str(against)) if earlier else None
+        if blind:
+            write_blind_page(comparison, folder)
+        else:
+            show_comparison(comparison, folder, diff)
+    failed = [side for side in comparison.models if side.failed_because]
+    for side in failed:
+        console.print(f"{side.name}: answers are missing: {side.failed_because}", style="red")
+    if failed or (diff and diff.worse):
+        raise typer.Exit(1)
+
+
+def show_comparison(comparison: Comparison, folder: Path, diff: ComparisonDiff | None) -> None:
+    """Print the tables and write the page; the votes given so far are part of both."""
+    from bonsai.recipes.evaluation.comparison.report import PAGE, page
+    from bonsai.recipes.evaluation.comparison.results import results, write_results
+    from bonsai.recipes.evaluation.comparison.voting import ranking, read_votes, valid_votes
+    from bonsai.recipes.evaluation.results import atomic_write_text
+
+    found = results(comparison)
+    votes = valid_votes(comparison, read_votes(folder))
+    ranked = ranking([vote.order for vote in votes], [side.name for side in comparison.models]) if votes else []
+    write_results(found, folder, changes=diff, ranked=ranked)
+    atomic_write_text(folder / PAGE, page(found, changes=diff, ranked=ranked, votes=len(votes)))
+    console.print(measures_table(found))
+    if found.matrix:
+        console.print(likeness_table(found))
+    if ranked:
+        console.print(ranking_table(ranked, len(votes)))
+    if diff:
+        if any(change.difference.value for change in diff.changes):
+            console.print(compared_changes_table(diff, found))
+        better = sum(change.verdict == "better" for change in diff.changes)
+        console.print(
+            f"against {diff.earlier}: {better} better, {len(diff.worse)} worse beyond chance, "
+            f"of {len(diff.changes)} compared"
+        )
+    console.print(Text.assemble("page -> ", (str(folder / PAGE), "bold")))
+
+
+def write_blind_page(comparison: Comparison, folder: Path) -> None:
+    """Write the page without names, and remove the files of an earlier run that tell who is who."""
+    from bonsai.recipes.evaluation.comparison.report import BLIND, PAGE, blind_page
+    from bonsai.recipes.evaluation.comparison.results import CSV, MEASURED
+    from bonsai.recipes.evaluation.comparison.voting import blind_questions
+    from bonsai.recipes.evaluation.results import atomic_write_text
+
+    for name in (PAGE, CSV, MEASURED):
+        (folder / name).unlink(missing_ok=True)
+    atomic_write_text(folder / BLIND, blind_page(list(blind_questions(comparison)), str(folder)))
+    console.print(
+        f"page without names -> {folder / BLIND}; vote with `bonsai compare --vote {folder}`. 名前を伏せたページです。"
+    )
+
+
+def judge(folder: Path) -> None:
+    """Ask a person which answer is better, question by question; show the ranking once all are judged.
+
+    Ctrl-D, ``q`` and Ctrl-C stop; each vote is on disk as soon as it is given.
+
+    Raises:
+        EvaluationError: there is no comparison in the folder.
+        FolderInUseError: a comparison or another vote writes here.
+    """
+    from bonsai.recipes.evaluation.comparison.record import read_comparison
+    from bonsai.recipes.evaluation.comparison.voting import Vote, append_vote, blind_questions, read_votes, valid_votes
+
+    comparison = read_comparison(folder)
+    with exclusive(folder):
+        done = {vote.question for vote in valid_votes(comparison, read_votes(folder))}
+        pending = [one for one in blind_questions(comparison) if one.listed.id not in done]
+        for number, one in enumerate(pending):
+            # 1. Show the question and the answers under letters.
+            question, letters = one.listed.question, list(one.models)
+            console.rule(f"{len(done) + number + 1} / {len(done) + len(pending)}")
+            text = "\n".join(filter(None, (question.instruction, question.input)))
+            console.print(Text(_without_control(text), style="bold"))
+            for letter, answer in one.answers.items():
+                reasoning = (_without_control(answer.reasoning) or "no Reasoning", "dim")
+                shown = Text.assemble(reasoning, "\n\n", _without_control(answer.answer) or "no answer")
+                console.print(Panel(shown, title=Text(letter), title_align="left"))
+            # 2. Ask until an order is given.
+            example = " ".join(reversed(letters))
+            if len(letters) == 2:
+                example = f"{letters[0]}, {letters[1]} or {'='.join(letters)}"
+            order = None
+            while order is None:
+                try:
+                    typed = console.input(f"the best first ({example}; q: stop) 良い順に: ", markup=False, emoji=False)
+                except EOFError:
+                    typed = "q"
+                if typed.strip().lower() == "q":
+                    left = len(pending) - number
+                    command = f"bonsai compare --vote {folder}"
+                    console.print(f"{left} questions are left; `{command}` goes on. 残り{left}問。")
+                    return
+                try:
+                    order = one.order(typed)
+                except EvaluationError as error:
+                    console.print(Text(str(error), style="red"))
+            append_vote(folder, Vote(question=one.listed.id, order=order, answers=one.digest))
+        # 3. All are judged: names may be seen again.
+        show_comparison(comparison, folder, None)
+
+
+def _without_control(text: str) -> str:
+    return _CONTROL.sub("\ufffd", text)
 
 
 def measures_table(results: Results) -> Table:
-    """A column a model."""
+    """Show every measure, with a column per model."""
     from bonsai.recipes.evaluation.comparison.report import shown
     from bonsai.recipes.evaluation.comparison.results import MEASURES
 
     table = Table(title="side by side (95 % intervals)", title_style="bold")
     table.add_column("measure")
-    for name in _short(results).values():
+    for name in _short_names(results).values():
         table.add_column(Text(name), justify="right")
     for name, metric in MEASURES.items():
-        found = [one.estimates.get(name) for one in results.measured]
-        if any(found):
+        estimates = [model.estimates.get(name) for model in results.measured]
+        if any(estimates):
             table.add_row(
                 metric.english + (" ↓" if metric.better == "lower" else ""),
                 *(
                     f"{shown(one.value, name)} ({shown(one.low, name)} … {shown(one.high, name)})" if one else ""
-                    for one in found
+                    for one in estimates
                 ),
             )
     table.add_section()
@@ -57,8 +239,8 @@ def measures_table(results: Results) -> Table:
 
 
 def likeness_table(results: Results) -> Table:
-    """Every model with every other; with itself, its own samples."""
-    names = _short(results)
+    """Show how alike the models answer; on the diagonal, how alike a model's own samples are."""
+    names = _short_names(results)
     known = {frozenset((pair.first, pair.second)): pair for pair in results.matrix}
     table = Table(
         title="who answers like whom (mean cosine; in brackets: over different questions)", title_style="bold"
@@ -67,23 +249,21 @@ def likeness_table(results: Results) -> Table:
     for name in names.values():
         table.add_column(Text(name), justify="right")
     for first in names:
-        pairs = [known.get(frozenset((first, second))) for second in names]
-        table.add_row(Text(names[first]), *map(_likeness, pairs))
+        cells = []
+        for second in names:
+            pair = known.get(frozenset((first, second)))
+            chance = "" if pair is None or pair.by_chance is None else f" ({pair.by_chance:.2f})"
+            cells.append("–" if pair is None else f"{pair.likeness.value:.2f}{chance}")
+        table.add_row(Text(names[first]), *cells)
     return table
 
 
-def _likeness(pair: Pair | None) -> str:
-    if pair is None:
-        return "–"
-    return f"{pair.likeness.value:.2f}" + ("" if pair.by_chance is None else f" ({pair.by_chance:.2f})")
-
-
 def compared_changes_table(changes: ComparisonDiff, results: Results) -> Table:
-    """What is different from an earlier comparison; what stayed as it was is left out."""
+    """Show what differs from an earlier comparison; unchanged figures are left out."""
     from bonsai.recipes.evaluation.comparison.report import shown
     from bonsai.recipes.evaluation.comparison.results import MEASURES
 
-    names = _short(results)
+    names = _short_names(results)
     return changes_table(
         changes.earlier,
         ("model", "measure"),
@@ -98,7 +278,7 @@ def compared_changes_table(changes: ComparisonDiff, results: Results) -> Table:
 
 
 def ranking_table(ranked: Sequence[RankedModel], votes: int) -> Table:
-    """The models from the most preferred to the least."""
+    """Show the models from the most preferred to the least."""
     table = Table(title=f"preferred by {votes} votes (Bradley–Terry, 95 % intervals)", title_style="bold")
     table.add_column("model")
     for column in ("preferred to the others", "strength"):
@@ -113,242 +293,7 @@ def ranking_table(ranked: Sequence[RankedModel], votes: int) -> Table:
     return table
 
 
-def _short(results: Results) -> dict[str, str]:
+def _short_names(results: Results) -> dict[str, str]:
     from bonsai.recipes.evaluation.comparison.compare import short_names
 
     return short_names([side.name for side in results.comparison.models])
-
-
-SAMPLES = 3
-"""of each answer by default, where the decoder draws; greedy says the same again"""
-
-
-def compare(
-    models: Sequence[str],
-    *,
-    folder: Path,
-    out: Path,
-    console: Console,
-    questions: Sequence[str] = ("post-ja",),
-    samples: int | None = None,
-    decoder: str = "post",
-    max_new_tokens: int | None = None,
-    persona: str | None = None,
-    against: Path | None = None,
-    blind: bool = False,
-) -> bool:
-    """Ask several models the same questions; print and write what came of it.
-
-    Args:
-        models: as `bonsai.recipes.inference.models.open_model` takes them.
-        folder: where the comparison goes.
-        out: where `nox -s train` puts adapters.
-        questions: lists or files, see `bonsai.recipes.evaluation.comparison.record.read_questions`.
-        samples: of each answer; None: three, and one where the decoder draws none.
-        persona: system text before each question; None: the post's with the post's decoder, else none.
-        against: the folder of an earlier comparison, which may be ``folder`` itself.
-        blind: write the page without names alone, for `vote`.
-
-    Returns:
-        Whether every model answered everything, and nothing got worse, beyond chance, than in ``against``.
-
-    Raises:
-        RecipeError, EvaluationError, GenerationError, AskingError: with the reason.
-        FolderInUseError: another comparison or vote writes here.
-    """
-    missing = [package for package in ("sacrebleu", "scipy") if importlib.util.find_spec(package) is None]
-    if missing:
-        raise RecipeError(f"{', '.join(missing)} not installed; pip install 'qeu-bonsai[train]'")
-    quiet_libraries()
-    names = [name for name in models if name in recipe_names()]
-    with exclusive(folder), local_hub_for(names, out):
-        plan, earlier = _config(questions, samples, decoder, max_new_tokens, persona, against, blind)
-        ensure_base_models(names)
-        comparison = _run(models, plan, folder, out, console)
-        comparison.write(folder)
-        return _report(comparison, earlier, str(against), folder, console, blind)
-
-
-def vote(folder: Path, *, console: Console) -> None:
-    """Ask a person which answer is better, question by question; the ranking once all are judged.
-
-    Raises:
-        EvaluationError: no comparison lies in the folder.
-        FolderInUseError: a comparison or another vote writes here.
-    """
-    from bonsai.recipes.evaluation.comparison.record import read_comparison
-
-    comparison = read_comparison(folder)
-    with exclusive(folder):
-        left = collect_votes(comparison, folder, console)
-        if left:
-            console.print(f"{left} questions are left; `bonsai compare --vote {folder}` goes on. 残り{left}問。")
-        else:
-            _show(comparison, folder, console, None)
-
-
-def _config(
-    questions: Sequence[str],
-    samples: int | None,
-    decoder: str,
-    max_new_tokens: int | None,
-    persona: str | None,
-    against: Path | None,
-    blind: bool,
-) -> tuple[ComparisonConfig, Comparison | None]:
-    """What is to be asked, and what to compare with; read now, for it may lie where the new one goes."""
-    from bonsai.builder.errors import EvaluationError
-    from bonsai.recipes.evaluation.comparison.compare import ComparisonConfig
-    from bonsai.recipes.evaluation.comparison.record import read_comparison, read_questions, with_persona
-    from bonsai.recipes.inference.ask import check_questions
-    from bonsai.recipes.inference.generation import get_preset
-
-    settings = get_preset(decoder, EvaluationError, max_new_tokens=max_new_tokens)
-    if blind and against is not None:
-        raise EvaluationError("--blind hides the figures that --against compares; give one of the two")
-    listed = with_persona(read_questions(questions), "" if persona is None and decoder != "post" else persona)
-    check_questions([one.question for one in listed])
-    plan = ComparisonConfig(
-        lists=tuple(questions),
-        questions=tuple(listed),
-        samples=samples or (SAMPLES if settings.temperature else 1),
-        decoder_name=decoder,
-        decoder=settings,
-    )
-    return plan, read_comparison(against) if against else None
-
-
-def _run(models: Sequence[str], plan: ComparisonConfig, folder: Path, out: Path, console: Console) -> Comparison:
-    from bonsai.recipes.evaluation.comparison.compare import ANSWERS, compare
-
-    started = time.perf_counter()
-    try:
-        with AnswerProgress(console) as bars:
-            comparison = compare(models, plan, folder=folder, out=out, told=bars.tell)
-    except KeyboardInterrupt:
-        console.print(
-            f"the answers so far are kept in {folder / ANSWERS}; the same command goes on from there. "
-            "ここまでの回答は残っています。同じコマンドで続きから始まります。"
-        )
-        raise
-    console.print(
-        f"{len(comparison.models)} models, {len(comparison.questions)} questions, {len(comparison.answers)} answers "
-        f"in {time.perf_counter() - started:.0f} s"
-    )
-    return comparison
-
-
-def _report(
-    comparison: Comparison, earlier: Comparison | None, place: str, folder: Path, console: Console, blind: bool
-) -> bool:
-    """Show it; whether it is as it should be."""
-    from bonsai.recipes.evaluation.comparison.results import diff_comparisons
-
-    found = diff_comparisons(earlier, comparison, place=place) if earlier else None
-    if blind:
-        _write_blind_page(comparison, folder, console)
-    else:
-        _show(comparison, folder, console, found)
-    failed = [side for side in comparison.models if side.failed_because]
-    for side in failed:
-        console.print(f"{side.name}: answers are missing: {side.failed_because or ''}", style="red")
-    return not failed and not (found and found.worse)
-
-
-def _show(comparison: Comparison, folder: Path, console: Console, changed: ComparisonDiff | None) -> None:
-    from bonsai.recipes.evaluation.comparison.report import PAGE, page
-    from bonsai.recipes.evaluation.comparison.results import results, write_results
-    from bonsai.recipes.evaluation.comparison.voting import ranking, read_votes, valid_votes
-    from bonsai.recipes.evaluation.results import atomic_write_text
-
-    found = results(comparison)
-    votes = valid_votes(comparison, read_votes(folder))
-    names = [side.name for side in comparison.models]
-    ranked = ranking([vote.order for vote in votes], names) if votes else []
-    write_results(found, folder, changes=changed, ranked=ranked)
-    atomic_write_text(folder / PAGE, page(found, changes=changed, ranked=ranked, votes=len(votes)))
-    console.print(measures_table(found))
-    if found.matrix:
-        console.print(likeness_table(found))
-    if ranked:
-        console.print(ranking_table(ranked, len(votes)))
-    if changed:
-        if any(change.difference.value for change in changed.changes):
-            console.print(compared_changes_table(changed, found))
-        better = sum(change.verdict == "better" for change in changed.changes)
-        console.print(
-            f"against {changed.earlier}: {better} better, {len(changed.worse)} worse beyond chance, "
-            f"of {len(changed.changes)} compared"
-        )
-    console.print(Text.assemble("page -> ", (str(folder / PAGE), "bold")))
-
-
-def _write_blind_page(comparison: Comparison, folder: Path, console: Console) -> None:
-    from bonsai.recipes.evaluation.comparison.report import BLIND, PAGE, blind_page
-    from bonsai.recipes.evaluation.comparison.results import CSV, MEASURED
-    from bonsai.recipes.evaluation.comparison.voting import blind_questions
-    from bonsai.recipes.evaluation.results import atomic_write_text
-
-    for name in (PAGE, CSV, MEASURED):  # of an earlier run; they would tell who is who
-        (folder / name).unlink(missing_ok=True)
-    atomic_write_text(folder / BLIND, blind_page(list(blind_questions(comparison)), str(folder)))
-    console.print(
-        f"page without names -> {folder / BLIND}; vote with `bonsai compare --vote {folder}`. 名前を伏せたページです。"
-    )
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""a model's text could move the cursor or set the window's title"""
-
-
-def collect_votes(comparison: Comparison, folder: Path, console: Console) -> int:
-    """Ask about every question that has no vote yet; how many are left when the person stops.
-
-    Ctrl-D and ``q`` stop, and so does Ctrl-C; each vote given is on disk by then.
-    """
-    from bonsai.recipes.evaluation.comparison.voting import Vote, append_vote, blind_questions, read_votes, valid_votes
-
-    done = {vote.question for vote in valid_votes(comparison, read_votes(folder))}
-    waiting = [one for one in blind_questions(comparison) if one.listed.id not in done]
-    for number, one in enumerate(waiting):
-        _show_pair(one, f"{len(done) + number + 1} / {len(done) + len(waiting)}", console)
-        order = _order(one, console)
-        if order is None:
-            return len(waiting) - number
-        append_vote(folder, Vote(question=one.listed.id, order=order, answers=one.digest))
-    return 0
-
-
-def _show_pair(one: BlindQuestion, place: str, console: Console) -> None:
-    question = one.listed.question
-    console.rule(place)
-    console.print(Text(_clean("\n".join(filter(None, (question.instruction, question.input)))), style="bold"))
-    for letter, answer in one.answers.items():
-        console.print(Panel(_text(answer), title=Text(letter), title_align="left"))
-
-
-def _order(one: BlindQuestion, console: Console) -> tuple[tuple[str, ...], ...] | None:
-    from bonsai.builder.errors import EvaluationError
-
-    letters = list(one.models)
-    example = f"{letters[0]}, {letters[1]} or {'='.join(letters)}" if len(letters) == 2 else " ".join(reversed(letters))
-    while True:
-        try:
-            told = console.input(f"the best first ({example}; q: stop) 良い順に: ", markup=False, emoji=False)
-        except EOFError:
-            return None
-        if told.strip().lower() == "q":
-            return None
-        try:
-            return one.order(told)
-        except EvaluationError as error:
-            console.print(Text(str(error), style="red"))
-
-
-def _text(answer: Answer) -> Text:
-    reasoning = Text(_clean(answer.reasoning) or "no Reasoning", style="dim")
-    return Text.assemble(reasoning, "\n\n", _clean(answer.answer) or "no answer")
-
-
-def _clean(text: str) -> str:
-    return _CONTROL.sub("\ufffd", text)

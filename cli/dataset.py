@@ -1,4 +1,4 @@
-"""Implement `bonsai build`, `check`, `import` and `check-rows`."""
+"""Implement the commands for records: `bonsai build`, `check`, `import` and `check-rows`."""
 
 from __future__ import annotations
 
@@ -6,123 +6,159 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
-from rich.console import Console
+import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from bonsai.builder.build import input_fingerprint, load_if_up_to_date, save_build_stamp
+from bonsai.builder.build import build_dataset, input_fingerprint, load_if_up_to_date, save_build_stamp
 from bonsai.builder.checks.base import Finding, Severity
-from bonsai.builder.checks.run import CHECKS, CheckReport, run_checks
+from bonsai.builder.checks.run import CHECKS, run_checks
 from bonsai.builder.files import exclusive
-from bonsai.builder.importing.check_rows import CheckedRows, check_rows
-from bonsai.builder.importing.import_file import Imported, import_file
-from bonsai.builder.records import default_probes, read_groups, read_probes
-from bonsai.cli.common import quiet_libraries
+from bonsai.builder.importing import check_rows as checking
+from bonsai.builder.importing import import_file as importing
+from bonsai.builder.records import default_probes, default_records_dir, display_path, read_groups, read_probes
+from bonsai.cli.common import OUT, Out, Records, console, quiet_libraries
 from bonsai.dataset_card.facts import DatasetFacts
 from bonsai.hub.target import with_namespace
 
+DRAFTS_SHOWN = 10
+_COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
-def build(records: Path | None, *, out: Path, check: bool, again: bool, console: Console) -> None:
-    """Build and check, unless the last build stands.
 
-    Raises:
-        RecordError: with every fault in the records, or every error the checks found.
-        FolderInUseError: another build writes here.
-    """
-    from bonsai.builder.records import default_records_dir
-
-    source, dataset = records or default_records_dir(), out / "dataset"
+def build(
+    records: Records = None,
+    check: Annotated[bool, typer.Option(help="Without the checks it can't be released. 検査の有無。")] = True,
+    again: Annotated[bool, typer.Option("--again", help="Build though nothing changed. 無変更でも作る。")] = False,
+    out: Out = OUT,
+) -> None:
+    """Build the dataset from the records: out/dataset/. レコードからデータセットを作る。"""
+    console.outlives_reader = True
+    source, dataset, repo_id = records or default_records_dir(), out / "dataset", with_namespace("qeu/bonsai")
     with exclusive(dataset):
-        made_of = input_fingerprint(source, with_namespace("qeu/bonsai"), check=check)
-        summary = None if again else load_if_up_to_date(dataset, made_of)
+        # 1. The stamp of the last build names everything that went into it; if that is unchanged, so is the dataset.
+        fingerprint = input_fingerprint(source, repo_id, check=check)
+        summary = None if again else load_if_up_to_date(dataset, fingerprint)
         if summary is not None:
             for line in summary:
                 console.print(line)
-            console.print("nothing has changed since that build; `--again` makes it anew")
+            console.print("nothing has changed since that build; `--again` builds it anew")
             return
-        summary = _build(source, dataset, check, console)
-        save_build_stamp(dataset, made_of, summary)
+        # 2. Check and build.
+        quiet_libraries()
+        with console.status("building") as status:
+            built = build_dataset(
+                source,
+                dataset,
+                repo_id,
+                check=check,
+                on_step=lambda step: status.update(f"checking and building: {step}"),
+            )
+        # 3. Print what was built, and keep the last lines for a run that finds nothing changed.
+        console.print(dataset_table(built.facts))
+        console.print(counts_table(built.facts))
+        summary = [
+            f"{built.facts.groups} groups, {built.facts.rows} rows from {display_path(source)} -> {built.path} "
+            f"(card: {built.path}/README.md)"
+        ]
+        if built.checked is not None:
+            warnings = sum(finding.severity is Severity.WARNING for finding in built.checked.findings)
+            summary.append(f"checks: 0 errors, {warnings} warnings (report: {built.path}/report.html)")
+        for line in summary:
+            console.print(line)
+        save_build_stamp(dataset, fingerprint, summary)
 
 
-def _build(source: Path, dataset: Path, check: bool, console: Console) -> list[str]:
-    quiet_libraries()
-    from bonsai.builder.build import build_dataset
-    from bonsai.builder.checks.base import Severity
-    from bonsai.builder.records import display_path
-
-    with console.status("building") as status:
-        built = build_dataset(
-            source,
-            dataset,
-            with_namespace("qeu/bonsai"),
-            check=check,
-            on_step=lambda step: status.update(f"checking and building: {step}"),
-        )
-    console.print(dataset_table(built.facts))
-    console.print(counts_table(built.facts))
-    summary = [
-        f"{built.facts.groups} groups, {built.facts.rows} rows from {display_path(source)} -> {built.path} "
-        f"(card: {built.path}/README.md)"
-    ]
-    if built.checked is not None:
-        warnings = sum(finding.severity is Severity.WARNING for finding in built.checked.findings)
-        summary.append(f"checks: 0 errors, {warnings} warnings (report: {built.path}/report.html)")
-    for line in summary:
-        console.print(line)
-    return summary
-
-
-_COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
-
-
-def check(records: Path, console: Console, *, notes: bool) -> CheckReport:
-    """Run the checks with a progress line; print what they found, errors and warnings in full.
-
-    Args:
-        notes: print the notes in full too.
-    """
-    groups = read_groups(records)
+def check(
+    records: Records = None,
+    notes: Annotated[bool, typer.Option("--notes", help="Tell the notes in full too. 注記も全部表示する。")] = False,
+) -> None:
+    """Look for contradictions, duplicates, wrong languages and more. レコードの疑わしい所を探す。"""
+    groups = read_groups(records or default_records_dir())
     with console.status("checking") as status:
         checked = run_checks(
             groups, read_probes(default_probes()), on_step=lambda name: status.update(f"checking {name}")
         )
-    console.print(summary(checked.findings, len(groups)))
+    console.print(findings_table(checked.findings, len(groups)))
     for finding in checked.findings:
         if finding.severity is not Severity.NOTE or notes:
-            print_finding(finding, console)
-    return checked
+            # path:line: is the form that an editor turns into a link
+            field = f" {finding.field}" if finding.field else ""
+            location = f" {finding.place}: {finding.group_id}{field}:"
+            severity = (finding.severity.value, _COLORS[finding.severity])
+            console.print(Text.assemble(severity, f"{location} [{finding.check}] {finding.what}; {finding.why}"))
+    if checked.errors:
+        raise typer.Exit(1)
 
 
-def summary(findings: Sequence[Finding], groups: int) -> Table:
-    """How many findings of each check and severity."""
-    counts = Counter((finding.check, finding.severity) for finding in findings)
-    table = Table(title=f"{groups} groups, {len(CHECKS) + 1} checks", title_style="bold")
-    table.add_column("check")
-    for severity in Severity:
-        table.add_column(f"{severity.value}s", justify="right", style=_COLOURS[severity])
-    for name in sorted({finding.check for finding in findings}):
-        table.add_row(name, *(str(counts[name, severity] or "") for severity in Severity))
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, XLSX, JSON, JSONL or Parquet. 取り込むファイル。")],
+    source: Annotated[str, typer.Option(help="Where the texts come from. 出所。")],
+    licence: Annotated[str, typer.Option(help="Under which they may be published. ライセンス。")],
+    to: Annotated[Path, typer.Option(help="A new folder for groups and drafts. 出力先。")] = Path("imported"),
+    generator: Annotated[str, typer.Option(help="Who or which model wrote them. 書き手。")] = "unknown",
+    encoding: Annotated[str | None, typer.Option(help="utf-8, cp932 or gb18030; else guessed. 文字コード。")] = None,
+    expect: Annotated[str | None, typer.Option(help="ja or zh, where the script is no help. 言語。")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come in. 試すだけ。")] = False,
+) -> None:
+    """Bring in your own data: Alpaca, Dolly, ShareGPT or BONSAI columns. 自分のデータを取り込む。"""
+    with row_progress(f"reading {file.name}") as progress:
+        imported = importing.import_file(
+            file,
+            to,
+            source=source,
+            licence=licence,
+            generator=generator,
+            encoding=encoding,
+            expected_language=expect,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    # 1. What came in.
+    console.print(f"{imported.rows} rows in {imported.shape} columns, {imported.encoding} ({imported.encoding_rule})")
+    table = Table(title=f"{len(imported.groups)} groups, {len(imported.drafts)} drafts", title_style="bold")
+    table.add_column("category")
+    table.add_column("groups", justify="right")
+    for category, groups in imported.categories.items():
+        table.add_row(category, str(groups))
     table.add_section()
-    totals = Counter(finding.severity for finding in findings)
-    table.add_row("all", *(str(totals[severity]) for severity in Severity))
-    return table
+    for language, rows in imported.languages.items():
+        table.add_row(f"rows in {language}", str(rows))
+    console.print(table)
+    # 2. What was guessed, and what a person still has to complete.
+    for guess, rows in imported.guesses.items():
+        console.print(f"guessed {rows}x {guess}")
+    for draft in imported.drafts[:DRAFTS_SHOWN]:
+        console.print(f"draft {', '.join(row.piece.place for row in draft.rows)}: {draft.reason}")
+    if len(imported.drafts) > DRAFTS_SHOWN:
+        console.print(f"and {len(imported.drafts) - DRAFTS_SHOWN} drafts more")
+    # 3. What was written.
+    if dry_run:
+        console.print("a dry run: nothing was written. 試しただけで、何も書いていません。")
+    for written in imported.written:
+        console.print(Text.assemble("-> ", (str(written), "bold")))
 
 
-def print_finding(finding: Finding, console: Console) -> None:
-    """One finding, in the form an editor makes a link of."""
-    colour = _COLOURS[finding.severity]
-    field = f" {finding.field}" if finding.field else ""
-    said = f" {finding.place}: {finding.group_id}{field}: [{finding.check}] {finding.what}; {finding.why}"
-    console.print(Text.assemble((finding.severity.value, colour), said))
-
-
-DRAFTS_SHOWN = 10
+def check_rows(
+    file: Annotated[Path, typer.Argument(help="JSONL with instruction, input, output. 調べるファイル。")],
+    to: Annotated[Path, typer.Argument(help="The marked copy. 印を付けた写し。")],
+) -> None:
+    """Mark duplicates and languages in a file of up to millions of rows. 重複と言語に印を付ける。"""
+    with row_progress(f"checking {file.name}") as progress:
+        checked = checking.check_rows(file, to, progress=progress)
+    languages = ", ".join(f"{language} {rows:,}" for language, rows in checked.languages.items())
+    console.print(
+        f"{checked.rows:,} rows: {checked.duplicates:,} exact and {checked.near_duplicates:,} near duplicates marked, "
+        f"none dropped; {languages}"
+    )
+    console.print(Text.assemble("-> ", (str(checked.output), "bold")))
 
 
 @contextmanager
-def _bar(what: str, console: Console) -> Iterator[Callable[[int, int | None], None]]:
+def row_progress(description: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show progress in rows; yields a function that takes the rows done and, once known, their total."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -133,75 +169,27 @@ def _bar(what: str, console: Console) -> Iterator[Callable[[int, int | None], No
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
+        task = progress.add_task(description, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def run_import(
-    path: Path,
-    output: Path,
-    console: Console,
-    *,
-    source: str,
-    licence: str,
-    generator: str,
-    encoding: str | None,
-    expected_language: str | None,
-    dry_run: bool,
-) -> None:
-    """Import one file and say what came in, what was guessed, and what is still a draft."""
-    with _bar(f"reading {path.name}", console) as progress:
-        imported = import_file(
-            path,
-            output,
-            source=source,
-            licence=licence,
-            generator=generator,
-            encoding=encoding,
-            expected_language=expected_language,
-            dry_run=dry_run,
-            progress=progress,
-        )
-    console.print(f"{imported.rows} rows in {imported.shape} columns, {imported.encoding} ({imported.encoding_rule})")
-    console.print(_table(imported))
-    for guess, rows in imported.guesses.items():
-        console.print(f"guessed {rows}x {guess}")
-    for draft in imported.drafts[:DRAFTS_SHOWN]:
-        console.print(f"draft {', '.join(row.piece.place for row in draft.rows)}: {draft.reason}")
-    if len(imported.drafts) > DRAFTS_SHOWN:
-        console.print(f"and {len(imported.drafts) - DRAFTS_SHOWN} drafts more")
-    if dry_run:
-        console.print("a dry run: nothing was written. 試しただけで、何も書いていません。")
-    for written in imported.written:
-        console.print(Text.assemble("-> ", (str(written), "bold")))
-
-
-def _table(imported: Imported) -> Table:
-    table = Table(title=f"{len(imported.groups)} groups, {len(imported.drafts)} drafts", title_style="bold")
-    table.add_column("category")
-    table.add_column("groups", justify="right")
-    for category, groups in imported.categories.items():
-        table.add_row(category, str(groups))
+def findings_table(findings: Sequence[Finding], groups: int) -> Table:
+    """Show how many findings there are of each check and severity."""
+    counts = Counter((finding.check, finding.severity) for finding in findings)
+    table = Table(title=f"{groups} groups, {len(CHECKS) + 1} checks", title_style="bold")
+    table.add_column("check")
+    for severity in Severity:
+        table.add_column(f"{severity.value}s", justify="right", style=_COLORS[severity])
+    for name in sorted({finding.check for finding in findings}):
+        table.add_row(name, *(str(counts[name, severity] or "") for severity in Severity))
     table.add_section()
-    for language, rows in imported.languages.items():
-        table.add_row(f"rows in {language}", str(rows))
+    totals = Counter(finding.severity for finding in findings)
+    table.add_row("all", *(str(totals[severity]) for severity in Severity))
     return table
 
 
-def run_check_rows(path: Path, output: Path, console: Console) -> None:
-    """Mark duplicates and languages of a large JSONL file and say what was found."""
-    with _bar(f"checking {path.name}", console) as progress:
-        checked: CheckedRows = check_rows(path, output, progress=progress)
-    languages = ", ".join(f"{language} {rows:,}" for language, rows in checked.languages.items())
-    console.print(
-        f"{checked.rows:,} rows: {checked.duplicates:,} exact and {checked.near_duplicates:,} near duplicates marked, "
-        f"none dropped; {languages}"
-    )
-    console.print(Text.assemble("-> ", (str(checked.output), "bold")))
-
-
 def dataset_table(facts: DatasetFacts) -> Table:
-    """Rows by category and language."""
+    """Show the rows by category and language."""
     table = Table(title=f"{facts.repo_id} v{facts.version}", title_style="bold")
     table.add_column("category")
     for language in (*facts.languages, "all"):
@@ -217,7 +205,7 @@ def dataset_table(facts: DatasetFacts) -> Table:
 
 
 def counts_table(facts: DatasetFacts) -> Table:
-    """What the groups have, and how many rows are derived."""
+    """Show what the groups have, how many rows are derived, and the number of probes."""
     table = Table(title=f"{facts.groups} groups", title_style="bold")
     table.add_column("of them with")
     table.add_column("groups", justify="right")

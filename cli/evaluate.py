@@ -1,87 +1,69 @@
-"""Implement `bonsai evaluate`."""
+"""Implement `bonsai evaluate`: ask a recipe's test questions and probes before and after training."""
 
 from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from rich.console import Console
+import typer
 from rich.table import Table
 from rich.text import Text
 
 from bonsai.builder.files import exclusive
-from bonsai.cli.common import AnswerProgress, ensure_base_models, note_stage, quiet_libraries
+from bonsai.cli.common import OUT, AnswerProgress, DecoderName, Out, console, note_stage, quiet_libraries
+from bonsai.cli.hub import ensure_base_models, local_hub_for
 from bonsai.hub.target import with_namespace
-from bonsai.recipes.training.recipe import Recipe, RecipeError, load_recipe
+from bonsai.recipes.training.recipe import RecipeError, load_recipe
 
 if TYPE_CHECKING:
-    from bonsai.recipes.evaluation import results as evaluation_results
-    from bonsai.recipes.evaluation.comparison import results as comparison_results
+    from bonsai.recipes.evaluation.comparison.results import Change
     from bonsai.recipes.evaluation.results import Evaluation, ScoreChange
 
-_COLOURS = {"worse": "red", "better": "green", "unchanged": "dim"}
-
-
-class ChangeRow(NamedTuple):
-    """One score, then and now."""
-
-    what: str
-    score: str
-    change: evaluation_results.ScoreChange | comparison_results.Change
-    shown: Callable[..., str]
-    """a number as a reader expects it, with ``signed`` for a difference"""
-
-
-def changes_table(earlier: str, columns: tuple[str, str], lines: Iterable[ChangeRow]) -> Table:
-    """The table; ``columns`` head what was scored and the score."""
-    table = Table(title=Text(f"against {earlier} (95 % intervals, paired test)"), title_style="bold")
-    for column in columns:
-        table.add_column(column)
-    for column in ("n", "then", "now", "difference", "p"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    for what, score, change, shown in lines:
-        spread = change.difference
-        low, high = shown(spread.low, signed=True), shown(spread.high, signed=True)
-        table.add_row(
-            Text(what),
-            score,
-            str(change.questions),
-            shown(change.then),
-            shown(change.now),
-            f"{shown(spread.value, signed=True)} ({low} … {high})",
-            f"{spread.p:.3f}",
-            Text(change.verdict, style=_COLOURS[change.verdict]),
-        )
-    return table
-
-
 ANSWERS = "answers"
-"""below the output folder: answers kept as they come"""
+"""below the output folder: answers are stored here as they come, so that an interrupted run continues"""
+_COLORS = {"worse": "red", "better": "green", "unchanged": "dim"}
 
 
 def evaluate(
+    recipe: Annotated[str, typer.Argument(help="Recipe name. レシピ名。")],
+    base: Annotated[bool, typer.Option("--base", help="The bare base model only. 土台モデルだけ。")] = False,
+    decoder: DecoderName = "greedy",
+    limit: Annotated[
+        int | None, typer.Option(min=0, help="Questions of each category and language; 0: all. 質問数の上限。")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="A folder or a Hub revision; exit code 1 if worse. 比較対象。")
+    ] = None,
+    out: Out = OUT,
+) -> None:
+    """Ask the test questions and probes before and after training. 学習の前後で質問して比べる。"""
+    with local_hub_for([recipe], out):
+        got_worse = run_evaluation(recipe, out=out, base=base, decoder=decoder, limit=limit, against=against)
+    if got_worse:
+        raise typer.Exit(1)
+
+
+def run_evaluation(
     name: str,
     *,
     out: Path,
-    console: Console,
     base: bool = False,
     decoder: str = "greedy",
     limit: int | None = None,
     against: str | None = None,
 ) -> bool:
-    """Evaluate one recipe's adapter, or its bare base model, inside `hub_for`; print and write what came of it.
+    """Evaluate a recipe's adapter, or its bare base model, inside `local_hub_for`; print the scores and write the page.
 
     Args:
-        limit: questions of each category and language at most; 0: all; None: as the machine allows.
+        limit: at most this many questions of each category and language; 0: all; None: as the machine allows.
         against: a folder or a revision to compare with.
 
     Returns:
-        Whether nothing got worse, beyond chance, than in ``against``.
+        Whether something got worse, beyond chance, than in ``against``.
 
     Raises:
         RecipeError, EvaluationError, GenerationError: with the reason.
@@ -90,90 +72,120 @@ def evaluate(
     recipe = load_recipe(name)
     adapter = None if base else out / "adapters" / name
     with exclusive(adapter or out / "base" / name):
-        return _evaluate(name, recipe, adapter, out, console, decoder, limit, against)
+        missing = [package for package in ("torch", "peft", "sacrebleu") if importlib.util.find_spec(package) is None]
+        if missing:
+            raise RecipeError(f"{', '.join(missing)} not installed; pip install 'qeu-bonsai[train]'")
+        quiet_libraries()
+        from bonsai.recipes.evaluation import evaluate as evaluating
+        from bonsai.recipes.evaluation import lm_eval
+        from bonsai.recipes.evaluation.report import PAGE, card_evaluation, page
+        from bonsai.recipes.evaluation.results import FOLDER, atomic_write_text, compare_evaluations, load_evaluation
+        from bonsai.recipes.training.release import edited_card, write_card
+        from bonsai.recipes.training.run_record import FOLDER as RECORD_FOLDER
+        from bonsai.recipes.training.run_record import RUN_FILE, read_record
 
+        # 1. Read what to compare with before hours of asking; it may also be overwritten below.
+        earlier = load_evaluation(against, with_namespace(recipe.repo_id)) if against else None
+        # 2. Ask.
+        ensure_base_models([name])
+        started = time.perf_counter()
+        last_answer = {"before": started}
+        with AnswerProgress(console) as progress:
 
-def _evaluate(
-    name: str,
-    recipe: Recipe,
-    adapter: Path | None,
-    out: Path,
-    console: Console,
-    decoder: str,
-    limit: int | None,
-    against: str | None,
-) -> bool:
-    missing = [package for package in ("torch", "peft", "sacrebleu") if importlib.util.find_spec(package) is None]
-    if missing:
-        raise RecipeError(f"{', '.join(missing)} not installed; pip install 'qeu-bonsai[train]'")
-    quiet_libraries()
-    from bonsai.recipes.evaluation.evaluate import evaluate as evaluate_recipe
-    from bonsai.recipes.evaluation.evaluate import scope
-    from bonsai.recipes.evaluation.lm_eval import FOLDER as HARNESS
-    from bonsai.recipes.evaluation.lm_eval import write_tasks
-    from bonsai.recipes.evaluation.report import PAGE, card_evaluation, page
-    from bonsai.recipes.evaluation.results import FOLDER, atomic_write_text, compare_evaluations, load_evaluation
-    from bonsai.recipes.training.release import edited_card, write_card
-    from bonsai.recipes.training.run_record import FOLDER as RECORD_FOLDER
-    from bonsai.recipes.training.run_record import RUN_FILE as RECORD
-    from bonsai.recipes.training.run_record import read_record
+            def on_progress(when: str, done: int, total: int) -> None:
+                last_answer[when] = time.perf_counter()
+                progress.update(f"answers {when} training", done, total)
 
-    earlier = load_evaluation(against, with_namespace(recipe.repo_id)) if against else None
-    ensure_base_models([name])
-    started = time.perf_counter()
-    answered = {"before": started}
-    with AnswerProgress(console) as bars:
-
-        def tell(when: str, done: int, total: int) -> None:
-            answered[when] = time.perf_counter()
-            bars.tell(f"answers {when} training", done, total)
-
-        evaluation = evaluate_recipe(
-            name,
-            recipe,
-            adapter=adapter,
-            dataset=out / "dataset",
-            answers=out / ANSWERS,
-            scope=scope(decoder, limit),
-            told=tell,
+            evaluation = evaluating.evaluate(
+                name,
+                recipe,
+                adapter=adapter,
+                dataset=out / "dataset",
+                answers=out / ANSWERS,
+                scope=evaluating.scope(decoder, limit),
+                told=on_progress,
+            )
+        note_stage("ask before", last_answer["before"] - started)
+        if adapter is not None:
+            note_stage("ask after", time.perf_counter() - last_answer["before"])
+        # 3. Write the record, the page, and the same questions as tasks of the lm-evaluation-harness.
+        suffix = "" if decoder == "greedy" else f"-{decoder}"
+        folder = (adapter or out / "base" / name) / f"{FOLDER}{suffix}"
+        evaluation.write(folder)
+        atomic_write_text(folder / PAGE, page(evaluation))
+        trained = adapter is not None and (adapter / RECORD_FOLDER / RUN_FILE).is_file()
+        lm_eval.write_tasks(
+            [one.item for one in evaluation.items],
+            folder / lm_eval.FOLDER,
+            base=evaluation.settings.base_model,
+            adapter=with_namespace(recipe.repo_id),
+            max_new_tokens=evaluation.settings.decoder.max_new_tokens,
+            bos=adapter is not None and trained and bool(read_record(adapter).prompt_beginning),
         )
-    note_stage("ask before", answered["before"] - started)
-    if adapter is not None:
-        note_stage("ask after", time.perf_counter() - answered["before"])
-    suffix = "" if decoder == "greedy" else f"-{decoder}"
-    folder = (adapter or out / "base" / name) / f"{FOLDER}{suffix}"
-    evaluation.write(folder)
-    atomic_write_text(folder / PAGE, page(evaluation))
-    trained = adapter is not None and (adapter / RECORD_FOLDER / RECORD).is_file()
-    write_tasks(
-        [one.item for one in evaluation.items],
-        folder / HARNESS,
-        base=evaluation.settings.base_model,
-        adapter=with_namespace(recipe.repo_id),
-        max_new_tokens=evaluation.settings.decoder.max_new_tokens,
-        bos=adapter is not None and trained and bool(read_record(adapter).prompt_beginning),
-    )
-    if adapter is not None and trained and not suffix:
-        if edited := edited_card(adapter):
-            console.print(edited, markup=False, soft_wrap=True)
-        write_card(recipe, adapter, card_evaluation(adapter))
-    console.print(headline_table(evaluation))
-    told = f"{name}: {len(evaluation.items)} questions in {time.perf_counter() - started:.0f} s; page -> "
-    console.print(Text.assemble(told, (str(folder / PAGE), "bold")))
-    if earlier is None:
-        return True
-    changes = compare_evaluations(earlier, evaluation)
-    console.print(_changes_table(changes, str(against)))
-    worse = [change for change in changes if change.verdict == "worse"]
-    better = [change for change in changes if change.verdict == "better"]
-    console.print(
-        f"against {against}: {len(better)} better, {len(worse)} worse beyond chance, of {len(changes)} compared"
-    )
-    return not worse
+        # 4. The card quotes the greedy evaluation alone.
+        if adapter is not None and trained and not suffix:
+            if edited := edited_card(adapter):
+                console.print(edited, soft_wrap=True)
+            write_card(recipe, adapter, card_evaluation(adapter))
+        # 5. Show it, and what changed.
+        console.print(headline_table(evaluation))
+        summary = f"{name}: {len(evaluation.items)} questions in {time.perf_counter() - started:.0f} s; page -> "
+        console.print(Text.assemble(summary, (str(folder / PAGE), "bold")))
+        if earlier is None:
+            return False
+        changes = compare_evaluations(earlier, evaluation)
+        console.print(changes_table(str(against), ("what", "score"), map(score_row, changes)))
+        worse = sum(change.verdict == "worse" for change in changes)
+        better = sum(change.verdict == "better" for change in changes)
+        console.print(f"against {against}: {better} better, {worse} worse beyond chance, of {len(changes)} compared")
+        return worse > 0
+
+
+class ChangeRow(NamedTuple):
+    """One score, then and now."""
+
+    subject: str
+    score: str
+    change: ScoreChange | Change
+    shown: Callable[..., str]
+    """formats a number as a reader expects it; ``signed=True`` for a difference"""
+
+
+def score_row(change: ScoreChange) -> ChangeRow:
+    """Put a change of an evaluation's score into a row of `changes_table`."""
+    from bonsai.recipes.evaluation.metrics import METRICS
+    from bonsai.recipes.evaluation.report import shown
+
+    subject = f"{change.origin}: {change.category}, {change.spoken}"
+    return ChangeRow(subject, METRICS[change.metric].english, change, partial(shown, metric=change.metric))
+
+
+def changes_table(earlier: str, columns: tuple[str, str], rows: Iterable[ChangeRow]) -> Table:
+    """Show scores then and now; ``columns`` head the subject and the score."""
+    table = Table(title=Text(f"against {earlier} (95 % intervals, paired test)"), title_style="bold")
+    for column in columns:
+        table.add_column(column)
+    for column in ("n", "then", "now", "difference", "p"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for subject, score, change, shown in rows:
+        spread = change.difference
+        low, high = shown(spread.low, signed=True), shown(spread.high, signed=True)
+        table.add_row(
+            Text(subject),
+            score,
+            str(change.questions),
+            shown(change.then),
+            shown(change.now),
+            f"{shown(spread.value, signed=True)} ({low} … {high})",
+            f"{spread.p:.3f}",
+            Text(change.verdict, style=_COLORS[change.verdict]),
+        )
+    return table
 
 
 def headline_table(evaluation: Evaluation) -> Table:
-    """Before and after by category and language, then the form of all answers."""
+    """Show scores before and after training by category and language, then the form of all answers."""
     from bonsai.recipes.evaluation.metrics import METRICS
     from bonsai.recipes.evaluation.report import form_lines, headlines, shown
 
@@ -198,22 +210,3 @@ def headline_table(evaluation: Evaluation) -> Table:
             )
         table.add_section()
     return table
-
-
-def _changes_table(changes: Sequence[ScoreChange], against: str) -> Table:
-    from bonsai.recipes.evaluation.metrics import METRICS
-    from bonsai.recipes.evaluation.report import shown
-
-    return changes_table(
-        against,
-        ("what", "score"),
-        (
-            ChangeRow(
-                f"{change.origin}: {change.category}, {change.spoken}",
-                METRICS[change.metric].english,
-                change,
-                partial(shown, metric=change.metric),
-            )
-            for change in changes
-        ),
-    )

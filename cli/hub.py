@@ -27,7 +27,7 @@ def hub(
     out: Out = OUT,
 ) -> None:
     """Serve the Hub on this machine until Ctrl-C. この端末のHubを開く。"""
-    from bonsai.hub.server.request import USERS
+    from bonsai.hub.server.accounts import USERS
     from bonsai.hub.server.serve import main as serve
 
     users = user or ([] if os.environ.get(USERS) else [namespace()])

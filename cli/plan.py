@@ -1,69 +1,60 @@
-"""Implement `bonsai plan`."""
+"""Implement `bonsai plan`: estimate memory, time and cost of training before anything is downloaded."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.bar import Bar
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bonsai.cli.common import quiet_libraries
-from bonsai.recipes.training.plan.memory import GIB, Peak
+from bonsai.cli.common import OUT, Out, console, quiet_libraries
+from bonsai.recipes.training.plan.memory import GIB
 from bonsai.recipes.training.plan.model_shapes import lookup_base
-from bonsai.recipes.training.plan.plan import CONTEXT_GIB, GpuEstimate, TrainingPlan, allocator_overhead
-from bonsai.recipes.training.plan.plan import make_plan as plan_of
+from bonsai.recipes.training.plan.plan import CONTEXT_GIB, TrainingPlan, allocator_overhead, make_plan
 from bonsai.recipes.training.plan.speed import JOB_PRICES, METHOD, PRICES_FROM, PRICES_READ, Bounds, measured_on
 from bonsai.recipes.training.recipe import RecipeError, load_recipe
 
 DEFAULT_RECIPE = "phi3_mini"
-"""whose settings and records a base without a recipe is planned with"""
+"""its settings and records are used for a base that has no recipe"""
 
 
 def plan(
-    name: str | None,
-    *,
-    base: str | None = None,
-    gpus: int = 1,
-    out: Path,
-    as_json: bool = False,
-    console: Console,
-) -> TrainingPlan:
-    """Say what a recipe will take, before anything is downloaded.
-
-    Args:
-        name: a recipe; None: ``DEFAULT_RECIPE`` if a base is named.
-        base: another base model (a Hub id or a folder with config.json) in the recipe's place.
-        gpus: of one machine that train together.
-        out: where the dataset is built.
-
-    Raises:
-        RecipeError: unknown recipe or base, or no dataset is built.
-    """
+    recipe: Annotated[str | None, typer.Argument(help="Recipe name. レシピ名。")] = None,
+    base: Annotated[str | None, typer.Option(help="Another base model in its place. 別の土台モデル。")] = None,
+    gpus: Annotated[int, typer.Option(min=1, max=8, help="That train together. 同時に使うGPU数。")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="For other programs. JSONで出力。")] = False,
+    out: Out = OUT,
+) -> None:
+    """Say what a recipe will take: memory, time, cost. 必要なメモリ・時間・費用を見積もる。"""
     quiet_libraries()
     from bonsai.recipes.training.data import load_training_rows
 
-    if name is None and base is None:
-        raise RecipeError("plan what? name a recipe (`bonsai plan phi2_category`) or a base (`--base microsoft/phi-2`)")
-    recipe = load_recipe(name or DEFAULT_RECIPE)
-    known = None
+    if recipe is None and base is None:
+        raise RecipeError(
+            "nothing to plan: name a recipe (`bonsai plan phi2_category`) or a base (`--base microsoft/phi-2`)"
+        )
+    settings = load_recipe(recipe or DEFAULT_RECIPE)
+    shape = None
     if base is not None:
-        known = lookup_base(base)
-        recipe = replace(recipe, base_model=base, target_modules="all-linear", base_model_package=None, needs_gpu=True)
-    made = plan_of(name or base or "", recipe, load_training_rows(recipe, out / "dataset"), known, together=gpus)
+        shape = lookup_base(base)
+        settings = replace(
+            settings, base_model=base, target_modules="all-linear", base_model_package=None, needs_gpu=True
+        )
+    rows = load_training_rows(settings, out / "dataset")
+    made = make_plan(recipe or base or "", settings, rows, shape, together=gpus)
     if as_json:
         console.print_json(json.dumps(as_dict(made)))
     else:
-        print_plan(made, console)
-    return made
+        print_plan(made)
 
 
-def print_plan(made: TrainingPlan, console: Console) -> None:
-    """The plan as tables."""
+def print_plan(made: TrainingPlan) -> None:
+    """Print the plan as text and two tables."""
+    # 1. What is trained.
     rows, settings, shape = made.rows, made.settings, made.base.shape
     size = f"{shape.parameters() / 1e9:.2f} billion weights"
     full = f"{made.packing_efficiency:.1%} full"
@@ -80,13 +71,16 @@ def print_plan(made: TrainingPlan, console: Console) -> None:
     if made.overlong:
         longer = (f"  {made.overlong} records are longer than max_length", "bold")
         console.print(Text.assemble(longer, ": training will refuse them"))
-    console.print(_memory(made), _gpus(made), sep="\n")
+    # 2. The memory by part, and each GPU's time and price.
+    console.print(memory_table(made), gpu_table(made), sep="\n")
+    # 3. How the figures were obtained, and the verdict.
     for line in plan_notes(made):
         console.print(line, style="dim")
     console.print(made.verdict, style="bold")
 
 
-def _memory(made: TrainingPlan) -> Table:
+def memory_table(made: TrainingPlan) -> Table:
+    """Show the parts of GPU memory at the peak, in GiB."""
     t4, peak = made.gpus[0], made.peak
     table = Table(
         title=f"GPU memory at the peak, {peak.moment} (GPUメモリの内訳)", title_style="bold", title_justify="left"
@@ -105,23 +99,23 @@ def _memory(made: TrainingPlan) -> Table:
     return table
 
 
-def _gpus(made: TrainingPlan) -> Table:
+def gpu_table(made: TrainingPlan) -> Table:
+    """Show minutes, tokens per second and US dollars on each GPU."""
     table = Table(title="Time and cost, estimated (時間と費用の見積もり)", title_style="bold", title_justify="left")
     for name in ("GPU", "GiB needed", "minutes", "tokens/s", "US$", "× stock TRL"):
         table.add_column(name, justify="left" if name == "GPU" else "right", no_wrap=True)
     for one in made.gpus:
         runs = one.fits and not made.obstacles
+        estimates = ("-",) * 3
+        if runs:
+            estimates = (_between(one.minutes, 0), _between(one.tokens_per_second, 0), _between(one.usd, 2))
         table.add_row(
             one.gpu.name if made.together == 1 else f"{made.together} × {one.gpu.name}",
             f"{one.needed_gib:.1f} of {one.gpu.memory_gib:.1f}",
-            *(_estimated(one) if runs else ("-",) * 3),
+            *estimates,
             _between(one.times_stock, 1) if runs and made.cpu_minutes is None else "-",
         )
     return table
-
-
-def _estimated(one: GpuEstimate) -> tuple[str, str, str]:
-    return _between(one.minutes, 0), _between(one.tokens_per_second, 0), _between(one.usd, 2)
 
 
 def _between(range_: Bounds, digits: int) -> str:
@@ -132,8 +126,8 @@ def _between(range_: Bounds, digits: int) -> str:
 
 
 def plan_notes(made: TrainingPlan) -> list[str]:
-    """How the figures came about, a line each."""
-    said = [
+    """Say how the figures were obtained, a line each."""
+    notes = [
         f"Time: {METHOD.format(on=measured_on())}. Training steps only: the download "
         f"({2 * made.base.shape.parameters() / 1e9:.1f} GB), its quantisation and the evaluations come on top.",
         "What a GPU has left over holds weights dequantised while it trains; neither memory nor times count that.",
@@ -145,33 +139,29 @@ def plan_notes(made: TrainingPlan) -> list[str]:
         f"{JOB_PRICES['t4-medium']:.2f}. A T4 on Colab's free tier costs nothing while it lasts.",
     ]
     if made.fsdp_peak is not None:
-        said += _several(made, made.fsdp_peak)
+        notes += [
+            f"{made.together} GPUs: started by `accelerate launch --num_processes {made.together} "
+            "-m bonsai.cli.main train RECIPE`; each holds the whole base, and the gradients' way between them is "
+            "assumed (T4, L4: PCIe).",
+            "Kaggle lends two T4 with a torch and a torchao that peft refuses, which the notebook removes; the version "
+            "of its driver is not known to us, and torch for CUDA 13 needs 580: keep the one installed there.",
+            "FSDP in its place (TRL alone, without the engine) would split the base: "
+            f"{made.fsdp_peak.gib:.1f} GiB at the peak of each GPU; with a 13B base on two GPUs it was a sixth as fast "
+            "as the engine (benchmarks/results/several_gpus_h200.json).",
+        ]
     if not made.base.counts_are_its_own:
-        said.append(
+        notes.append(
             "Tokens: counted with GPT-2's vocabulary, which stands in for this base's own; it may need more or fewer."
         )
     if made.obstacles:
-        said.append(
+        notes.append(
             "Memory: counted as if the engine's pieces fitted this base's layers; sizes from its public config."
         )
-    return said
-
-
-def _several(made: TrainingPlan, cut: Peak) -> list[str]:
-    return [
-        f"{made.together} GPUs: started by `accelerate launch --num_processes {made.together} "
-        "-m bonsai.cli.main train RECIPE`; each holds the whole base, and the gradients' way between them is "
-        "assumed (T4, L4: PCIe).",
-        "Kaggle lends two T4 with a torch and a torchao that peft refuses, which the notebook removes; the version of "
-        "its driver is not known to us, and torch for CUDA 13 needs 580: keep the torch that lies there.",
-        f"FSDP in its place (TRL alone, without the engine) would cut the base up: {cut.gib:.1f} GiB at the peak of "
-        "each GPU; with a 13B base on two GPUs it was a sixth as fast as the engine (benchmarks/results/"
-        "several_gpus_h200.json).",
-    ]
+    return notes
 
 
 def as_dict(made: TrainingPlan) -> dict[str, Any]:
-    """The plan for other programs; GiB, minutes, US dollars."""
+    """Convert the plan for other programs; in GiB, minutes and US dollars."""
     return {
         "recipe": made.name,
         "base_model": made.base_model,

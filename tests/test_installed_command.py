@@ -189,7 +189,7 @@ def test_an_error_at_import_is_a_sentence_and_a_bug_keeps_its_traceback(
     """A copy of the installed package in which the command's own module fails."""
     site = next((command.parents[1] / "lib").glob("python*/site-packages"))
     shutil.copytree(site / "bonsai", tmp_path / "bonsai", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "bonsai/cli/building.py").write_text(f"{broken}\n")
+    (tmp_path / "bonsai/cli/dataset.py").write_text(f"{broken}\n")
     (tmp_path / "temporary").mkdir()
     token = "hf_planted_in_the_environment"
     environment = {"PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path / "temporary"), "HF_TOKEN": token}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.cli.common import _quotas
+from bonsai.cli.entry_point import cpu_quotas
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
 TOLD = f"""
@@ -64,11 +64,11 @@ def test_a_containers_quota_counts_where_it_is_the_smallest(tmp_path: Path) -> N
     (tmp_path / "membership").write_text("9:name=systemd:/\n0::/user/job\n")
     (inner / "cpu.max").write_text("max 100000\n")
     (inner.parent / "cpu.max").write_text("250000 100000\n")
-    assert _quotas(tmp_path / "cgroup", tmp_path / "membership") == [2.5]
+    assert cpu_quotas(tmp_path / "cgroup", tmp_path / "membership") == [2.5]
     old = tmp_path / "cgroup" / "cpu"
     old.mkdir()
     (old / "cpu.cfs_quota_us").write_text("-1\n")
     (old / "cpu.cfs_period_us").write_text("100000\n")
-    assert _quotas(tmp_path / "cgroup", tmp_path / "none") == []
+    assert cpu_quotas(tmp_path / "cgroup", tmp_path / "none") == []
     (old / "cpu.cfs_quota_us").write_text("150000\n")
-    assert _quotas(tmp_path / "cgroup", tmp_path / "none") == [1.5]
+    assert cpu_quotas(tmp_path / "cgroup", tmp_path / "none") == [1.5]

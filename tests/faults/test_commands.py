@@ -14,7 +14,7 @@ from huggingface_hub import HfApi
 from bonsai.hub.publish import publish_files
 from bonsai.hub.server.serve import HubAddress
 
-PUBLISH = "from rich.console import Console\nfrom pathlib import Path\nfrom bonsai.cli.publish import publish\n"
+PUBLISH = "from pathlib import Path\nfrom bonsai.cli.publish import publish\n"
 
 
 def python(code: str, *arguments: str, cwd: Path, hub: HubAddress) -> subprocess.CompletedProcess[str]:
@@ -32,16 +32,16 @@ def python(code: str, *arguments: str, cwd: Path, hub: HubAddress) -> subprocess
 @pytest.mark.slow
 def test_a_dry_run_shows_the_tree_the_card_and_every_reason(dataset: Path, far_hub: HubAddress, tmp_path: Path) -> None:
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
-    dry = PUBLISH + "publish(['dataset'], out=Path('out'), console=Console(), dry_run=True)"
+    dry = PUBLISH + "publish(['dataset'], out=Path('out'), dry_run=True)"
     done = python(dry, cwd=tmp_path, hub=far_hub)
     assert done.returncode == 0, done.stderr
     assert "default/train-00000-of-00001.parquet" in done.stdout
     assert "+++ README.md of this release" in done.stdout
-    assert "nothing speaks against it; nothing was sent" in done.stdout
+    assert "no obstacle was found; nothing was sent" in done.stdout
 
     (tmp_path / "out" / "dataset" / "state.pt").write_bytes(b"x")
     (tmp_path / "out" / "dataset" / "notes.md").write_text("taro@bonsai-lovers.jp")
-    done = python(PUBLISH + "publish(['dataset'], out=Path('out'), console=Console())", cwd=tmp_path, hub=far_hub)
+    done = python(PUBLISH + "publish(['dataset'], out=Path('out'))", cwd=tmp_path, hub=far_hub)
     assert "PreflightError: dataset is not published, for 2 reasons:" in done.stderr
     assert "private: notes.md holds personal data: 'taro@bonsai-lovers.jp' looks like a mail address" in done.stderr
     assert "weights: state.pt is a pickle" in done.stderr

@@ -133,7 +133,7 @@ def compare(sources: Sequence[str], plan: ComparisonConfig, *, folder: Path, out
     """
     if not sources:
         raise EvaluationError(
-            "compare which models? give two or more; one alone shows how stable it is. モデルを指定してください。"
+            "no models to compare: give two or more; one alone shows how stable it is. モデルを指定してください。"
         )
     if twice := sorted({source for source in sources if sources.count(source) > 1}):
         raise EvaluationError(f"{', '.join(twice)} is given twice; its own samples are compared with each other anyway")

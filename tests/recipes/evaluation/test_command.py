@@ -26,17 +26,17 @@ from tests.recipes.tiny import write_tiny_llama
 COMMAND = """
 import json, sys
 from pathlib import Path
+import typer
 import bonsai.recipes
 bonsai.recipes.__path__ = [*bonsai.recipes.__path__, sys.argv[1]]
-from rich.console import Console
 from bonsai.builder.schema import BonsaiError
 from bonsai.cli.evaluate import evaluate
 for options in json.loads(sys.argv[2]):
     try:
-        fine = evaluate(
-            "tiny", out=Path("out"), console=Console(width=150, highlight=False), **{"limit": 2, **options}
-        )
-        print("fine" if fine else "worse")
+        evaluate("tiny", out=Path("out"), **{"limit": 2, **options})
+        print("fine")
+    except typer.Exit as worse:
+        print("worse" if worse.exit_code == 1 else worse.exit_code)
     except BonsaiError as error:
         print("error:", error)
     print("=====")
@@ -62,7 +62,13 @@ def evaluate(place: Path, recipes: Path, hub: HubAddress, *options: dict[str, st
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, str(recipes), json.dumps(options)],
         cwd=place,
-        env={**os.environ, **hub.environment(), "HF_HOME": str(place / "hf-home"), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            **hub.environment(),
+            "HF_HOME": str(place / "hf-home"),
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "150",
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -153,7 +159,13 @@ def test_the_harness_itself_runs_the_tasks_without_a_network(dataset: Path, tmp_
     done = subprocess.run(
         [*command.split(), "--device", "cpu", "--limit", "2", "--output_path", str(tmp_path / "results")],
         cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(tmp_path / "home"),
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "150",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -10,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from bonsai.cli.plan import plan
 from bonsai.recipes.training.recipe import RecipeError
@@ -21,10 +21,11 @@ def out(dataset: Path) -> Path:
     return dataset.parent
 
 
-def said(out: Path, name: str | None, base: str | None = None, *, as_json: bool = False) -> str:
-    console = Console(file=io.StringIO(), width=130, highlight=False)
-    plan(name, base=base, out=out, as_json=as_json, console=console)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+def said(out: Path, name: str | None, base: str | None = None, *, gpus: int = 1, as_json: bool = False) -> str:
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written):
+        plan(name, base=base, gpus=gpus, out=out, as_json=as_json)
+    return written.getvalue()
 
 
 def test_a_recipes_plan_shows_memory_by_part_gpus_and_a_verdict(out: Path) -> None:
@@ -50,15 +51,14 @@ def test_json_says_the_same_and_adds_up(out: Path) -> None:
 
 
 def test_two_gpus_share_the_micro_steps_of_a_step(out: Path) -> None:
-    console = Console(file=io.StringIO(), width=130, highlight=False)
-    alone, two = (plan("phi2_category", gpus=gpus, out=out, console=console) for gpus in (1, 2))
-    assert two.steps == pytest.approx(alone.steps, abs=3)
-    assert two.micro_steps == pytest.approx(alone.micro_steps / 2, abs=3)
-    assert two.tokens == pytest.approx(alone.tokens, rel=0.02)
-    for one, both in zip(alone.gpus, two.gpus, strict=True):
-        assert 1.5 < one.minutes.high / both.minutes.high < 2
-        assert both.usd.high > one.usd.high
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    alone, two = (json.loads(said(out, "phi2_category", gpus=gpus, as_json=True)) for gpus in (1, 2))
+    assert two["steps"] == pytest.approx(alone["steps"], abs=3)
+    assert two["micro_steps"] == pytest.approx(alone["micro_steps"] / 2, abs=3)
+    assert two["tokens_in_the_run"] == pytest.approx(alone["tokens_in_the_run"], rel=0.02)
+    for one, both in zip(alone["gpus"], two["gpus"], strict=True):
+        assert 1.5 < one["minutes"]["high"] / both["minutes"]["high"] < 2
+        assert both["usd"]["high"] > one["usd"]["high"]
+    text = said(out, "phi2_category", gpus=2)
     for expected in ("│ 2 × T4", "accelerate launch --num_processes 2", "FSDP in its place", "on 2 of them"):
         assert expected in text
 
@@ -102,8 +102,8 @@ def test_without_a_dataset_the_plan_says_how_to_build_one(tmp_path: Path) -> Non
 
 def test_a_plan_needs_neither_torch_nor_a_network(out: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from rich.console import Console; from bonsai.cli.plan import plan\n"
-        f"plan('phi2_qtq', out=Path({str(out)!r}), console=Console())\n"
+        "import sys; from pathlib import Path; from bonsai.cli.plan import plan\n"
+        f"plan('phi2_qtq', out=Path({str(out)!r}))\n"
         "sys.exit(sorted({'torch', 'transformers', 'trl'} & set(sys.modules)) or 0)\n"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}

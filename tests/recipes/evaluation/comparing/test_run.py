@@ -158,6 +158,6 @@ def test_a_model_that_cannot_be_is_told_before_any_is_asked(
     assert heard.lines == []
     with pytest.raises(EvaluationError, match=r"given twice"):
         run(tiny.base, tiny.base)
-    with pytest.raises(EvaluationError, match=r"compare which models\? give two or more"):
+    with pytest.raises(EvaluationError, match=r"no models to compare: give two or more"):
         run()
     assert not (tmp_path / ANSWERS).exists()

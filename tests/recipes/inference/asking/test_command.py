@@ -15,7 +15,7 @@ from rich.console import Console
 from bonsai.builder.errors import AskingError
 from bonsai.builder.prompt import RESPONSE_MARKER
 from bonsai.builder.schema import Language
-from bonsai.cli.ask import answer_all, ask_model
+from bonsai.cli.ask import answer_all, ask
 from bonsai.recipes.inference.conversation import Question, load_questions
 from bonsai.recipes.inference.generation import GREEDY, GenerationSettings
 from tests.recipes.inference.asking.scripted import Scripted
@@ -137,18 +137,18 @@ def test_a_file_that_cannot_be_asked_is_told_by_its_line(text: str, told: str) -
 
 
 def test_the_command_refuses_what_it_cannot_ask_before_a_model_is_loaded(tmp_path: Path) -> None:
-    console, binary = Console(file=io.StringIO()), tmp_path / "picture.png"
+    binary = tmp_path / "picture.png"
     binary.write_bytes(b"\x89PNG\r\n\x1a\n\xff")
     for settings, told in (
-        ({"instruction": None}, "ask what"),
-        ({"instruction": "Why?", "questions_file": "x"}, "ask what"),
-        ({"instruction": " "}, "the question is empty"),
-        ({"instruction": "What is this?", "input_file": str(binary)}, r"picture.png: byte 0 is not UTF-8"),
-        ({"instruction": None, "questions_file": str(binary)}, r"picture.png: byte 0 is not UTF-8"),
-        ({"instruction": "Why?", "decoder": "wild"}, "no decoder is called 'wild'; there are greedy, post"),
+        ({"question": None}, "no question to ask: give either one question or a file"),
+        ({"question": "Why?", "questions": "x"}, "give either one question or a file"),
+        ({"question": " "}, "the question is empty"),
+        ({"question": "What is this?", "input_file": str(binary)}, r"picture.png: byte 0 is not UTF-8"),
+        ({"question": None, "questions": str(binary)}, r"picture.png: byte 0 is not UTF-8"),
+        ({"question": "Why?", "decoder": "wild"}, "no decoder is called 'wild'; there are greedy, post"),
     ):
         with pytest.raises(AskingError, match=told):
-            ask_model(**{"model": "nowhere", "out": tmp_path, "console": console, **settings})  # type: ignore[arg-type]
+            ask(**{"model": "nowhere", "out": tmp_path, **settings})  # type: ignore[arg-type]
 
 
 def test_a_model_behind_an_address_needs_no_torch_and_no_transformers_here(tmp_path: Path) -> None:

@@ -103,18 +103,19 @@ def test_after_ctrl_c_the_summary_is_there_and_the_same_command_goes_on(tmp_path
     assert sum(count for count, _ in engine.asked) == 8 + 2, "candidates after step 2, answers of step 3"
 
 
-def test_a_model_that_says_nothing_sensible_ends_its_chain_with_a_summary_all_the_same(tmp_path: Path) -> None:
-    written = io.StringIO()
+def test_a_model_that_says_nothing_sensible_ends_its_chain_with_a_summary_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     qtq(
         "Why is the sky blue?",
         model=str(write_tiny_llama(tmp_path / "tiny")),
         depth=2,
         max_new_tokens=8,
         out=tmp_path,
-        console=Console(file=written, width=200),
     )
-    assert "1/1 step 1/2: Why is the sky blue?" in written.getvalue()
-    assert "1/1 ended: all 12 candidates for the next question were refused" in written.getvalue()
+    shown = capsys.readouterr().out
+    assert "1/1 step 1/2: Why is the sky blue?" in shown
+    assert "1/1 ended: all 12 candidates for the next question were refused" in shown
     (page,) = (tmp_path / "qtq").glob("*.html")
     assert "Why is the sky blue?" in page.read_text(encoding="utf-8")
 
@@ -133,20 +134,20 @@ def test_nine_questions_are_prepared_in_each_language() -> None:
         ({"question": "x" * 100_000}, "100,000 characters"),
         ({"question": "Why?", "depth": 0}, "at least one step"),
         ({"question": "Why?", "decoder": "warm"}, "no decoder is called 'warm'; there are greedy, post"),
-        ({"question": "Why?", "questions_file": Path("x.txt")}, "not both"),
+        ({"question": "Why?", "questions": Path("x.txt")}, "not both"),
     ],
 )
 def test_what_cannot_be_asked_is_told_before_a_model_is_opened(
     arguments: dict[str, object], told: str, tmp_path: Path
 ) -> None:
     with pytest.raises(AskingError, match=told):
-        qtq(**{"model": "none", "out": tmp_path, "console": Console(), **arguments})  # type: ignore[arg-type]
+        qtq(**{"model": "none", "out": tmp_path, **arguments})  # type: ignore[arg-type]
 
 
 def test_a_binary_file_of_questions_is_told_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "questions.bin").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(AskingError, match=r"questions\.bin: byte 0 is not UTF-8"):
-        qtq(None, model="none", questions_file=tmp_path / "questions.bin", out=tmp_path, console=Console())
+        qtq(None, model="none", questions=tmp_path / "questions.bin", out=tmp_path)
 
 
 def test_a_chain_that_was_led_in_another_dtype_is_begun_anew(tmp_path: Path) -> None:

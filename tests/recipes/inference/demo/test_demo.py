@@ -34,9 +34,8 @@ pytestmark = [
 COMMAND = """
 import sys
 from pathlib import Path
-from rich.console import Console
 from bonsai.cli.demo import demo
-demo(sys.argv[2:], out=Path(sys.argv[1]), console=Console(width=200), port=0)
+demo(sys.argv[2:], out=Path(sys.argv[1]), port=0)
 """
 TABS = "[...document.querySelectorAll('button[role=tab]')].filter(e => e.getBoundingClientRect().top > 0)"
 EVIL = "<img src=x onerror=alert(1)><script>alert(2)</script> ${alert(3)} {{value}} & why?"
