@@ -20,11 +20,11 @@ from bonsai.builder.errors import AskingError, BonsaiError
 from bonsai.builder.schema import Language
 from bonsai.cli.common import OUT, DecoderName, MaxNewTokens, Out, Terminal, console, quiet_libraries
 from bonsai.cli.hub import ensure_base_models, local_hub_for
-from bonsai.recipes.inference.ask import Passes, check_questions, decode_utf8
 from bonsai.recipes.inference.conversation import Question, load_questions
 from bonsai.recipes.training.recipe import DEFAULT_RECIPE, recipe_names
 
 if TYPE_CHECKING:
+    from bonsai.recipes.inference.ask import Passes
     from bonsai.recipes.inference.conversation import Answer
     from bonsai.recipes.inference.generation import Engine, GenerationSettings
     from bonsai.recipes.inference.prompts import Part
@@ -90,6 +90,7 @@ def ask(
     else:
         wanted = load_questions(_read(questions), questions, language=spoken, system=persona)
     # 2. Refuse what can't be asked before a model is loaded.
+    from bonsai.recipes.inference.ask import check_questions
     from bonsai.recipes.inference.generation import get_preset
 
     check_questions(wanted)
@@ -101,6 +102,8 @@ def ask(
 
 
 def _read(name: str) -> str:
+    from bonsai.recipes.inference.ask import decode_utf8
+
     data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
     return decode_utf8(data, "standard input" if name == STDIN else name)
 

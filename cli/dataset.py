@@ -13,12 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from bonsai.builder.build import build_dataset, input_fingerprint, load_if_up_to_date, save_build_stamp
 from bonsai.builder.checks.base import Finding, Severity
-from bonsai.builder.checks.run import CHECKS, run_checks
 from bonsai.builder.files import exclusive
-from bonsai.builder.importing import check_rows as checking
-from bonsai.builder.importing import import_file as importing
 from bonsai.builder.records import default_probes, default_records_dir, display_path, read_groups, read_probes
 from bonsai.cli.common import OUT, Out, Records, console, quiet_libraries
 from bonsai.dataset_card.facts import DatasetFacts
@@ -35,6 +31,8 @@ def build(
     out: Out = OUT,
 ) -> None:
     """Build the dataset from the records: out/dataset/. レコードからデータセットを作る。"""
+    from bonsai.builder.build import build_dataset, input_fingerprint, load_if_up_to_date, save_build_stamp
+
     console.outlives_reader = True
     source, dataset, repo_id = records or default_records_dir(), out / "dataset", with_namespace("qeu/bonsai")
     with exclusive(dataset):
@@ -76,6 +74,8 @@ def check(
     notes: Annotated[bool, typer.Option("--notes", help="Tell the notes in full too. 注記も全部表示する。")] = False,
 ) -> None:
     """Look for contradictions, duplicates, wrong languages and more. レコードの疑わしい所を探す。"""
+    from bonsai.builder.checks.run import run_checks
+
     groups = read_groups(records or default_records_dir())
     with console.status("checking") as status:
         checked = run_checks(
@@ -104,8 +104,10 @@ def import_(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come in. 試すだけ。")] = False,
 ) -> None:
     """Bring in your own data: Alpaca, Dolly, ShareGPT or BONSAI columns. 自分のデータを取り込む。"""
+    from bonsai.builder.importing.import_file import import_file
+
     with row_progress(f"reading {file.name}") as progress:
-        imported = importing.import_file(
+        imported = import_file(
             file,
             to,
             source=source,
@@ -146,6 +148,8 @@ def check_rows(
     to: Annotated[Path, typer.Argument(help="The marked copy. 印を付けた写し。")],
 ) -> None:
     """Mark duplicates and languages in a file of up to millions of rows. 重複と言語に印を付ける。"""
+    from bonsai.builder.importing import check_rows as checking
+
     with row_progress(f"checking {file.name}") as progress:
         checked = checking.check_rows(file, to, progress=progress)
     languages = ", ".join(f"{language} {rows:,}" for language, rows in checked.languages.items())
@@ -175,6 +179,8 @@ def row_progress(description: str) -> Iterator[Callable[[int, int | None], None]
 
 def findings_table(findings: Sequence[Finding], groups: int) -> Table:
     """Show how many findings there are of each check and severity."""
+    from bonsai.builder.checks.run import CHECKS
+
     counts = Counter((finding.check, finding.severity) for finding in findings)
     table = Table(title=f"{groups} groups, {len(CHECKS) + 1} checks", title_style="bold")
     table.add_column("check")

@@ -18,10 +18,8 @@ from bonsai.builder.files import exclusive
 from bonsai.builder.schema import Language
 from bonsai.cli.ask import AnswerLanguage, BaseUrl, DType, Model, Persona, Provider, open_engine
 from bonsai.cli.common import OUT, DecoderName, MaxNewTokens, Out, console
-from bonsai.recipes.inference.ask import check_questions, decode_utf8
 from bonsai.recipes.inference.conversation import Question, QuestionChain, load_questions, prepared
 from bonsai.recipes.inference.labels import load_labels
-from bonsai.recipes.inference.summary import step_report
 
 if TYPE_CHECKING:
     from bonsai.recipes.inference.generation import Engine
@@ -53,6 +51,10 @@ def qtq(
     out: Out = OUT,
 ) -> None:
     """Question to Question: each answer breeds a deeper question, with a まとめ. 質問を深めていく。"""
+    from bonsai.recipes.inference.ask import check_questions, decode_utf8
+    from bonsai.recipes.inference.generation import get_preset
+    from bonsai.recipes.inference.qtq import QtQSettings
+
     # 1. The opening questions: one from the command line, those of a file, or the nine prepared ones.
     spoken = Language(language) if language else None
     if question is not None and questions is not None:
@@ -67,9 +69,6 @@ def qtq(
     else:
         openings = prepared(spoken or Language.JA, persona)
     # 2. Refuse what can't be asked before a model is loaded.
-    from bonsai.recipes.inference.generation import get_preset
-    from bonsai.recipes.inference.qtq import QtQSettings
-
     check_questions(openings)
     if depth < 1:
         raise AskingError(f"--depth {depth}: a chain has at least one step; give 1 or more. 1以上にしてください。")
@@ -202,6 +201,8 @@ class LiveChains(contextlib.AbstractContextManager["LiveChains"]):
             self._live.update(self._render())
             return
         number = f"{list(self._current).index(chain.id) + 1}/{len(self._current)}"
+        from bonsai.recipes.inference.summary import step_report
+
         last = chain.steps[-1]
         if not last.candidates:
             self._console.print(Text(f"{number} step {last.number}/{chain.depth}: {last.question}"))

@@ -31,7 +31,7 @@ from bonsai.recipes.evaluation.comparison.results import answers_csv, results
 from bonsai.recipes.evaluation.report import page as evaluation_page
 from bonsai.recipes.inference.summary import step_report, write_summaries
 from bonsai.recipes.training.recipe import Recipe
-from bonsai.recipes.training.run_record import LossPoint, RunRecord
+from bonsai.recipes.training.run_record import CHECKOUT, LossPoint, RunRecord
 from tests.hub.raw_client import USERS, RawClient, commit_body, file, header
 from tests.model_card.facts import BARE, FULL
 from tests.recipes.evaluation.comparing.made import comparison
@@ -153,7 +153,8 @@ def _outcomes(folder: Path, commands: Sequence[tuple[str, ...]]) -> str:
             why = "" if done.exception is None or isinstance(done.exception, SystemExit) else str(done.exception)
             shown = done.stdout if done.exit_code == 0 else done.output  # beside it only progress
             output = "\n".join(line.rstrip() for line in shown.splitlines())
-            texts.append(f"$ bonsai {' '.join(arguments)}\n{done.exit_code} {output}{why}\n")
+            text = f"$ bonsai {' '.join(arguments)}\n{done.exit_code} {output}{why}\n"
+            texts.append(text.replace(str(CHECKOUT / "recipes"), "RECIPES"))
     finally:
         os.chdir(before)
     return "\n".join(texts)
