@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.bar import Bar
@@ -14,9 +14,11 @@ from rich.text import Text
 from bonsai.cli.common import OUT, Out, console, quiet_libraries
 from bonsai.recipes.training.plan.memory import GIB
 from bonsai.recipes.training.plan.model_shapes import lookup_base
-from bonsai.recipes.training.plan.plan import CONTEXT_GIB, TrainingPlan, allocator_overhead, make_plan
 from bonsai.recipes.training.plan.speed import JOB_PRICES, METHOD, PRICES_FROM, PRICES_READ, Bounds, measured_on
 from bonsai.recipes.training.recipe import RecipeError, load_recipe
+
+if TYPE_CHECKING:
+    from bonsai.recipes.training.plan.plan import TrainingPlan
 
 DEFAULT_RECIPE = "phi3_mini"
 """its settings and records are used for a base that has no recipe"""
@@ -32,6 +34,7 @@ def plan(
     """Say what a recipe will take: memory, time, cost. 必要なメモリ・時間・費用を見積もる。"""
     quiet_libraries()
     from bonsai.recipes.training.data import load_training_rows
+    from bonsai.recipes.training.plan.plan import make_plan
 
     if recipe is None and base is None:
         raise RecipeError(
@@ -81,6 +84,8 @@ def print_plan(made: TrainingPlan) -> None:
 
 def memory_table(made: TrainingPlan) -> Table:
     """Show the parts of GPU memory at the peak, in GiB."""
+    from bonsai.recipes.training.plan.plan import CONTEXT_GIB, allocator_overhead
+
     t4, peak = made.gpus[0], made.peak
     table = Table(
         title=f"GPU memory at the peak, {peak.moment} (GPUメモリの内訳)", title_style="bold", title_justify="left"

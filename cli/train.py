@@ -33,7 +33,6 @@ from bonsai.recipes.training.recipe import (
     load_recipe,
     world_size,
 )
-from bonsai.recipes.training.run_record import CHECKOUT, SOURCE
 
 if TYPE_CHECKING:
     from bonsai.recipes.training.checkpoints import ResumableCheckpoint
@@ -77,6 +76,8 @@ def train(
     names, whole = recipes or [DEFAULT_RECIPE], max_steps is None
     # 1. On somebody else's GPU: print the command and what it costs.
     if on is not None:
+        from bonsai.recipes.training.run_record import SOURCE
+
         for name in names:
             load_recipe(name)
         console.print(" ".join(map(shlex.quote, job_command(names, on, SOURCE))), soft_wrap=True)
@@ -307,6 +308,8 @@ def job_command(recipes: Sequence[str], flavor: str, source: str) -> list[str]:
         RecipeError: the installed client knows no such flavor, or its run_uv_job takes other arguments.
     """
     from huggingface_hub import HfApi, JobHardware
+
+    from bonsai.recipes.training.run_record import CHECKOUT
 
     flavors = [hardware.value for hardware in JobHardware]
     if flavor not in flavors:

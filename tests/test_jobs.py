@@ -48,7 +48,7 @@ def test_the_client_takes_the_very_words(flavor: str, tmp_path: Path) -> None:
 def test_without_a_checkout_the_script_comes_from_where_the_source_lies(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("bonsai.cli.train.CHECKOUT", tmp_path)
+    monkeypatch.setattr("bonsai.recipes.training.run_record.CHECKOUT", tmp_path)
     assert job_command(["seedling"], "t4-small", SOURCE)[-2:] == [f"{SOURCE}/raw/main/jobs/train.py", "seedling"]
 
 
