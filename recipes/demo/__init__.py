@@ -1,1 +1,1 @@
-"""The demo: a page to ask, to be led deeper, to compare and to browse."""
+"""Serve a page to ask models, follow questions deeper, compare answers and browse the records."""

@@ -1,4 +1,4 @@
-"""The page with its tabs."""
+"""Build the demo page: tabs, language switch and theme."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bonsai.recipes.evaluation.comparison.report import Figures
 from bonsai.recipes.inference.generation import Engine
 from bonsai.recipes.inference.labels import DEMO_JA, demo_labels
 
-KEPT = 3600
-"""seconds that a file to download is kept"""
+FILE_AGE = 3600
+"""seconds until a file offered for download is deleted"""
 
 
 def build_app(
@@ -26,61 +26,64 @@ def build_app(
     visitors: ActiveRuns,
     figures: Figures,
 ) -> gr.Blocks:
-    """The page.
+    """Build the page.
 
     Args:
         engines: by the name a visitor reads, at least one; the first is asked unless another is chosen.
         groups: the records to browse.
-        visitors: who has something running.
-        figures: measures what a visitor had compared.
+        visitors: the runs of the visitors, so that leaving stops them.
+        figures: renders the measures of a visitor's comparison.
     """
-    page = gr.Blocks(title="BONSAI 盆栽", analytics_enabled=False, delete_cache=(KEPT, KEPT), fill_width=True)
+    page = gr.Blocks(title="BONSAI 盆栽", analytics_enabled=False, delete_cache=(FILE_AGE, FILE_AGE), fill_width=True)
     with page:
         with gr.Row(elem_id="bonsai-head"):
             gr.HTML('<h1 class="bonsai-title"><span lang="ja">盆栽</span> BONSAI</h1>')
-            tongue = gr.Radio(
+            ui_language = gr.Radio(
                 [("日本語", "ja"), ("English", "en")], value="ja", show_label=False, container=False, elem_id="tongue"
             )
         welcome = gr.HTML(render.render_notice(DEMO_JA.welcome))
-        house = DemoContext(engines=engines, visitors=visitors, page=page, tongue=tongue, figures=figures)
-        labelled = [LocalizedComponent(welcome, lambda said: gr.update(value=render.render_notice(said.welcome)))]
+        context = DemoContext(engines=engines, visitors=visitors, page=page, ui_language=ui_language, figures=figures)
+        labelled = [LocalizedComponent(welcome, lambda new: gr.update(value=render.render_notice(new.welcome)))]
         with gr.Tabs():
             with gr.Tab(DEMO_JA.ask, id="ask") as tab:
-                labelled += [*ask_tab(house), LocalizedComponent(tab, lambda said: gr.update(label=said.ask))]
+                labelled += [*ask_tab(context), LocalizedComponent(tab, lambda new: gr.update(label=new.ask))]
             with gr.Tab(DEMO_JA.qtq, id="qtq") as tab:
-                labelled += [*qtq_tab(house), LocalizedComponent(tab, lambda said: gr.update(label=said.qtq))]
+                labelled += [*qtq_tab(context), LocalizedComponent(tab, lambda new: gr.update(label=new.qtq))]
             with gr.Tab(DEMO_JA.compare, id="compare") as tab:
-                labelled += [*compare_tab(house), LocalizedComponent(tab, lambda said: gr.update(label=said.compare))]
+                labelled += [
+                    *compare_tab(context),
+                    LocalizedComponent(tab, lambda new: gr.update(label=new.compare)),
+                ]
             with gr.Tab(DEMO_JA.browse, id="browse") as tab:
                 labelled += [
-                    *browse_tab(house, groups),
-                    LocalizedComponent(tab, lambda said: gr.update(label=said.browse)),
+                    *browse_tab(context, groups),
+                    LocalizedComponent(tab, lambda new: gr.update(label=new.browse)),
                 ]
 
-        def speak(chosen: str) -> list[Any]:
-            return [one.looks(demo_labels(chosen)) for one in labelled]
+        def relabel(chosen: str) -> list[Any]:
+            return [one.update(demo_labels(chosen)) for one in labelled]
 
-        def greet(request: gr.Request) -> str:
-            """Japanese for a browser that prefers it, English for the others."""
+        def preferred_language(request: gr.Request) -> str:
+            """Choose Japanese for a browser that prefers it, English for all others."""
             preferred = request.headers.get("accept-language", "ja").strip().lower()
             return "ja" if preferred.startswith("ja") else "en"
 
-        tongue.change(
-            speak,
-            tongue,
+        ui_language.change(
+            relabel,
+            ui_language,
             [one.component for one in labelled],
             queue=False,
             show_progress="hidden",
             api_visibility="private",
         )
-        page.load(greet, None, tongue, queue=False, show_progress="hidden", api_visibility="private")
-        page.unload(house.stop)
+        page.load(preferred_language, None, ui_language, queue=False, show_progress="hidden", api_visibility="private")
+        page.unload(context.stop)
     page.queue(max_size=WAITING, api_open=False)
     return page
 
 
 def theme() -> gr.themes.Base:
-    """Pine on paper; letters from the visitor's own machine, so that nothing is fetched from elsewhere."""
+    """Return the theme: pine on paper, in the visitor's own fonts, so that nothing is fetched from elsewhere."""
     pine = gr.themes.Color(
         "#f0f7f3", "#dcede4", "#badbca", "#8fc3a9", "#5fa683", "#3f8a67", "#2c6e54", "#265b47", "#20493a", "#1b3c31",
         "#0f241d",

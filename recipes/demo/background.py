@@ -33,57 +33,57 @@ MOST_BYTES = 100_000
 _log = logging.getLogger(__name__)
 
 
-def check_length(field: str, text: str | None, most: int, said: DemoLabels) -> str:
-    """The text without white space around it.
+def check_length(field: str, text: str | None, most: int, labels: DemoLabels) -> str:
+    """Strip white space and check the length.
 
     Raises:
-        VisitorError: it is too long.
+        UserInputError: it is too long.
     """
     text = (text or "").strip()  # a field that nobody touched holds None
     if len(text) > most:
-        raise UserInputError(said.too_long.format(field, f"{len(text):,}", f"{most:,}"))
+        raise UserInputError(labels.too_long.format(field, f"{len(text):,}", f"{most:,}"))
     return text
 
 
-def check_question(text: str | None, said: DemoLabels) -> str:
-    """A question of a length that can be asked.
+def check_question(text: str | None, labels: DemoLabels) -> str:
+    """Check that a question is neither empty nor too long.
 
     Raises:
-        VisitorError: it is empty or too long.
+        UserInputError: it is empty or too long.
     """
-    text = check_length(said.question, text, LONGEST_QUESTION, said)
+    text = check_length(labels.question, text, LONGEST_QUESTION, labels)
     if not text:
-        raise UserInputError(said.empty)
+        raise UserInputError(labels.empty)
     return text
 
 
-def parse_questions(text: str | None, said: DemoLabels) -> list[str]:
-    """The questions of several lines.
+def parse_questions(text: str | None, labels: DemoLabels) -> list[str]:
+    """Read one question a line.
 
     Raises:
-        VisitorError: there is none, or there are too many, or one is too long.
+        UserInputError: there is none, or there are too many, or one is too long.
     """
     found = [line for line in (text or "").splitlines() if line.strip()]
     if not found:
-        raise UserInputError(said.empty)
+        raise UserInputError(labels.empty)
     if len(found) > MOST_QUESTIONS:
-        raise UserInputError(said.too_many.format(len(found), MOST_QUESTIONS))
-    return [check_question(line, said) for line in found]
+        raise UserInputError(labels.too_many.format(len(found), MOST_QUESTIONS))
+    return [check_question(line, labels) for line in found]
 
 
-def error_message(error: Exception, said: DemoLabels) -> str:
-    """What a visitor reads of an error; one that is not meant for visitors goes to the log under a number."""
+def error_message(error: Exception, labels: DemoLabels) -> str:
+    """Write what a visitor reads of an error; one that is not meant for visitors goes to the log under a number."""
     if isinstance(error, BonsaiError):
         return str(error)
     number = secrets.token_hex(3)
     _log.error("demo, record %s", number, exc_info=error)
-    return said.broken.format(number)
+    return labels.broken.format(number)
 
 
 Shown = TypeVar("Shown")
 
 REFRESH_SECONDS = 0.15
-"""seconds between two pictures of a growing answer"""
+"""seconds between two snapshots of a growing answer"""
 
 
 class RunCancelledError(Exception):
@@ -91,14 +91,14 @@ class RunCancelledError(Exception):
 
 
 class ActiveRuns:
-    """Who has something running, by session, so that a button, a new run or leaving can stop it."""
+    """Keep the running jobs by session, so that a button, a new run or leaving can stop them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stops: dict[str, threading.Event] = {}
 
-    def begins(self, session: str) -> threading.Event:
-        """The switch of a new run; an earlier one of this visitor is stopped."""
+    def begin(self, session: str) -> threading.Event:
+        """Register a new run and stop an earlier one of this visitor; setting the returned event stops the new one."""
         stop = threading.Event()
         with self._lock:
             earlier = self._stops.get(session)
@@ -108,14 +108,14 @@ class ActiveRuns:
         return stop
 
     def stop(self, session: str) -> None:
-        """Stop what this visitor has running, if anything."""
+        """Stop this visitor's run, if there is one."""
         with self._lock:
             stop = self._stops.pop(session, None)
         if stop is not None:
             stop.set()
 
     def stop_all(self) -> None:
-        """Stop what anybody has running."""
+        """Stop all runs."""
         with self._lock:
             stops, self._stops = list(self._stops.values()), {}
         for stop in stops:
@@ -123,16 +123,16 @@ class ActiveRuns:
 
 
 class CancellableEngine:
-    """An engine under the name a visitor knows it by, which looks after each token whether it is still wanted."""
+    """An engine under the name a visitor knows it by, which checks at each token whether its run was cancelled."""
 
-    def __init__(self, name: str, engine: Engine, go_on: Callable[[], None]) -> None:
+    def __init__(self, name: str, engine: Engine, check_cancelled: Callable[[], None]) -> None:
         self._name = name
         self._engine = engine
-        self._go_on = go_on
+        self._check_cancelled = check_cancelled
 
     @property
     def name(self) -> str:
-        """The visitor's."""
+        """The name that the visitor chose it by."""
         return self._name
 
     def generate(
@@ -143,25 +143,25 @@ class CancellableEngine:
         on_answer: OnAnswer | None = None,
         watch: StopCheck | None = None,
     ) -> list[Completion]:
-        """As the engine does, unless it is stopped.
+        """Generate as the engine does, until the run is cancelled.
 
         Raises:
-            StoppedError: it is.
+            RunCancelledError: the run was stopped, or took too long.
         """
 
         def watching(place: int, text: str) -> bool:
-            self._go_on()
+            self._check_cancelled()
             return watch is not None and watch(place, text)
 
-        self._go_on()
+        self._check_cancelled()
         return self._engine.generate(prompts, decoder, on_answer=on_answer, watch=watching)
 
 
 class BackgroundStream(Generic[Shown]):
-    """Iterates over what ``work`` shows while it runs in a thread, the newest each time, and raises what it raised.
+    """Run ``work`` in a thread and iterate over the newest snapshot it shows; what it raises is raised here.
 
-    ``work`` is given the engine to ask and a function that shows a snapshot; both raise `StoppedError` when the work is
-    to end. Stopped work ends the iteration as if it were done.
+    ``work`` is given the engine to ask and a function that shows a snapshot; both raise `RunCancelledError` when the
+    work is to end. Cancelled work ends the iteration as if it were done.
     """
 
     def __init__(
@@ -171,14 +171,14 @@ class BackgroundStream(Generic[Shown]):
         work: Callable[[Engine, Callable[[Shown], None]], None],
         stop: threading.Event,
     ) -> None:
-        self._engine = CancellableEngine(name, engine, self._go_on)
+        self._engine = CancellableEngine(name, engine, self._check_cancelled)
         self._work = work
         self._stop = stop
         self._until = time.monotonic() + SECONDS
         self._shown: queue.SimpleQueue[Shown] = queue.SimpleQueue()
         self._failed: Exception | None = None
         self._is_over = False
-        """nobody looks any more"""
+        """whether the iteration has ended, so that the work must too"""
         self.was_stopped = False
 
     def __iter__(self) -> Iterator[Shown]:
@@ -195,12 +195,12 @@ class BackgroundStream(Generic[Shown]):
         if self._failed is not None:
             raise self._failed
 
-    def _go_on(self) -> None:
+    def _check_cancelled(self) -> None:
         if self._is_over or self._stop.is_set() or time.monotonic() > self._until:
             raise RunCancelledError
 
     def _show(self, snapshot: Shown) -> None:
-        self._go_on()
+        self._check_cancelled()
         self._shown.put(snapshot)
 
     def _run(self) -> None:
@@ -208,7 +208,7 @@ class BackgroundStream(Generic[Shown]):
             self._work(self._engine, self._show)
         except RunCancelledError:
             self.was_stopped = True
-        except Exception as error:  # noqa: BLE001 - raised again where the iteration is
+        except Exception as error:  # noqa: BLE001 - raised again by the iteration
             self._failed = error
 
     def _newest(self) -> Iterator[Shown]:

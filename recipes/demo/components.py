@@ -25,7 +25,7 @@ from bonsai.recipes.inference.generation import Engine, GenerationSettings
 from bonsai.recipes.inference.labels import DEMO_JA, DemoLabels
 
 ANSWER_TOKENS = 384
-"""at most; a visitor's computer is somebody else's"""
+"""at most, so that an answer does not keep other visitors waiting for long"""
 DECODER = GenerationSettings(max_new_tokens=ANSWER_TOKENS)
 MODEL_EVENT: Mapping[str, Any] = {
     "concurrency_id": "model",
@@ -38,42 +38,42 @@ MODEL_EVENT: Mapping[str, Any] = {
 
 
 class LocalizedComponent(NamedTuple):
-    """A component and how it looks in a language."""
+    """A component, and the update that shows it in another language."""
 
     component: Any
-    looks: Callable[[DemoLabels], Any]
+    update: Callable[[DemoLabels], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoContext:
-    """What every tab is given."""
+    """The state that all tabs share."""
 
     engines: Mapping[str, Engine]
     """by the name a visitor reads; loaded once, before the first visit"""
     visitors: ActiveRuns
     page: gr.Blocks
-    tongue: gr.Radio
+    ui_language: gr.Radio
     """the language of the page"""
     figures: Figures
-    """measures what a visitor had compared"""
+    """renders the measures of a visitor's comparison"""
 
     def engine(self, name: str) -> Engine:
-        """The engine of this name.
+        """Look an engine up by name.
 
         Raises:
-            VisitorError: it is not among those offered.
+            UserInputError: the page does not offer it.
         """
         if name not in self.engines:
             raise UserInputError(f"{name}: ?")
         return self.engines[name]
 
     def stop(self, request: gr.Request) -> None:
-        """Stop what this visitor has running."""
+        """Stop this visitor's run."""
         self.visitors.stop(request.session_hash or "")
 
 
 def question_field(elem_id: str, *, lines: int) -> gr.Textbox:
-    """The question itself."""
+    """Create the field for the question."""
     return gr.Textbox(
         label=DEMO_JA.question,
         placeholder=DEMO_JA.question_hint,
@@ -84,32 +84,32 @@ def question_field(elem_id: str, *, lines: int) -> gr.Textbox:
 
 
 def persona_field() -> gr.Textbox:
-    """System text before the question."""
+    """Create the field for the system text."""
     return gr.Textbox(label=DEMO_JA.persona, placeholder=DEMO_JA.persona_hint, max_length=LONGEST_PERSONA)
 
 
-def model_field(house: DemoContext, elem_id: str) -> gr.Dropdown:
-    """Which model is asked; hidden where there is only one."""
-    names = list(house.engines)
+def model_field(context: DemoContext, elem_id: str) -> gr.Dropdown:
+    """Create the choice of the model; it is hidden where there is only one."""
+    names = list(context.engines)
     return gr.Dropdown(names, value=names[0], label=DEMO_JA.model, visible=len(names) > 1, elem_id=elem_id)
 
 
 def choices(named: Mapping[str, str]) -> list[tuple[str, str]]:
-    """As gradio wants them: what is read, then what is meant."""
+    """Order choices as gradio expects them: label, then value."""
     return [(name, key) for key, name in named.items()]
 
 
-def question_of(
-    question: str | None, material: str | None, language: str, persona: str | None, said: DemoLabels
+def read_question(
+    question: str | None, material: str | None, language: str, persona: str | None, labels: DemoLabels
 ) -> Question:
-    """The question that a visitor has filled in.
+    """Put the fields of a visitor together into a question.
 
     Raises:
-        VisitorError: a field is empty or too long.
+        UserInputError: a field is empty or too long.
     """
     return Question(
-        instruction=check_question(question, said),
-        input=check_length(said.material, material, LONGEST_MATERIAL, said),
+        instruction=check_question(question, labels),
+        input=check_length(labels.material, material, LONGEST_MATERIAL, labels),
         language=None if language == "same" else Language(language),
-        system=check_length(said.persona, persona, LONGEST_PERSONA, said),
+        system=check_length(labels.persona, persona, LONGEST_PERSONA, labels),
     )

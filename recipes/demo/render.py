@@ -17,48 +17,48 @@ from bonsai.recipes.inference.labels import load_labels as summary_words
 
 
 def render_notice(text: str, *, error: bool = False) -> str:
-    """A sentence by itself."""
+    """Render a sentence by itself."""
     return _part("notice", text, "error" if error else "note")
 
 
-def render_partial_answer(reasoning: str, answer: str, language: str, said: DemoLabels) -> str:
-    """An answer on its way."""
-    return _part("growing", reasoning, answer, language, said)
+def render_partial_answer(reasoning: str, answer: str, language: str, labels: DemoLabels) -> str:
+    """Render an answer that is still being written."""
+    return _part("growing", reasoning, answer, language, labels)
 
 
-def render_answer(answer: Answer, said: DemoLabels) -> str:
-    """An answer that stands."""
-    return _part("complete", answer, said)
+def render_answer(answer: Answer, labels: DemoLabels) -> str:
+    """Render a complete answer."""
+    return _part("complete", answer, labels)
 
 
-def steps(chain: QuestionChain, said: DemoLabels, note: str = "") -> str:
-    """The steps of a chain so far, and a sentence below them."""
-    return _part("steps", chain, said, summary_words(chain.language), note)
+def steps(chain: QuestionChain, labels: DemoLabels, note: str = "") -> str:
+    """Render the steps of a chain so far, with a sentence below them."""
+    return _part("steps", chain, labels, summary_words(chain.language), note)
 
 
 def render_iframe(html: str, title: str) -> str:
-    """A whole page in a frame that may run nothing and knows nothing of the page around it."""
+    """Render a whole page in a sandboxed frame: no scripts, no access to the page around it."""
     return _part("framed", html, title)
 
 
-def groups(found: Sequence[TextGroup | TranslationGroup], languages: Sequence[str], said: DemoLabels) -> str:
-    """Records with their languages side by side."""
-    return _part("groups", found, languages, said)
+def groups(found: Sequence[TextGroup | TranslationGroup], languages: Sequence[str], labels: DemoLabels) -> str:
+    """Render records with their languages side by side."""
+    return _part("groups", found, languages, labels)
 
 
 def comparison(
-    questions: Sequence[str], names: Sequence[str], answers: Answers, said: DemoLabels, *, over: bool = False
+    questions: Sequence[str], names: Sequence[str], answers: Answers, labels: DemoLabels, *, over: bool = False
 ) -> str:
-    """Each question with the models' answers side by side.
+    """Render each question with the models' answers side by side.
 
     Args:
         over: whether no more answers come.
     """
-    return _part("comparison", questions, names, answers, said, over)
+    return _part("comparison", questions, names, answers, labels, over)
 
 
 def style() -> str:
-    """The style sheet of all pieces."""
+    """Read the style sheet of all pieces."""
     return files(__package__).joinpath("demo.css").read_text(encoding="utf-8")
 
 

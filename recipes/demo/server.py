@@ -1,7 +1,7 @@
-"""Serve the demo to its own origin until somebody ends it.
+"""Serve the demo, to requests from its own origin only.
 
-A page elsewhere could otherwise let its visitor's browser ask the model here (by a forged origin, or by a name that is
-made to point at this machine, "DNS rebinding").
+Otherwise a page elsewhere could make its visitor's browser ask the model here, by a cross-site request or through a
+name that is made to resolve to this machine ("DNS rebinding").
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ POLICY = (
 
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""names under which only this machine reaches itself"""
+"""names that only this machine can use for itself"""
 
 
 def check_host(host: str, names: Collection[str]) -> None:
-    """Whether it is said who may come.
+    """Refuse to listen to other machines unless a name for the page is given.
 
     Raises:
         DemoError: other machines could reach the page, and no name for it is given.
@@ -49,9 +49,9 @@ def check_host(host: str, names: Collection[str]) -> None:
 
 
 class SameOriginMiddleware:
-    """ASGI middleware around a page with these names (hosts without port).
+    """Refuse requests from other origins; ASGI middleware around a page with these names (hosts without port).
 
-    Behind a proxy the name a request was sent to is the proxy's affair; the origin is looked at all the same.
+    Behind a proxy it is the proxy that checks the host name; the origin is checked here all the same.
     """
 
     def __init__(self, app: ASGIApp, *, names: Collection[str], behind_proxy: bool) -> None:
@@ -60,7 +60,7 @@ class SameOriginMiddleware:
         self._behind_proxy = behind_proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer what may not pass, hand on the rest."""
+        """Answer a request that may not pass, hand on the rest."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -105,8 +105,8 @@ def _hostname(address: str) -> str:
         return ""
 
 
-GRACE = 2
-"""seconds that open pages are given at the end; a page listens as long as it is open"""
+SHUTDOWN_SECONDS = 2
+"""seconds until open pages are cut off at the end; a page keeps its connection as long as it is open"""
 
 
 def application(
@@ -118,13 +118,13 @@ def application(
     names: Collection[str] = (),
     behind_proxy: bool = False,
 ) -> ASGIApp:
-    """The page as an ASGI application.
+    """Build the page as an ASGI application.
 
     Args:
         engines: by the name a visitor reads.
         groups: the records to browse.
-        visitors: who has something running.
-        figures: measures what a visitor had compared.
+        visitors: the runs of the visitors.
+        figures: renders the measures of a visitor's comparison.
         names: host names under which others reach it, without port; loopback's own always do.
         behind_proxy: whether a proxy hands on the requests and has looked at the name they were sent to.
     """
@@ -163,13 +163,13 @@ def serve(
     Args:
         sources: models as `bonsai.recipes.inference.models.open_model` takes them.
         figures: as in `application`.
-        out: where adapters grown here lie.
+        out: where adapters trained here are.
         records: folder of the records to browse; None: those that came with this installation.
         host: address to listen on; another than loopback needs ``names``.
         port: 0 lets the system choose one.
         names: host names under which others reach it.
         behind_proxy: as in `application`.
-        on_ready: told the page's address once it answers.
+        on_ready: called with the page's address once it answers.
 
     Raises:
         DemoError: no model is named, or the page would be open to others without a name.
@@ -189,28 +189,29 @@ def serve(
             port=port,
             log_level="warning",
             ws="none",
-            timeout_graceful_shutdown=GRACE,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
         try:
-            _Server(config, on_ready).run()
+            ReportingServer(config, on_ready).run()
         finally:
             visitors.stop_all()
 
 
 def shown_name(source: str) -> str:
-    """What visitors read: a folder here is called by its name alone, an address by its model."""
+    """Shorten a source to what visitors read: a folder to its name, an address to its model."""
     model = source.partition("#")[2] if source.startswith(("http://", "https://")) else ""
     return model or (Path(source).name if Path(source).exists() else source)
 
 
-class _Server(uvicorn.Server):
-    """Says where it is as soon as it listens."""
+class ReportingServer(uvicorn.Server):
+    """A server that reports its address as soon as it listens."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[str], None] | None) -> None:
         super().__init__(config)
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Listen, then report the port, which the system may have chosen."""
         await super().startup(sockets)  # type: ignore[arg-type]
         if self._on_ready is not None and self.started:
             port = self.servers[0].sockets[0].getsockname()[1]

@@ -28,13 +28,13 @@ PINNED = (
     "accelerate", "bitsandbytes", "datasets", "gradio", "huggingface_hub", "peft", "pillow", "pydantic", "starlette",
     "torch", "transformers", "uvicorn",
 )  # fmt: skip
-"""what the page and the models stand on; a Space installs just these versions"""
+"""what the page and the models depend on; a Space installs exactly these versions"""
 
 
 def space_files(
     models: Sequence[str], *, repo_id: str, source: str, revision: str, constraints: str, dataset: str
 ) -> dict[str, bytes]:
-    """README.md, app.py and requirements.txt, by their path in the Space.
+    """Write README.md, app.py and requirements.txt of the Space, by path.
 
     Args:
         models: repos on the Hub, the first is asked unless a visitor chooses another.
@@ -45,14 +45,14 @@ def space_files(
         dataset: repo of the dataset that is shown.
 
     Raises:
-        DemoError: no model is named, one is no repo on the Hub, or a version is missing.
+        DemoError: no model is named, one is not a repo on the Hub, or a version is missing.
     """
     if not models:
         raise DemoError("a Space needs a model; name a repo on the Hub")
     for model in models:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+(?:@[\w.-]+)?", model):
             raise DemoError(
-                f"{model!r} is no repo on the Hub, and a Space sees nothing else; publish it and name OWNER/NAME"
+                f"{model!r} is not a repo on the Hub, and a Space can load nothing else; publish it and name OWNER/NAME"
             )
     pins = dict(line.split("==", 1) for line in constraints.splitlines() if re.match(r"[\w.-]+==", line))
     if missing := [name for name in PINNED if name not in pins]:
@@ -105,7 +105,7 @@ def _app(models: Sequence[str]) -> str:
 
 
 def publish_space(api: HfApi, *, may_move_tag: bool) -> PublishResult:
-    """Publish the demo over every adapter that is on this Hub already.
+    """Publish the demo with every adapter that is on this Hub already.
 
     Raises:
         BonsaiError: no adapter is there, or this is not a checkout, whose commit and versions the Space installs.
@@ -122,7 +122,7 @@ def publish_space(api: HfApi, *, may_move_tag: bool) -> PublishResult:
         if api.revision_exists(with_namespace(recipe.repo_id), recipe.tag)
     ]
     if not models:
-        raise BonsaiError("no adapter is published yet, and a Space sees nothing else; run `nox -s publish` first")
+        raise BonsaiError("no adapter is published yet, and a Space can load nothing else; run `nox -s publish` first")
     repo_id = with_namespace("qeu/bonsai")
     files = space_files(
         models,

@@ -37,7 +37,7 @@ from bonsai.recipes.demo.components import (
     model_field,
     persona_field,
     question_field,
-    question_of,
+    read_question,
 )
 from bonsai.recipes.evaluation.comparison.report import Answers, DemoComparison, Timing
 from bonsai.recipes.inference.ask import Passes, ask
@@ -49,13 +49,14 @@ from bonsai.recipes.inference.qtq import QtQSettings, new_chain, run_chains
 from bonsai.recipes.inference.summary import page, write_summaries
 
 
-def ask_tab(house: DemoContext) -> list[LocalizedComponent]:
-    """Fill the tab."""
+def ask_tab(context: DemoContext) -> list[LocalizedComponent]:
+    """Build the tab that asks one model, and shows reasoning and answer while they grow."""
+    # 1. The fields.
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             question = question_field("ask-question", lines=3)
             with gr.Accordion(DEMO_JA.more, open=False, elem_id="ask-more") as more:
-                model = model_field(house, "ask-model")
+                model = model_field(context, "ask-model")
                 material = gr.Textbox(
                     label=DEMO_JA.material, placeholder=DEMO_JA.material_hint, lines=3, max_length=LONGEST_MATERIAL
                 )
@@ -71,6 +72,7 @@ def ask_tab(house: DemoContext) -> list[LocalizedComponent]:
         with gr.Column(scale=3, min_width=300):
             shown = gr.HTML(elem_id="ask-shown")
 
+    # 2. A run, whose snapshots gradio shows as they are yielded.
     def answer(
         text: str | None,
         material: str | None,
@@ -78,54 +80,55 @@ def ask_tab(house: DemoContext) -> list[LocalizedComponent]:
         persona: str | None,
         passes: Passes,
         model: str,
-        tongue: str,
+        ui_language: str,
         request: gr.Request,
     ) -> Iterator[str]:
-        said = demo_labels(tongue)
+        labels = demo_labels(ui_language)
         try:
-            asked = question_of(text, material, language, persona, said)
-            engine = house.engine(model)
-            yield render.render_partial_answer("", "", "", said)
+            asked = read_question(text, material, language, persona, labels)
+            engine = context.engine(model)
+            yield render.render_partial_answer("", "", "", labels)
 
             def work(engine: Engine, show: Callable[[str], None]) -> None:
                 written: dict[Part, str] = {"reasoning": "", "answer": ""}
 
                 def on_text(_place: int, part: Part, so_far: str) -> None:
                     written[part] = so_far
-                    show(render.render_partial_answer(written["reasoning"], written["answer"], language, said))
+                    show(render.render_partial_answer(written["reasoning"], written["answer"], language, labels))
 
                 (done,) = ask(engine, [asked], decoder=DECODER, passes=passes, on_text=on_text)
-                show(render.render_answer(done, said))
+                show(render.render_answer(done, labels))
 
-            running = BackgroundStream(model, engine, work, house.visitors.begins(request.session_hash or ""))
+            running = BackgroundStream(model, engine, work, context.visitors.begin(request.session_hash or ""))
             last = ""
             for last in running:
                 yield last
             if running.was_stopped:
-                yield last + render.render_notice(said.stopped)
-        except Exception as error:  # noqa: BLE001 - the log has it, the visitor a sentence
-            yield render.render_notice(error_message(error, said), error=True)
+                yield last + render.render_notice(labels.stopped)
+        except Exception as error:  # noqa: BLE001 - it goes to the log, the visitor reads a sentence
+            yield render.render_notice(error_message(error, labels), error=True)
 
-    asks = [question, material, language, persona, passes, model, house.tongue]
+    # 3. Events, then what changes with the language of the page.
+    asks = [question, material, language, persona, passes, model, context.ui_language]
     gr.on([run.click, question.submit], answer, asks, shown, **MODEL_EVENT)
-    stop.click(house.stop, queue=False, api_visibility="private")
+    stop.click(context.stop, queue=False, api_visibility="private")
     examples.click(lambda sample: sample[0], examples, question, queue=False, api_visibility="private")
     return [
-        LocalizedComponent(question, lambda said: gr.update(label=said.question, placeholder=said.question_hint)),
-        LocalizedComponent(more, lambda said: gr.update(label=said.more)),
-        LocalizedComponent(model, lambda said: gr.update(label=said.model)),
-        LocalizedComponent(material, lambda said: gr.update(label=said.material, placeholder=said.material_hint)),
-        LocalizedComponent(language, lambda said: gr.update(label=said.language, choices=choices(said.languages))),
-        LocalizedComponent(persona, lambda said: gr.update(label=said.persona, placeholder=said.persona_hint)),
-        LocalizedComponent(passes, lambda said: gr.update(label=said.passes, choices=choices(said.passes_choices))),
-        LocalizedComponent(run, lambda said: gr.update(value=said.run_ask)),
-        LocalizedComponent(stop, lambda said: gr.update(value=said.stop)),
-        LocalizedComponent(examples, lambda said: gr.update(samples=[[text] for text in said.examples])),
+        LocalizedComponent(question, lambda new: gr.update(label=new.question, placeholder=new.question_hint)),
+        LocalizedComponent(more, lambda new: gr.update(label=new.more)),
+        LocalizedComponent(model, lambda new: gr.update(label=new.model)),
+        LocalizedComponent(material, lambda new: gr.update(label=new.material, placeholder=new.material_hint)),
+        LocalizedComponent(language, lambda new: gr.update(label=new.language, choices=choices(new.languages))),
+        LocalizedComponent(persona, lambda new: gr.update(label=new.persona, placeholder=new.persona_hint)),
+        LocalizedComponent(passes, lambda new: gr.update(label=new.passes, choices=choices(new.passes_choices))),
+        LocalizedComponent(run, lambda new: gr.update(value=new.run_ask)),
+        LocalizedComponent(stop, lambda new: gr.update(value=new.stop)),
+        LocalizedComponent(examples, lambda new: gr.update(samples=[[text] for text in new.examples])),
     ]
 
 
-class _Shown(NamedTuple):
-    """What the tab shows, in the order of its outputs."""
+class ChainOutputs(NamedTuple):
+    """The outputs of the QtQ tab, in their order."""
 
     steps: str
     to_come: Any
@@ -135,14 +138,15 @@ class _Shown(NamedTuple):
     markdown: Any
 
 
-def qtq_tab(house: DemoContext) -> list[LocalizedComponent]:
-    """Fill the tab."""
+def qtq_tab(context: DemoContext) -> list[LocalizedComponent]:
+    """Build the tab that follows a question deeper, with the summary beside the steps."""
+    # 1. The fields.
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             question = question_field("qtq-question", lines=2)
             depth = gr.Slider(2, DEEPEST, value=4, step=1, label=DEMO_JA.depth, elem_id="qtq-depth")
             with gr.Accordion(DEMO_JA.more, open=False) as more:
-                model = model_field(house, "qtq-model")
+                model = model_field(context, "qtq-model")
                 language = gr.Radio(choices(DEMO_JA.languages), value="same", label=DEMO_JA.language)
                 persona = persona_field()
             with gr.Row():
@@ -163,33 +167,40 @@ def qtq_tab(house: DemoContext) -> list[LocalizedComponent]:
                 page_file = gr.DownloadButton(f"{DEMO_JA.download} (HTML)", visible=False, elem_id="qtq-page")
                 text_file = gr.DownloadButton(f"{DEMO_JA.download} (Markdown)", visible=False)
 
+    # 2. A run, whose snapshots gradio shows as they are yielded.
     def go_deeper(
-        text: str | None, depth: int, language: str, persona: str | None, model: str, tongue: str, request: gr.Request
-    ) -> Iterator[_Shown]:
-        said = demo_labels(tongue)
+        text: str | None,
+        depth: int,
+        language: str,
+        persona: str | None,
+        model: str,
+        ui_language: str,
+        request: gr.Request,
+    ) -> Iterator[ChainOutputs]:
+        labels = demo_labels(ui_language)
         hidden = gr.update(visible=False)
         chain: QuestionChain | None = None
         try:
-            asked = question_of(text, "", language, persona, said)
-            engine = house.engine(model)
+            asked = read_question(text, "", language, persona, labels)
+            engine = context.engine(model)
             start = new_chain(asked, id="demo", depth=min(max(int(depth), 1), DEEPEST))
-            yield _Shown(render.render_notice(said.waiting), gr.update(visible=True), "", hidden, hidden)
+            yield ChainOutputs(render.render_notice(labels.waiting), gr.update(visible=True), "", hidden, hidden)
 
             def work(engine: Engine, show: Callable[[QuestionChain], None]) -> None:
                 run_chains(
                     engine, [start], QtQSettings(decoder=DECODER), personas={start.id: asked.system}, on_step=show
                 )
 
-            running = BackgroundStream(model, engine, work, house.visitors.begins(request.session_hash or ""))
+            running = BackgroundStream(model, engine, work, context.visitors.begin(request.session_hash or ""))
             for chain in running:
-                summed_up = render.render_iframe(page([chain]), said.summary) if chain.steps else ""
+                summed_up = render.render_iframe(page([chain]), labels.summary) if chain.steps else ""
                 empty = gr.update(visible=not chain.steps)
-                yield _Shown(render.steps(chain, said, _state(chain, said)), empty, summed_up, hidden, hidden)
-            note = said.stopped if running.was_stopped else ""
-        except Exception as error:  # noqa: BLE001 - the log has it, the visitor a sentence
-            so_far = render.steps(chain, said) if chain else ""
-            yield _Shown(
-                so_far + render.render_notice(error_message(error, said), error=True),
+                yield ChainOutputs(render.steps(chain, labels, _state(chain, labels)), empty, summed_up, hidden, hidden)
+            note = labels.stopped if running.was_stopped else ""
+        except Exception as error:  # noqa: BLE001 - it goes to the log, the visitor reads a sentence
+            so_far = render.steps(chain, labels) if chain else ""
+            yield ChainOutputs(
+                so_far + render.render_notice(error_message(error, labels), error=True),
                 gr.skip(),
                 gr.skip(),
                 hidden,
@@ -199,50 +210,52 @@ def qtq_tab(house: DemoContext) -> list[LocalizedComponent]:
         if chain is not None:
             with tempfile.TemporaryDirectory() as folder:  # gradio copies the files when they are yielded
                 written = write_summaries([chain], Path(folder))
-                yield _Shown(
-                    render.steps(chain, said, note or chain.ended_because or ""),
+                yield ChainOutputs(
+                    render.steps(chain, labels, note or chain.ended_because or ""),
                     gr.skip(),
                     gr.skip(),
                     gr.update(value=str(written.page), visible=True),
                     gr.update(value=str(written.markdown[0]), visible=True),
                 )
 
-    asks = [question, depth, language, persona, model, house.tongue]
+    # 3. Events, then what changes with the language of the page.
+    asks = [question, depth, language, persona, model, context.ui_language]
     gr.on([run.click, question.submit], go_deeper, asks, [steps, to_come, heading, page_file, text_file], **MODEL_EVENT)
-    stop.click(house.stop, queue=False, api_visibility="private")
+    stop.click(context.stop, queue=False, api_visibility="private")
     examples.click(lambda sample: sample[0], examples, question, queue=False, api_visibility="private")
     return [
-        LocalizedComponent(question, lambda said: gr.update(label=said.question, placeholder=said.question_hint)),
-        LocalizedComponent(depth, lambda said: gr.update(label=said.depth)),
-        LocalizedComponent(more, lambda said: gr.update(label=said.more)),
-        LocalizedComponent(model, lambda said: gr.update(label=said.model)),
-        LocalizedComponent(language, lambda said: gr.update(label=said.language, choices=choices(said.languages))),
-        LocalizedComponent(persona, lambda said: gr.update(label=said.persona, placeholder=said.persona_hint)),
-        LocalizedComponent(run, lambda said: gr.update(value=said.run_qtq)),
-        LocalizedComponent(stop, lambda said: gr.update(value=said.stop)),
-        LocalizedComponent(examples, lambda said: gr.update(samples=_openings(said))),
-        LocalizedComponent(to_come, lambda said: gr.update(value=render.render_notice(said.summary_to_come))),
-        LocalizedComponent(page_file, lambda said: gr.update(label=f"{said.download} (HTML)")),
-        LocalizedComponent(text_file, lambda said: gr.update(label=f"{said.download} (Markdown)")),
+        LocalizedComponent(question, lambda new: gr.update(label=new.question, placeholder=new.question_hint)),
+        LocalizedComponent(depth, lambda new: gr.update(label=new.depth)),
+        LocalizedComponent(more, lambda new: gr.update(label=new.more)),
+        LocalizedComponent(model, lambda new: gr.update(label=new.model)),
+        LocalizedComponent(language, lambda new: gr.update(label=new.language, choices=choices(new.languages))),
+        LocalizedComponent(persona, lambda new: gr.update(label=new.persona, placeholder=new.persona_hint)),
+        LocalizedComponent(run, lambda new: gr.update(value=new.run_qtq)),
+        LocalizedComponent(stop, lambda new: gr.update(value=new.stop)),
+        LocalizedComponent(examples, lambda new: gr.update(samples=_openings(new))),
+        LocalizedComponent(to_come, lambda new: gr.update(value=render.render_notice(new.summary_to_come))),
+        LocalizedComponent(page_file, lambda new: gr.update(label=f"{new.download} (HTML)")),
+        LocalizedComponent(text_file, lambda new: gr.update(label=f"{new.download} (Markdown)")),
     ]
 
 
-def _state(chain: QuestionChain, said: DemoLabels) -> str:
+def _state(chain: QuestionChain, labels: DemoLabels) -> str:
     """What happens next, below the steps."""
     if chain.complete:
         return chain.ended_because or ""
     last = chain.steps[-1] if chain.steps else None
-    return said.waiting if last is None or last.candidates else said.looking
+    return labels.waiting if last is None or last.candidates else labels.looking
 
 
-def _openings(said: DemoLabels) -> list[list[str]]:
+def _openings(labels: DemoLabels) -> list[list[str]]:
     """The nine prepared questions in the language of the page, to be pressed."""
-    return [[question.instruction] for question in prepared(Language(said.html))]
+    return [[question.instruction] for question in prepared(Language(labels.html))]
 
 
-def compare_tab(house: DemoContext) -> list[LocalizedComponent]:
-    """Fill the tab."""
-    names = list(house.engines)
+def compare_tab(context: DemoContext) -> list[LocalizedComponent]:
+    """Build the tab that puts the same questions to several models."""
+    # 1. The fields.
+    names = list(context.engines)
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             asked = gr.Textbox(
@@ -271,30 +284,31 @@ def compare_tab(house: DemoContext) -> list[LocalizedComponent]:
         stop = gr.Button(DEMO_JA.stop, elem_id="compare-stop")
     shown = gr.HTML(elem_id="compare-shown")
 
+    # 2. A run, whose snapshots gradio shows as they are yielded.
     def compare(
         text: str | None,
         chosen: list[str],
         samples: int,
         settings: str,
         persona: str | None,
-        tongue: str,
+        ui_language: str,
         request: gr.Request,
     ) -> Iterator[str]:
-        said = demo_labels(tongue)
+        labels = demo_labels(ui_language)
         wanted: list[str] = []
         answers: dict[tuple[int, str], list[Answer]] = {}
         took: dict[str, list[Timing]] = {}
         try:
-            wanted = parse_questions(text, said)
-            system = check_length(said.persona, persona, LONGEST_PERSONA, said)
-            engines = {name: house.engine(name) for name in chosen}
+            wanted = parse_questions(text, labels)
+            system = check_length(labels.persona, persona, LONGEST_PERSONA, labels)
+            engines = {name: context.engine(name) for name in chosen}
             if not engines:
-                raise UserInputError(said.choose_one)
+                raise UserInputError(labels.choose_one)
             decoder = replace(PRESETS[settings], max_new_tokens=ANSWER_TOKENS)
             times = min(max(int(samples), 1), MOST_SAMPLES)
-            stopping = house.visitors.begins(request.session_hash or "")
+            stopping = context.visitors.begin(request.session_hash or "")
             asks = [Question(instruction=one, system=system) for one in wanted]
-            yield render.comparison(wanted, chosen, answers, said)
+            yield render.comparison(wanted, chosen, answers, labels)
 
             for name, engine in engines.items():
 
@@ -314,49 +328,46 @@ def compare_tab(house: DemoContext) -> list[LocalizedComponent]:
 
                 running = BackgroundStream(name, engine, work, stopping)
                 for so_far in running:
-                    yield render.comparison(wanted, chosen, so_far, said)
+                    yield render.comparison(wanted, chosen, so_far, labels)
                 if running.was_stopped:
-                    yield render.render_notice(said.stopped) + render.comparison(
-                        wanted, chosen, answers, said, over=True
+                    yield render.render_notice(labels.stopped) + render.comparison(
+                        wanted, chosen, answers, labels, over=True
                     )
                     return
             compared = DemoComparison(
                 questions=asks, names=chosen, answers=answers, took=took, decoder_name=settings, decoder=decoder
             )
-            yield render.comparison(wanted, chosen, answers, said, over=True) + house.figures(compared, said.html)
-        except Exception as error:  # noqa: BLE001 - the log has it, the visitor a sentence
-            failure = render.render_notice(error_message(error, said), error=True)
-            yield failure + (render.comparison(wanted, chosen, answers, said, over=True) if answers else "")
+            yield render.comparison(wanted, chosen, answers, labels, over=True) + context.figures(compared, labels.html)
+        except Exception as error:  # noqa: BLE001 - it goes to the log, the visitor reads a sentence
+            failure = render.render_notice(error_message(error, labels), error=True)
+            yield failure + (render.comparison(wanted, chosen, answers, labels, over=True) if answers else "")
 
-    fields = [asked, models, samples, settings, persona, house.tongue]
+    # 3. Events, then what changes with the language of the page.
+    fields = [asked, models, samples, settings, persona, context.ui_language]
     run.click(compare, fields, shown, **MODEL_EVENT)
-    stop.click(house.stop, queue=False, api_visibility="private")
+    stop.click(context.stop, queue=False, api_visibility="private")
     return [
         LocalizedComponent(
             asked,
-            lambda said: gr.update(label=said.questions.format(MOST_QUESTIONS), placeholder=said.questions_hint),
+            lambda new: gr.update(label=new.questions.format(MOST_QUESTIONS), placeholder=new.questions_hint),
         ),
-        LocalizedComponent(models, lambda said: gr.update(label=said.models)),
-        LocalizedComponent(samples, lambda said: gr.update(label=said.samples, info=said.samples_hint)),
-        LocalizedComponent(more, lambda said: gr.update(label=said.more)),
-        LocalizedComponent(
-            settings, lambda said: gr.update(label=said.settings, choices=choices(said.settings_choices))
-        ),
-        LocalizedComponent(persona, lambda said: gr.update(label=said.persona, placeholder=said.persona_hint)),
-        LocalizedComponent(run, lambda said: gr.update(value=said.run_compare)),
-        LocalizedComponent(stop, lambda said: gr.update(value=said.stop)),
+        LocalizedComponent(models, lambda new: gr.update(label=new.models)),
+        LocalizedComponent(samples, lambda new: gr.update(label=new.samples, info=new.samples_hint)),
+        LocalizedComponent(more, lambda new: gr.update(label=new.more)),
+        LocalizedComponent(settings, lambda new: gr.update(label=new.settings, choices=choices(new.settings_choices))),
+        LocalizedComponent(persona, lambda new: gr.update(label=new.persona, placeholder=new.persona_hint)),
+        LocalizedComponent(run, lambda new: gr.update(value=new.run_compare)),
+        LocalizedComponent(stop, lambda new: gr.update(value=new.stop)),
     ]
 
 
-A_PAGE = 6
-"""records"""
-
+RECORDS_PER_PAGE = 6
 
 Look = Callable[[str, list[str], str | None, int, str], tuple[str, str, int]]
 """from the fields to the records, the place among those found, and the page"""
 
 
-class Chosen(NamedTuple):
+class RecordPage(NamedTuple):
     """A page of the records that fit."""
 
     groups: Sequence[TextGroup | TranslationGroup]
@@ -365,14 +376,14 @@ class Chosen(NamedTuple):
     total: int
 
 
-def chosen(
+def find_records(
     groups: Sequence[TextGroup | TranslationGroup],
     category: str,
     languages: Sequence[str],
     search: str | None,
     page: int,
-) -> Chosen:
-    """Records of this category (``""``: any) that have all these languages and, somewhere in them, the words.
+) -> RecordPage:
+    """Find the records of a category (``""``: any) that have all these languages and contain the search text.
 
     Args:
         page: from 0; one past the end shows the last.
@@ -385,12 +396,13 @@ def chosen(
         and {language.value for language in group.texts()} >= set(languages)
         and (not wanted or wanted in _searched(group, languages))
     ]
-    first = min(max(page, 0), max(0, len(fit) - 1) // A_PAGE) * A_PAGE
-    return Chosen(fit[first : first + A_PAGE], first, len(fit))
+    first = min(max(page, 0), max(0, len(fit) - 1) // RECORDS_PER_PAGE) * RECORDS_PER_PAGE
+    return RecordPage(fit[first : first + RECORDS_PER_PAGE], first, len(fit))
 
 
-def browse_tab(house: DemoContext, groups: Sequence[TextGroup | TranslationGroup]) -> list[LocalizedComponent]:
-    """Fill the tab."""
+def browse_tab(context: DemoContext, groups: Sequence[TextGroup | TranslationGroup]) -> list[LocalizedComponent]:
+    """Build the tab that pages through the records."""
+    # 1. The fields.
     with gr.Row():
         category = gr.Dropdown(_categories(DEMO_JA), value="", label=DEMO_JA.category, elem_id="browse-category")
         languages = gr.CheckboxGroup(
@@ -406,47 +418,55 @@ def browse_tab(house: DemoContext, groups: Sequence[TextGroup | TranslationGroup
         where = gr.HTML(elem_id="browse-where")
         later = gr.Button(DEMO_JA.later, elem_id="browse-later")
 
-    def look(category: str, languages: list[str], search: str | None, page: int, tongue: str) -> tuple[str, str, int]:
-        said = demo_labels(tongue)
-        found = chosen(groups, category, languages, search, page)
+    # 2. A page of the records that fit; a change of the fields begins at the first.
+    def look(
+        category: str, languages: list[str], search: str | None, page: int, ui_language: str
+    ) -> tuple[str, str, int]:
+        labels = demo_labels(ui_language)
+        found = find_records(groups, category, languages, search, page)
         until = found.first + len(found.groups)
-        place = said.found.format(found.total, min(found.first + 1, until), until)
-        return render.groups(found.groups, languages, said), render.render_notice(place), found.first // A_PAGE
+        place = labels.found.format(found.total, min(found.first + 1, until), until)
+        return (
+            render.groups(found.groups, languages, labels),
+            render.render_notice(place),
+            found.first // RECORDS_PER_PAGE,
+        )
 
     def turned(by: int | None) -> Look:
         """Some pages on or back; None: to the first."""
 
         def look_there(
-            category: str, languages: list[str], search: str | None, page: int, tongue: str
+            category: str, languages: list[str], search: str | None, page: int, ui_language: str
         ) -> tuple[str, str, int]:
-            return look(category, languages, search, 0 if by is None else page + by, tongue)
+            return look(category, languages, search, 0 if by is None else page + by, ui_language)
 
         return look_there
 
-    asks = [category, languages, search, page, house.tongue]
+    # 3. Events, then what changes with the language of the page.
+    asks = [category, languages, search, page, context.ui_language]
     shows = [shown, where, page]
     quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 8}
     for changed in (category.change, languages.change, search.change):
         changed(turned(None), asks, shows, trigger_mode="always_last", **quick)
     earlier.click(turned(-1), asks, shows, **quick)
     later.click(turned(1), asks, shows, **quick)
-    house.tongue.change(look, asks, shows, **quick)
-    house.page.load(look, asks, shows, **quick)
+    context.ui_language.change(look, asks, shows, **quick)
+    context.page.load(look, asks, shows, **quick)
     return [
-        LocalizedComponent(category, lambda said: gr.update(label=said.category, choices=_categories(said))),
-        LocalizedComponent(languages, lambda said: gr.update(label=said.shown_languages, choices=_languages(said))),
-        LocalizedComponent(search, lambda said: gr.update(label=said.search, placeholder=said.search_hint)),
-        LocalizedComponent(earlier, lambda said: gr.update(value=said.earlier)),
-        LocalizedComponent(later, lambda said: gr.update(value=said.later)),
+        LocalizedComponent(category, lambda new: gr.update(label=new.category, choices=_categories(new))),
+        LocalizedComponent(languages, lambda new: gr.update(label=new.shown_languages, choices=_languages(new))),
+        LocalizedComponent(search, lambda new: gr.update(label=new.search, placeholder=new.search_hint)),
+        LocalizedComponent(earlier, lambda new: gr.update(value=new.earlier)),
+        LocalizedComponent(later, lambda new: gr.update(value=new.later)),
     ]
 
 
-def _categories(said: DemoLabels) -> list[tuple[str, str]]:
-    return [(said.every_category, ""), *((name, name) for name in CATEGORIES)]
+def _categories(labels: DemoLabels) -> list[tuple[str, str]]:
+    return [(labels.every_category, ""), *((name, name) for name in CATEGORIES)]
 
 
-def _languages(said: DemoLabels) -> list[tuple[str, str]]:
-    return [(said.languages[name], name) for name in LANGUAGES]
+def _languages(labels: DemoLabels) -> list[tuple[str, str]]:
+    return [(labels.languages[name], name) for name in LANGUAGES]
 
 
 def _searched(group: TextGroup | TranslationGroup, languages: Sequence[str]) -> str:

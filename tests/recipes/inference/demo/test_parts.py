@@ -52,7 +52,7 @@ class Endless:
 def test_stopped_work_ends_between_two_tokens_and_is_no_error() -> None:
     visitors = ActiveRuns()
     running = BackgroundStream[str](
-        "endless", Endless(), lambda engine, show: engine.generate([""], GREEDY) and None, visitors.begins("one")
+        "endless", Endless(), lambda engine, show: engine.generate([""], GREEDY) and None, visitors.begin("one")
     )
     threading.Timer(0.3, visitors.stop, ["one"]).start()
     assert list(running) == []
@@ -61,8 +61,8 @@ def test_stopped_work_ends_between_two_tokens_and_is_no_error() -> None:
 
 def test_a_new_run_of_a_visitor_stops_the_one_before_and_nobody_elses() -> None:
     visitors = ActiveRuns()
-    first, other = visitors.begins("one"), visitors.begins("two")
-    second = visitors.begins("one")
+    first, other = visitors.begin("one"), visitors.begin("two")
+    second = visitors.begin("one")
     assert (first.is_set(), second.is_set(), other.is_set()) == (True, False, False)
     visitors.stop_all()
     assert second.is_set()
