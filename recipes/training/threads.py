@@ -36,19 +36,24 @@ class FreeCores:
         if self._since is None:
             return
         seconds, busy, own = (now - then for now, then in zip(self._since, before, strict=True))
-        others = max(0.0, busy - own) / seconds
-        threads = max(1, min(self._cores, round(self._cores - others)))
+        free = len(os.sched_getaffinity(0)) - max(0.0, busy - own) / seconds
+        threads = max(1, min(self._cores, round(free)))
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
 
     @staticmethod
     def _read() -> tuple[float, float, float] | None:
-        """Return the time, and the processor seconds used by all processes and by this one; None off Linux."""
+        """Return the time, and the seconds that all and this process have used of its processors; None off Linux."""
+        busy = 0
         try:
-            fields = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:]
-        except OSError:
+            ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+            for line in Path("/proc/stat").read_text(encoding="utf-8").splitlines():
+                name, *ticks = line.split()
+                if name in ours:
+                    user, nice, system, _, _, irq, softirq = map(int, ticks[:7])  # between: idle, waiting for a disk
+                    busy += user + nice + system + irq + softirq
+        except (AttributeError, OSError):
             return None
-        user, nice, system, _, _, irq, softirq = map(int, fields[:7])  # in between: idle, and waiting for a disk
         times = os.times()
         own = times.user + times.system + times.children_user + times.children_system
-        return time.monotonic(), (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK"), own
+        return time.monotonic(), busy / os.sysconf("SC_CLK_TCK"), own
