@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.builder.files import FolderInUseError, atomic_replace_dir, exclusive, recover_dir
+from bonsai.builder.errors import FolderInUseError
+from bonsai.builder.files import atomic_replace_dir, exclusive, recover_dir
 from tests.conftest import Run
 
 
