@@ -66,7 +66,7 @@ class Release:
         Raises:
             PushError: the version is published with other content, or somebody committed meanwhile.
         """
-        return publish_files(api, **vars(self), may_move_tag=may_move_tag, loads=loads)
+        return publish_files(api, **vars(self), may_move_tag=may_move_tag, verify=loads)
 
     def checks(self) -> list[PreflightCheck]:
         """Return the checks that any release has to pass."""
