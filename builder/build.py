@@ -158,7 +158,7 @@ def input_fingerprint(records: Path, repo_id: str, *, check: bool) -> str:
 def save_build_stamp(dataset: Path, made_of: str, summary: list[str]) -> None:
     """Save beside ``dataset`` its inputs' fingerprint, its own hash, and the summary that was printed.
 
-    If the disk is full there is no stamp and the next build starts anew; the dataset itself is complete.
+    If the disk is full there is no stamp and the next build starts over; the dataset itself is complete.
     """
     stamp = {"made_of": made_of, "made": _folder_hash(dataset), "summary": summary}
     with contextlib.suppress(OSError):

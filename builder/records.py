@@ -110,7 +110,7 @@ def read_groups(directory: Path) -> list[SourcedGroup]:
         key=lambda path: (CATEGORIES.index(path.stem) if path.stem in CATEGORIES else len(CATEGORIES), path.name),
     )
     if not files:
-        raise RecordError([f"{name}: no *.jsonl file here; put one file a category into this folder"])
+        raise RecordError([f"{name}: no *.jsonl file here; put one file per category into this folder"])
     faults: list[str] = []
     groups: list[SourcedGroup] = []
     for path in files:
@@ -124,7 +124,7 @@ def read_groups(directory: Path) -> list[SourcedGroup]:
     if faults:
         raise RecordError(faults)
     if not groups:
-        raise RecordError([f"{name}: the files hold no record; write one JSON object a line"])
+        raise RecordError([f"{name}: the files hold no record; write one JSON object per line"])
     return groups
 
 
@@ -151,7 +151,9 @@ def read_file(path: Path, faults: list[str]) -> Iterator[SourcedGroup]:
             faults.extend(f"{location}: {sentence}" for sentence in _explain_all(error, text))
             continue
         if group.category != path.stem:
-            faults.append(f"{location}: {group.id}: a {group.category} record; move it to {group.category}.jsonl")
+            faults.append(
+                f"{location}: {group.id}: the category is {group.category}; move it to {group.category}.jsonl"
+            )
         yield SourcedGroup(group=group, path=path, line=number)
 
 

@@ -52,7 +52,7 @@ _GROUPS_SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """What is to be published as one commit: a dataset, or an adapter with its card."""
+    """Files to publish as one commit: a dataset, or an adapter with its card."""
 
     repo_id: str
     repo_type: str
@@ -110,7 +110,7 @@ def find_check_errors(dataset: Path) -> Iterator[str]:
         yield f"{path} cannot be read; run `nox -s build`, which checks and reports"
         return
     if errors:
-        yield f"{path} counts {errors} errors in the records; mend them and build again"
+        yield f"{path} counts {errors} errors in the records; fix them and build again"
 
 
 def find_stale_records(dataset: Path, records: Path) -> Iterator[str]:
@@ -192,9 +192,9 @@ def find_unsafe_weights(files: Files) -> Iterator[str]:
     for name, content in sorted(files.items()):
         head = _read_head(content, 256)
         if PurePosixPath(name).suffix in PICKLED or _PICKLE.match(head) or _ARCHIVED_PICKLE.match(head):
-            yield f"{name} is a pickle, which runs code where it is loaded; save it as safetensors, or leave it out"
+            yield f"{name} is a pickle, which runs code when it is loaded; save it as safetensors, or leave it out"
         elif name.endswith(WEIGHTS) and (reason := broken_safetensors_reason(content)):
-            yield f"{name} is not whole safetensors ({reason}); make it again"
+            yield f"{name} is not a complete safetensors file ({reason}); create it again"
 
 
 def broken_safetensors_reason(content: Path | bytes) -> str | None:

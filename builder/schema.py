@@ -1,7 +1,7 @@
 """Define the records: groups in two or three languages, with the constraints of their category.
 
-A *group* is one question and its answer in two or three languages. It is what a person edits, one JSON object a line in
-``records/<category>.jsonl``:
+A *group* is one question and its answer in two or three languages. It is what a person edits, one JSON object per line
+in ``records/<category>.jsonl``:
 
     {"id": "open_qa-0001", "category": "open_qa", "topic": "geography",
      "ja": {"instruction": "…", "input": "", "reasoning": "…", "output": "…"}, "en": {…},

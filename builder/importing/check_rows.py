@@ -92,7 +92,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckRowsJob:
-    """What every worker has to know."""
+    """The settings that every worker needs."""
 
     source: Path
     folder: Path
@@ -118,7 +118,7 @@ class Links(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedRows:
-    """What was found; ``languages`` counts rows by language, most frequent first."""
+    """The counts of a run; ``languages`` counts rows by language, most frequent first."""
 
     output: Path
     rows: int
@@ -143,7 +143,7 @@ def check_rows(
     ``detected_language`` is the language of the last of ``fields`` that has letters. Blank lines are left out.
 
     Args:
-        source: one JSON object a line, UTF-8.
+        source: one JSON object per line, UTF-8.
         output: must not exist. The folder ``<output>.work`` beside it exists until the run ends and takes two to three
             times the room of the source.
         fields: the text columns, in reading order; the last one is the answer.
@@ -185,10 +185,10 @@ def check_rows(
             if progress:
                 progress(rows, round(rows * chunks[-1].end / chunk.end))
         if faults:
-            more = [f"{source}: and {fault_count - FAULTS_SHOWN} faulty lines more"]
+            more = [f"{source}: and {fault_count - FAULTS_SHOWN} more faulty lines"]
             raise RecordError(faults[:FAULTS_SHOWN] + (more if fault_count > FAULTS_SHOWN else []))
         if not rows:
-            raise RecordError([f"{source}: only blank lines; write one JSON object a line"])
+            raise RecordError([f"{source}: only blank lines; write one JSON object per line"])
 
         # 4. Find duplicates across chunks: exact ones by hash, near ones by band and then by block.
         duplicate_of = link_exact_duplicates(folder, len(chunks))
@@ -268,7 +268,7 @@ def split_into_chunks(source: Path) -> tuple[list[Chunk], str]:
             line += block.count(b"\n")
             start += len(block)
     if not chunks:
-        raise RecordError([f"{source}: the file is empty; write one JSON object a line"])
+        raise RecordError([f"{source}: the file is empty; write one JSON object per line"])
     return chunks, digest.hexdigest()
 
 
@@ -481,8 +481,7 @@ def merge_links(folder: Path, blocks: int, duplicate_of: Indices) -> Links:
 def write_output(job: CheckRowsJob, chunks: list[Chunk], links: Links, output: Path) -> Counter[str]:
     """Copy the lines, with the new columns before the closing brace, and count their languages.
 
-    Lines are not parsed and written anew, so no number or escape changes. The exception are rows with marks of an
-    earlier run, which are replaced.
+    Lines are copied as bytes, so no number or escape changes; only rows with marks of an earlier run are rewritten.
     """
     # Most rows repeat nothing, and end in one of four ways.
     plain = {language: _line_end(None, None, None, language) for language in ("ja", "en", "zh", UNDETERMINED)}

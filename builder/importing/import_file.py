@@ -33,7 +33,7 @@ _ID = re.compile(rf'"id"\s*:\s*"{ID_PATTERN}"')
 
 @dataclass(frozen=True, kw_only=True)
 class ImportResult:
-    """What was imported, or would be after a dry run, with the rule of everything that was guessed."""
+    """The outcome of an import or a dry run, with the rule of everything that was guessed."""
 
     rows: int
     shape: str
@@ -109,7 +109,7 @@ def import_file(
         if progress and number % _PROGRESS_ROWS == 0:
             progress(number, len(read.rows))
     if faults:
-        more = [f"{path}: and {len(faults) - FAULTS_SHOWN} faults more"] if len(faults) > FAULTS_SHOWN else []
+        more = [f"{path}: and {len(faults) - FAULTS_SHOWN} more faults"] if len(faults) > FAULTS_SHOWN else []
         raise RecordError(faults[:FAULTS_SHOWN] + more)
 
     # 3. Number the groups on from the records. Drafts and faulty lines count too, so that no id is given twice.

@@ -77,7 +77,7 @@ class GroupingResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What every group has to name; a row's own column of that name takes precedence."""
+    """Fields that every group needs; a row's own column of that name takes precedence."""
 
     source: str
     licence: str

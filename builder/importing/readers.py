@@ -131,7 +131,7 @@ def decode_text_file(path: Path, encoding: str | None = None) -> DecodedText:
                 return DecodedText(raw.decode(name), name, "byte-order mark")
             except UnicodeDecodeError as error:
                 line = raw[: error.start].count(b"\n") + 1
-                reason = f"the byte-order mark promises {name}, but this line is not; save the file anew"
+                reason = f"the byte-order mark promises {name}, but this line is not; save the file again"
                 raise RecordError([f"{path}:{line}: {reason}"]) from None
 
     # 3. UTF-8, which text in another encoding practically never is by accident.
@@ -226,7 +226,7 @@ def read_xlsx(path: Path, faults: list[str]) -> Iterator[RawRow]:
         finally:
             book.close()
     except Exception as error:  # noqa: BLE001  # of zipfile, zlib, an XML parser, or whatever openpyxl trips over
-        raise RecordError([f"{path}: not a workbook ({error}); save it as .xlsx anew"]) from None
+        raise RecordError([f"{path}: not a workbook ({error}); save it as .xlsx again"]) from None
 
 
 def _parse_header(location: str, cells: list[str], faults: list[str]) -> list[str] | None:
@@ -246,7 +246,7 @@ def _check_zip_bomb(path: Path) -> None:
     try:
         parts = zipfile.ZipFile(path).infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        raise RecordError([f"{path}: not an .xlsx file inside; save it anew as .xlsx or .csv"]) from None
+        raise RecordError([f"{path}: not an .xlsx file inside; save it again as .xlsx or .csv"]) from None
     unpacked = sum(part.file_size for part in parts)
     if unpacked > LARGEST_SHEET:
         got = f"{unpacked:,} bytes unpacked, more than {LARGEST_SHEET:,}"
@@ -275,7 +275,7 @@ def read_json(path: Path, text: str, faults: list[str]) -> Iterator[RawRow]:
 
 
 def read_jsonl(path: Path, text: str, faults: list[str]) -> Iterator[RawRow]:
-    """Read one object a line; blank lines are skipped."""
+    """Read one object per line; blank lines are skipped."""
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -306,4 +306,4 @@ def read_parquet(path: Path) -> Iterator[RawRow]:
                 number += 1
                 yield RawRow(f"{path}:row {number}", row)
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two of single values
-        raise RecordError([f"{path}: not readable as Parquet ({error}); save it anew"]) from None
+        raise RecordError([f"{path}: not readable as Parquet ({error}); save it again"]) from None

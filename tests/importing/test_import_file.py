@@ -230,7 +230,7 @@ def test_all_faults_of_a_file_are_told_at_once_with_their_places(tmp_path: Path)
 def test_columns_that_make_no_shape_are_named_and_faults_beyond_fifty_counted(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"question": "?"}\n' * 60)
-    with pytest.raises(RecordError, match="and 10 faults more") as refused:
+    with pytest.raises(RecordError, match="and 10 more faults") as refused:
         brought_in(path)
     assert refused.value.faults[0].startswith(
         f"{path}:1: the columns are question; name them instruction, input, output"
