@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bonsai.builder.release import ReleaseError
+from bonsai.builder.errors import ReleaseError
 from bonsai.dataset_card.card import fenced, size_category
 from bonsai.model_card.card import render
 from bonsai.model_card.linter import lint_card

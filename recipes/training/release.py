@@ -14,8 +14,9 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from bonsai.builder.build import content_hash
+from bonsai.builder.errors import ReleaseError
 from bonsai.builder.prompt import to_prompt_completion
-from bonsai.builder.release import Release, ReleaseError
+from bonsai.builder.release import Release
 from bonsai.hub.repo_files import folder_files
 from bonsai.model_card.card import is_edited, render
 from bonsai.model_card.facts import AdapterFacts, EvaluationFacts, LossRow, Price, Setting

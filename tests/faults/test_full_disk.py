@@ -20,7 +20,7 @@ import pytest
 from safetensors.numpy import save
 
 from bonsai.builder.build import build_dataset
-from bonsai.builder.files import DiskFullError
+from bonsai.builder.errors import DiskFullError
 from bonsai.builder.records import default_records_dir
 from bonsai.hub.retry import PushError
 from bonsai.hub.server.serve import run_hub

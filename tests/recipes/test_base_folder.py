@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import HfApi
 from rich.console import Console
 
-from bonsai.builder.release import ReleaseError
+from bonsai.builder.errors import ReleaseError
 from bonsai.recipes.inference.model_source import AdapterSource, inspect_path
 from bonsai.recipes.training.checkpoints import InterruptHandler, TrainingInterruptedError, find_latest_valid_checkpoint
 from bonsai.recipes.training.gguf import base_commit
