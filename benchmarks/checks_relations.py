@@ -60,7 +60,7 @@ def labelled_table(ran: dict[str, Ran]) -> tuple[Table, list[str]]:
             row.append(f"{real.seconds:.2f}")
         table.add_row(*row)
         wrong += [f"{name}: missed: {json.dumps(case, ensure_ascii=False)}" for case in result.missed]
-        wrong += [f"{name}: wrongly flagged: {json.dumps(case, ensure_ascii=False)}" for case in result.wrongly]
+        wrong += [f"{name}: wrongly flagged: {json.dumps(case, ensure_ascii=False)}" for case in result.false_alarms]
     return table, wrong
 
 
@@ -82,7 +82,7 @@ def main() -> None:
     console.print(planted)
     if arguments.show:
         findings = [one for each in ran.values() for one in each.findings if one.severity is not Severity.NOTE]
-        wrong += [f"{one.severity}: {one.check}: {one.place}: {one.field}: {one.what}" for one in findings]
+        wrong += [f"{one.severity}: {one.check}: {one.location}: {one.field}: {one.message}" for one in findings]
         for line in wrong:
             console.print(line, markup=False, soft_wrap=True)
 

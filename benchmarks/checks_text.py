@@ -45,7 +45,7 @@ def main() -> None:
             f"{seconds:.2f}",
         )
         wrong += [f"{name}: missed: {why}" for why in result.missed]
-        wrong += [f"{name}: blamed: {why}" for why in result.blamed]
+        wrong += [f"{name}: blamed: {why}" for why in result.false_alarms]
         wrong += [f"{name}: {kind.kind}: {kind.found} of {kind.planted} found" for kind in here]
     console = Console(width=110)
     console.print(table)

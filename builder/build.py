@@ -93,7 +93,7 @@ def _checked(groups: Sequence[SourcedGroup], on_step: Callable[[str], None]) -> 
 
 def _format_finding(finding: Finding) -> str:
     field = f"{finding.field}: " if finding.field else ""
-    return f"{finding.place}: {finding.group_id}: [{finding.check}] {field}{finding.what}; {finding.why}"
+    return f"{finding.location}: {finding.group_id}: [{finding.check}] {field}{finding.message}; {finding.hint}"
 
 
 def _warnings_by_group(checked: CheckReport | None) -> dict[str, list[str]]:

@@ -94,7 +94,7 @@ def _private_spans(texts: Iterable[str], *, check_personal: bool) -> Iterator[st
         elif check_personal:
             for fault in personal_data_issues(text, Language.EN):
                 if fault.severity is Severity.ERROR:
-                    yield f"personal data: {fault.what}; {fault.why}"
+                    yield f"personal data: {fault.message}; {fault.hint}"
 
 
 def _strings(parquet: bytes) -> set[str]:

@@ -60,13 +60,13 @@ def report_counts(groups: Sequence[SourcedGroup], findings: Sequence[Finding], f
 
 def finding_entry(finding: Finding, private: Sequence[str]) -> dict[str, str]:
     """A finding as plain data, without the ``private`` folders."""
-    what, why = finding.what, finding.why
+    what, why = finding.message, finding.hint
     for folder in private:
         what, why = what.replace(folder, ""), why.replace(folder, "")
     return {
         "check": finding.check,
         "severity": finding.severity.value,
-        "place": public_location(finding.place),
+        "place": public_location(finding.location),
         "group_id": finding.group_id,
         "field": finding.field,
         "what": what,

@@ -56,7 +56,7 @@ class Score(NamedTuple):
     faults: int
     innocents: int
     missed: list[str]
-    blamed: list[str]
+    false_alarms: list[str]
 
     @property
     def recall(self) -> float:
@@ -65,7 +65,7 @@ class Score(NamedTuple):
     @property
     def precision(self) -> float:
         found = self.faults - len(self.missed)
-        return found / (found + len(self.blamed)) if found else 0.0
+        return found / (found + len(self.false_alarms)) if found else 0.0
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -106,5 +106,5 @@ def score(check: str) -> Score:
         if case.fault and not found:
             result.missed.append(f"{case.language}: {case.why}")
         if found and not case.fault:
-            result.blamed.append(f"{case.language}: {case.why}")
+            result.false_alarms.append(f"{case.language}: {case.why}")
     return result
