@@ -73,7 +73,7 @@ def check_balance(groups: Sequence[SourcedGroup]) -> list[Finding]:
         if not CHINESE_SHARES[0] <= share <= CHINESE_SHARES[1]:
             issue = Issue.warning(
                 f"{share:.0%} of the groups of {category} have Chinese",
-                f"keep it between {CHINESE_SHARES[0]:.0%} and {CHINESE_SHARES[1]:.0%}: a little props Japanese up",
+                f"keep it between {CHINESE_SHARES[0]:.0%} and {CHINESE_SHARES[1]:.0%}: a little helps Japanese",
             )
             add(members[0], issue)
 

@@ -36,8 +36,8 @@ from bonsai.builder.schema import Category, Language
 LETTERS_FROM = 0.55
 """Jaccard similarity of character shingles."""
 MEANING_FROM = 0.65
-"""Cosine from which two texts of one language are compared at all; above `paraphrase.LOOKED_AT_FROM`, as all categories
-are compared with all of their records."""
+"""Cosine from which two texts of one language are compared at all; not `paraphrase.LOOKED_AT_FROM` on purpose, as
+set on this check's own labelled cases."""
 LONG_ANSWER = 30
 """Characters from which an answer of its own is worth comparing."""
 TEMPLATE_SAME_FROM = 0.75
@@ -188,7 +188,11 @@ def _near_duplicates(texts: Sequence[str], threshold: float) -> Sequence[tuple[i
 
 
 def check_templates(groups: Sequence[SourcedGroup]) -> list[Finding]:
-    """Return one warning for each two groups whose subjects are the same but for names and numbers."""
+    """Return one warning for each two groups whose subjects are the same but for names and numbers.
+
+    Example:
+        "ミラノはどこにありますか。" and "リヨンはどこにありますか。" share the shape "Xはどこにありますか。".
+    """
     # 1. Words that also occur in lower case are no names for being capitalized at the start of a sentence.
     records = [one for one in iter_qa_views(groups) if one.located.group.category is not Category.TRANSLATION]
     texts = (text for one in records for text in (one.question, one.output))

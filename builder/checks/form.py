@@ -98,7 +98,7 @@ def list_issues(instruction: str, output: str, language: Language) -> Iterator[I
     """Yield what keeps an output from being the list that its instruction asks for."""
     items = parse_numbered_list(output)
     if not items:
-        yield Issue.warning(f"'{truncate(output)}' is no numbered list", "write one idea a line: '1. …'")
+        yield Issue.warning(f"'{truncate(output)}' isn't a numbered list", "write one idea a line: '1. …'")
         return
     numbers = [number for number, _ in items]
     if numbers != list(range(1, len(items) + 1)):
@@ -111,7 +111,9 @@ def list_issues(instruction: str, output: str, language: Language) -> Iterator[I
         yield Issue.warning(f"{len(items)} items where {counts} were asked for", "give as many as the instruction says")
     others = [line for line in output.split("\n") if line.strip() and not _ITEM.fullmatch(line)]
     if others:
-        yield Issue.warning(f"'{truncate(others[0])}' is no item", "write nothing before, between or below the items")
+        yield Issue.warning(
+            f"'{truncate(others[0])}' isn't a list item", "write nothing before, between or below the items"
+        )
     ideas = [normalize_clause(idea) for _, idea in items]
     for one, other in combinations(range(len(ideas)), 2):
         if ideas[one] == ideas[other] or is_trivial_extension(ideas[one], ideas[other]):
@@ -156,8 +158,8 @@ def label_issues(instruction: str, input_text: str, output: str) -> Iterator[Iss
             )
         else:
             yield Issue.warning(
-                f"'{truncate(label)}' is none of the labels that the instruction names",
-                "write one of them, and nothing else; the reason belongs into the Reasoning",
+                f"'{truncate(label)}' isn't one of the labels that the instruction names",
+                "write one of them, and nothing else; the reason belongs in the Reasoning",
             )
     if not keys:
         return
@@ -222,7 +224,7 @@ def question_issues(input_text: str, output: str) -> Iterator[Issue]:
     sentences = split_sentences(output)
     questions = [sentence for sentence in sentences if _IS_QUESTION.search(sentence)]
     if not questions:
-        yield Issue.warning(f"'{truncate(output)}' asks nothing", "write one question")
+        yield Issue.warning(f"'{truncate(output)}' asks no question", "write one question")
     elif len(questions) > 1:
         yield Issue.warning(f"{len(questions)} questions", "write one; the others may become steps of the chain")
     elif sentences[-1] is not questions[0]:
@@ -246,12 +248,12 @@ def passage_issues(text: Text) -> Iterator[Issue]:
         number = str(largest) if largest.denominator == 1 else f"{float(largest):g}"
         yield Issue(
             Severity.NOTE if largest <= _COUNTED else Severity.WARNING,
-            f"'{number}' stands neither in the input nor in the Reasoning",
+            f"'{number}' is neither in the input nor in the Reasoning",
             "answer from the passage; where it is computed, show how in the Reasoning",
         )
     for name in dict.fromkeys(_NAME.findall(text.output)):
         if name not in text.input + text.instruction + text.reasoning:
-            yield Issue(Severity.NOTE, f"'{name}' isn't in the input", "see that the passage gives the answer")
+            yield Issue(Severity.NOTE, f"'{name}' isn't in the input", "make sure that the passage gives the answer")
 
 
 def length_issues(output: str, language: Language) -> Iterator[Issue]:

@@ -201,4 +201,4 @@ def _wrong(text: str, expected: Language) -> Issue:
 
 
 def _mixed(piece: str, hint: str) -> Issue:
-    return Issue.warning(f"'{truncate(piece)}' stands inside", hint)
+    return Issue.warning(f"'{truncate(piece)}' doesn't belong here", hint)

@@ -44,8 +44,8 @@ from bonsai.builder.schema import SINGLE_ANSWER, Category, Language
 FEW = 2
 """A slip changes a number or two; more of them are another way of reasoning."""
 SHORT_ANSWER = 90
-"""Characters up to which an answer names something rather than explaining it; more than in `contradiction`, as the
-translation of a name often comes in a whole sentence."""
+"""Characters up to which an answer names something rather than explaining it; not the 60 of `contradiction` on purpose:
+there words are compared, here sentence vectors and sounds."""
 ALIKE = 0.62
 """Cosine of two answers in different languages from which they surely name the same."""
 FAR = 0.35
@@ -247,7 +247,7 @@ def _rival_name(ours: QAView, theirs: QAView) -> str | None:
 
     best = max(rivals, key=likelihood)
     lead = likelihood(best) - max(map(likelihood, their_names))
-    if chinese:  # which has no capitals and no katakana: a sound may be heard by chance
+    if chinese:  # where names don't show by their script, so that other words may sound alike by chance
         return best if likelihood(best) >= HEARD and lead >= 2 * MARGIN else None
     return best if lead >= MARGIN else None
 

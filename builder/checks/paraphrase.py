@@ -227,7 +227,7 @@ def content_words(text: str) -> frozenset[str]:
 
 
 def _stem(word: str) -> str:
-    # cruder than the stems of labels in `bonsai.builder.checks.form`: here a verb and its noun should meet
+    # cuts more than the plural of `bonsai.builder.checks.form`, which must keep labels apart: here walking meets walks
     for ending in ("'s", "ness", "tion", "ing", "est", "ed", "es", "ly", "er", "s", "e"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]

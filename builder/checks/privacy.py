@@ -140,7 +140,7 @@ def personal_data_issues(text: str, language: Language) -> Iterator[Issue]:
     """Yield every secret and every piece of personal data in a text."""
 
     def issue(kind: str, value: str, severity: Severity = Severity.ERROR) -> Issue:
-        hint = "take it out, or use one that is set aside for examples"
+        hint = "remove it, or use one that is reserved for examples"
         return Issue(severity, f"'{truncate(value)}' looks like {kind}", hint)
 
     # 1. Secrets, in the text as it is.

@@ -54,7 +54,7 @@ def license_issues(license_id: str) -> Iterator[Issue]:
     if license_id != LICENSE:
         yield Issue.error(
             f"licence {license_id!r}",
-            "the dataset is published under MIT: write 'MIT' where it is so, and leave out what may not be given on",
+            "the dataset is published under MIT: write 'MIT' where it is so, and leave out what may not be passed on",
         )
 
 

@@ -171,7 +171,7 @@ def invisible_characters(text: str) -> Iterator[Issue]:
     """Yield invisible and private characters, and remains of another format."""
     for character in dict.fromkeys(_INVISIBLE.findall(_EMOJI_JOIN.sub("", text))):
         name = unicodedata.name(character, "a control character")
-        yield Issue.error(f"U+{ord(character):04X} ({name.lower()}) stands inside", "delete it")
+        yield Issue.error(f"U+{ord(character):04X} ({name.lower()}) is hidden in the text", "delete it")
     if private := _PRIVATE.search(text):
         yield Issue.error(
             f"U+{ord(private.group()):04X} is a private character", "nobody else's font has it; write it out"
@@ -179,7 +179,7 @@ def invisible_characters(text: str) -> Iterator[Issue]:
     if markup := _MARKUP.search(text):
         yield Issue.warning(f"'{markup.group()}' is HTML", "write the character itself, or a new line")
     if escape := _ESCAPE.search(text):
-        yield Issue.warning(f"'{escape.group()}' is an escape that was escaped again", "write the character")
+        yield Issue.warning(f"'{escape.group()}' is an escape sequence that was escaped twice", "write the character")
 
 
 def stray_spaces(text: str) -> Iterator[Issue]:

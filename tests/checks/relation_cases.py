@@ -1,4 +1,4 @@
-"""Hand-labelled cases for the checks that compare records, and groups made of them.
+"""Build groups from the hand-labelled cases of the checks that compare records.
 
 Each line of ``cases/<check>.jsonl`` is one case: ``fault`` says whether the check has to raise an error or a warning.
 A text is ``[instruction, input, output]``; where a case writes one language, the others hold something unrelated.
@@ -58,7 +58,7 @@ def written_probe(language: str, question: str, reference: str, accepted: Sequen
 
 @dataclass(kw_only=True)
 class Score:
-    """What a check found of the faults it was shown, and how often it cried wolf."""
+    """How many faults a check found and missed, and its false alarms."""
 
     found: int = 0
     missed: list[Case] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Score:
 
 
 def is_flagged(check: str, case: Case) -> bool:
-    """Whether the check raises an error or a warning for this case."""
+    """Return whether the check raises an error or a warning for this case."""
     if check == "quantities":
         return all(quantity_mismatch(case["first"], case["second"]))
     groups = _GROUPS[check](case)
@@ -144,7 +144,7 @@ _UNRELATED = (
         ),
     },
 )
-"""What stands in the languages that a case leaves out."""
+"""texts of the languages that a case leaves out"""
 
 
 def _filled(text: Sequence[str], language: str, place: int) -> dict[str, Sequence[str]]:

@@ -1,4 +1,4 @@
-"""Faults planted into the published records, and how many of them the checks catch."""
+"""Test that the checks catch faults planted into the published records."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the checks that compare records reach on their labelled cases, and that they leave the real records alone."""
+"""Test the checks that compare records: recall and precision on labelled cases, no errors in the real records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers, dates and names as Japanese, English and Chinese write them."""
+"""Test numbers, dates and names as Japanese, English and Chinese write them."""
 
 from __future__ import annotations
 

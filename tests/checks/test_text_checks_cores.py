@@ -1,6 +1,9 @@
-"""The string functions under the single-record checks, each on its own."""
+"""Test the string functions of the single-record checks, each on its own."""
 
 from __future__ import annotations
+
+import doctest
+import importlib
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +23,31 @@ ODD_TEXT = st.text(
     min_size=1,
     max_size=60,
 )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "base",
+        "text",
+        "numbers",
+        "quantities",
+        "paraphrase",
+        "contradiction",
+        "repetition",
+        "reasoning",
+        "provenance",
+        "privacy",
+        "unicode",
+        "language",
+        "form",
+        "constraints",
+    ],
+)
+def test_docstring_examples_hold(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"bonsai.builder.checks.{module}"))
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def test_finding_has_location_message_and_hint() -> None:
