@@ -124,7 +124,8 @@ def language_issues(text: str, expected: Language, allowed: frozenset[Language] 
     if expected is Language.JA and Language.ZH not in allowed:
         if odd := [c for c in bare if c in simplified_only()]:
             yield _mixed("".join(dict.fromkeys(odd)), "written only in simplified Chinese")
-        for sentence in split_at_marks(bare):
+        # no full stop among the marks, or the number of a list item would be a sentence
+        for sentence in split_at_marks(bare, "。！？!?"):
             if (
                 not KANA_LETTER.search(sentence)
                 and _CHINESE_WORD.search(sentence)

@@ -208,7 +208,7 @@ def detect_loop(text: str, *, refrain: bool = False) -> LoopMatch | None:
             return LoopMatch(start, text[start - period : start].strip())
 
     # 2. The same clauses. An unfinished clause may still turn out different, so the text must end with a mark.
-    if not text.rstrip(" ").endswith((*CLAUSE_MARKS, ".", "\n")):
+    if not text.rstrip(" ").endswith((*CLAUSE_MARKS, "\n")):
         return None
     clauses = [(normalize_clause(found[0]), found.start()) for found in _CLAUSE.finditer(text)]
     clauses = [(key, start) for key, start in clauses if _information_weight(key)]

@@ -73,7 +73,7 @@ def script_counts(text: str) -> tuple[int, int, int]:
     return len(KANA_LETTER.findall(text)), len(HAN_LETTER.findall(text)), len(LATIN_LETTER.findall(text))
 
 
-SENTENCE_MARKS = "。！？!?"
+SENTENCE_MARKS = "。！？!?."
 CLAUSE_MARKS = f"{SENTENCE_MARKS}；;，、,"
 SENTENCE_END = re.compile(r"[。！？!?\n]|\.(?=\s|$)")
 
@@ -106,9 +106,10 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold().strip()
 
 
-def split_at_marks(text: str, marks: str = SENTENCE_MARKS) -> list[str]:
-    """Split a text behind each of ``marks`` and each full stop, and at new lines; quotations are split, too."""
-    return re.split(rf"(?<=[{marks}])|(?<=\.)(?=\s|$)|\n+", text)
+def split_at_marks(text: str, marks: str) -> list[str]:
+    """Split a text behind each of ``marks`` (a full stop only before a space) and at new lines, even in quotations."""
+    full_stop = r"(?<=\.)(?=\s|$)|" if "." in marks else ""
+    return re.split(rf"(?<=[{marks.replace('.', '')}])|{full_stop}\n+", text)
 
 
 def split_sentences(text: str) -> list[str]:
