@@ -72,8 +72,8 @@ def build_dataset(
     if checked is not None and checked.errors:
         raise RecordError(
             [
-                f"{error.place}: {error.group_id}: [{error.check}] "
-                f"{error.field + ': ' if error.field else ''}{error.what}; {error.why}"
+                f"{error.location}: {error.group_id}: [{error.check}] "
+                f"{error.field + ': ' if error.field else ''}{error.message}; {error.hint}"
                 for error in checked.errors
             ]
         )

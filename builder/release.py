@@ -173,7 +173,7 @@ def _private_reasons(texts: Iterable[str], *, check_personal: bool) -> Iterator[
         elif check_personal:
             for issue in personal_data_issues(text, Language.EN):
                 if issue.severity is Severity.ERROR:
-                    yield f"personal data: {issue.what}; {issue.why}"
+                    yield f"personal data: {issue.message}; {issue.hint}"
 
 
 def _collect_strings(array: pa.Array, found: set[str]) -> None:

@@ -95,13 +95,13 @@ def public_location(location: str) -> str:
 
 def finding_entry(finding: Finding, private: Sequence[str]) -> dict[str, str]:
     """Return a finding as plain data, without the ``private`` folders."""
-    message, hint = finding.what, finding.why
+    message, hint = finding.message, finding.hint
     for folder in private:
         message, hint = message.replace(folder, ""), hint.replace(folder, "")
     return {
         "check": finding.check,
         "severity": finding.severity.value,
-        "place": public_location(finding.place),
+        "place": public_location(finding.location),
         "group_id": finding.group_id,
         "field": finding.field,
         "what": message,

@@ -114,7 +114,7 @@ def print_finding(finding: Finding, console: Console) -> None:
     """One finding, in the form an editor makes a link of."""
     colour = _COLOURS[finding.severity]
     field = f" {finding.field}" if finding.field else ""
-    said = f" {finding.place}: {finding.group_id}{field}: [{finding.check}] {finding.what}; {finding.why}"
+    said = f" {finding.location}: {finding.group_id}{field}: [{finding.check}] {finding.message}; {finding.hint}"
     console.print(Text.assemble((finding.severity.value, colour), said))
 
 

@@ -19,13 +19,14 @@ from bonsai.builder.checks.constraints import constraint_issues
 from bonsai.builder.checks.form import parse_numbered_list
 from bonsai.builder.checks.language import language_issues
 from bonsai.builder.checks.parallel import offered_labels, parse_labels
-from bonsai.builder.checks.paraphrase import embed, normalize_alnum, paraphrase_probability
+from bonsai.builder.checks.paraphrase import embed, paraphrase_probability
 from bonsai.builder.checks.repetition import is_trivial_extension, normalize_clause, repetition_issues
 from bonsai.builder.checks.text import (
     HAN_LETTER,
     KANA_LETTER,
     LATIN_LETTER,
     OTHER_LETTERS,
+    normalize_alnum,
     not_simplified,
     simplified_only,
 )

@@ -73,7 +73,7 @@ def clean_generation(said: Completion, part: Part, *, refrain: bool) -> CleanTex
 def check_text(text: str, stopped_by: FinishReason, *, refrain: bool) -> CleanText:
     """A text that was not stopped for running in a loop."""
     fault = next(_repetitions(text, refrain=refrain), None)
-    return CleanText(text, _again(fault.what) if fault else None, stopped_by)
+    return CleanText(text, _again(fault.message) if fault else None, stopped_by)
 
 
 def trim_loop(text: str, *, refrain: bool) -> CleanText:
@@ -81,7 +81,7 @@ def trim_loop(text: str, *, refrain: bool) -> CleanText:
     loop = detect_loop(text, refrain=refrain)
     if loop is None:
         return check_text(text, "stop_string", refrain=refrain)
-    return CleanText(trim_to_first(text, loop), _again(f"'{truncate(loop.said)}' is said again and again"), "watch")
+    return CleanText(trim_to_first(text, loop), _again(f"'{truncate(loop.unit)}' is said again and again"), "watch")
 
 
 def _again(what: str) -> LocalizedText:

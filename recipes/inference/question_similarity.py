@@ -18,13 +18,8 @@ from collections.abc import Sequence
 from math import exp
 from typing import NamedTuple
 
-from bonsai.builder.checks.paraphrase import (
-    content_words,
-    embed,
-    normalize_alnum,
-    paraphrase_features,
-    paraphrase_probability,
-)
+from bonsai.builder.checks.paraphrase import content_words, embed, paraphrase_features, paraphrase_probability
+from bonsai.builder.checks.text import normalize_alnum
 
 _ASPECTS: dict[str, tuple[str, ...]] = {
     "cause": (
