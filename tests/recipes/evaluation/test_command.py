@@ -29,7 +29,7 @@ from pathlib import Path
 import bonsai.recipes
 bonsai.recipes.__path__ = [*bonsai.recipes.__path__, sys.argv[1]]
 from rich.console import Console
-from bonsai.builder.schema import BonsaiError
+from bonsai.builder.errors import BonsaiError
 from bonsai.cli.evaluate import evaluate
 for options in json.loads(sys.argv[2]):
     try:
