@@ -104,11 +104,6 @@ class Section:
                 last = line.number
         return found
 
-    @property
-    def anchor(self) -> str:
-        """Its name in links, as the Hub derives it from the heading."""
-        return re.sub(r"[^\w\- ]", "", self.title.lower()).replace(" ", "-")
-
 
 def lint_card(text: str, facts: AdapterFacts) -> list[LintIssue]:
     """Find everything that keeps a card from being published, in the order of its lines."""
@@ -159,7 +154,8 @@ def section_issues(text: str, facts: AdapterFacts) -> Iterator[LintIssue]:
 
 def line_issues(text: str) -> Iterator[LintIssue]:
     """Find placeholders, links that do not work on the Hub, and paths of one machine."""
-    anchors = {section.anchor for section in sections(text)}
+    # the Hub derives a heading's anchor like this
+    anchors = {re.sub(r"[^\w\- ]", "", one.title.lower()).replace(" ", "-") for one in sections(text)}
     for line in parse_lines(text):
         if line.row:  # a cell may quote a model, which may say None; a cell of nothing else is ours
             placeholder = next(filter(None, map(_PLACEHOLDER.fullmatch, line.cells)), None)

@@ -25,6 +25,12 @@ from bonsai.recipes.evaluation.items import EvalItem
 from bonsai.recipes.inference.conversation import Answer
 from bonsai.recipes.inference.generation import Completion, OnAnswer
 
+DECIDING_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
+"""packages whose versions decide an answer; the others decide scores"""
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with who answers, and the number of answers so far and in all."""
+
 Generate = Callable[[Sequence[str], OnAnswer], None]
 """An engine as the cache needs it: it hands over each answer as soon as it is complete."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from bonsai.builder.errors import EvaluationError
 from bonsai.builder.prompt import parse_response
 from bonsai.hub.target import with_namespace
 from bonsai.recipes.evaluation import statistics
-from bonsai.recipes.evaluation.answer_cache import AnswerCache, answer_with_cache
+from bonsai.recipes.evaluation.answer_cache import DECIDING_PACKAGES, AnswerCache, OnProgress, answer_with_cache
 from bonsai.recipes.evaluation.items import EvalItem, read_items
 from bonsai.recipes.evaluation.metrics import score_answer
 from bonsai.recipes.evaluation.results import (
@@ -40,11 +40,6 @@ CPU_TOKENS = 96
 CPU_LIMIT = 4
 CPU_BATCH = 64
 """all of a CPU's questions at once: 38 in one batch took five sixths of the time of 32 and then 6, in the same words"""
-DECIDING_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
-"""packages whose versions decide an answer; the others decide scores"""
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with ``before`` or ``after``, and the number of answers so far and in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +84,7 @@ def evaluate(
         adapter: its folder; `None`: the bare base model.
         dataset: the build, `out/dataset`.
         answers: folder of the answer cache; a rerun resumes from there.
+        on_progress: called with ``before`` or ``after``, and the number of answers so far and in all.
 
     Raises:
         EvaluationError: there is no adapter or no build.

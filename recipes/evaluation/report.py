@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from bonsai.builder.errors import EvaluationError
@@ -28,9 +30,6 @@ PAGE = "evaluation.html"
 
 def page(evaluation: Evaluation) -> str:
     """Render the whole page; jinja2 escapes every text of a model."""
-    style = _load_asset("page.css")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["shown"] = shown
     lines = headlines(evaluation)
     # a bar ends at the largest possible value, or at the largest one on the page
     tops = {line.metric: METRICS[line.metric].top for line in lines}
@@ -38,7 +37,9 @@ def page(evaluation: Evaluation) -> str:
         estimates = [each for line in lines if line.metric == metric for each in (line.before, line.after) if each]
         tops[metric] = max(1.0, *(estimate.high for estimate in estimates))
     items = {origin: [one for one in evaluation.items if one.item.origin == origin] for origin in ("probe", "test")}
-    return environment.from_string(_load_asset("page.html.j2")).render(
+    return render_page(
+        environment(__package__, shown=shown).get_template("page.html.j2"),
+        load_asset(__package__, "page.css"),
         evaluation=evaluation,
         settings=evaluation.settings,
         decoder=asdict(evaluation.settings.decoder),
@@ -53,14 +54,26 @@ def page(evaluation: Evaluation) -> str:
             ("Probes", "プローブ", items["probe"], True),
             ("Test split", "テスト分割", items["test"], False),
         ],
-        style=Markup(style),
-        style_hash=csp_hash(style),
     )
 
 
-def csp_hash(style: str) -> str:
-    """Hash an inline style for a content security policy (W3C CSP Level 3, hash-source)."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+def render_page(template: Template, style: str, **context: Any) -> str:
+    """Render a page with an inline style, and the hash by which its content security policy allows it."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return template.render(**context, style=Markup(style), style_hash=f"sha256-{digest}")
+
+
+def environment(package: str, **filters: Callable[..., str]) -> Environment:
+    """Build the jinja2 environment of a package's templates; it escapes what they are given."""
+    loader = FunctionLoader(partial(load_asset, package))
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.filters |= filters
+    return found
+
+
+def load_asset(package: str, name: str) -> str:
+    """Read a template or a style of a package."""
+    return files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def headlines(evaluation: Evaluation) -> list[ItemScore]:
@@ -85,12 +98,8 @@ def shown(number: float, metric: str, *, signed: bool = False) -> str:
     return f"{100 * number if share else number:{'+' if signed else ''}.{0 if share else 1}f}{' %' if share else ''}"
 
 
-def eval_results(evaluation: Evaluation, *, dataset_commit: str | None = None) -> list[EvalResult]:
-    """Build the Hub's results: the primary metrics after training, or of the bare model, by category and language.
-
-    Args:
-        dataset_commit: of the published dataset; by default its tag is given.
-    """
+def eval_results(evaluation: Evaluation) -> list[EvalResult]:
+    """Build the Hub's results: the primary metrics after training, or of the bare model, by category and language."""
     settings = evaluation.settings
     return [
         EvalResult(
@@ -99,7 +108,7 @@ def eval_results(evaluation: Evaluation, *, dataset_commit: str | None = None) -
             dataset_name=f"{settings.dataset} {'probes' if line.origin == 'probe' else 'test'}",
             dataset_config="probes" if line.origin == "probe" else "default",
             dataset_split="test",
-            dataset_revision=dataset_commit or settings.dataset_revision,
+            dataset_revision=settings.dataset_revision,
             metric_type=METRICS[line.metric].hub_type or line.metric,
             metric_name=f"{METRICS[line.metric].english} ({line.category}, {line.spoken}, n={line.answers})",
             metric_value=round((line.after or line.before).value, 4),
@@ -181,7 +190,3 @@ def evaluation_facts(evaluation: Evaluation) -> EvaluationFacts:
         ],
         results=eval_results(evaluation),
     )
-
-
-def _load_asset(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -158,9 +158,6 @@ def read_evaluation(path: Path) -> Evaluation:
         after = MeanEstimate(*line["after"]) if line["after"] else None
         return {**line, "before": MeanEstimate(*line["before"]), "after": after}
 
-    def difference(line: dict[str, Any]) -> MeanDifference | None:
-        return MeanDifference(*line["difference"]) if line["difference"] else None
-
     def answer(data: dict[str, Any]) -> RecordedAnswer:
         return RecordedAnswer(**{**data, "generation": Completion(**data["generation"])})
 
@@ -180,7 +177,12 @@ def read_evaluation(path: Path) -> Evaluation:
                 )
                 for one in data["items"]
             ),
-            lines=tuple(ItemScore(**{**estimates(line), "difference": difference(line)}) for line in data["lines"]),
+            lines=tuple(
+                ItemScore(
+                    **{**estimates(line), "difference": line["difference"] and MeanDifference(*line["difference"])}
+                )
+                for line in data["lines"]
+            ),
             corpus_lines=tuple(CorpusItemScore(**estimates(line)) for line in data["corpus_lines"]),
         )
     except (ValueError, TypeError, KeyError) as error:

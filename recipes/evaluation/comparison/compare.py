@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
 from bonsai.builder.errors import EvaluationError
-from bonsai.recipes.evaluation.answer_cache import AnswerCache
+from bonsai.recipes.evaluation.answer_cache import DECIDING_PACKAGES, AnswerCache, OnProgress
 from bonsai.recipes.evaluation.comparison.record import (
     PACKAGES,
     Comparison,
@@ -42,11 +43,6 @@ from bonsai.recipes.training.run_record import package_versions
 
 ANSWERS = "answers"
 """folder of the answer cache, inside the comparison's folder"""
-DECIDING_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
-"""packages whose versions decide an answer; the others decide scores"""
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with the model, and its number of answers so far and in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +138,10 @@ def _ask_model(
     def report() -> None:
         on_progress(name, sum(cache.get(prompt) is not None for prompt in prompts), len(prompts))
 
+    def store(questions: Sequence[Question], sample: int, index: int, answer: Answer) -> None:
+        cache.add(cache_key(questions[index], sample), answer)
+        report()
+
     # 1. Ask in rounds, one a sample, so that a finished round has a speed.
     report()
     engine: Engine | None = None
@@ -154,15 +154,8 @@ def _ask_model(
             engine = engine or models.open(name)
             # each sample draws with a seed of its own; the first has the seed of the settings
             decoder = replace(config.decoder, seed=config.decoder.seed + sample - 1)
-
-            def store(
-                index: int, answer: Answer, questions: Sequence[Question] = questions, sample: int = sample
-            ) -> None:
-                cache.add(cache_key(questions[index], sample), answer)
-                report()
-
             started = time.perf_counter()
-            answers = ask(engine, questions, decoder=decoder, on_answer=store)
+            answers = ask(engine, questions, decoder=decoder, on_answer=partial(store, questions, sample))
             seconds = time.perf_counter() - started
             tokens = sum(answer.tokens for answer in answers)
             cache.add_round(SampleRound(sample=sample, answers=len(answers), tokens=tokens, seconds=seconds))

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from bonsai.recipes.evaluation.comparison.compare import short_names
@@ -24,7 +22,7 @@ from bonsai.recipes.evaluation.comparison.record import (
 )
 from bonsai.recipes.evaluation.comparison.results import MEASURES, ComparisonDiff, Pair, Results, answer_scores, results
 from bonsai.recipes.evaluation.comparison.voting import BlindQuestion, RankedModel
-from bonsai.recipes.evaluation.report import csp_hash
+from bonsai.recipes.evaluation.report import environment, load_asset, render_page
 from bonsai.recipes.inference.conversation import Answer, Question
 from bonsai.recipes.inference.generation import GenerationSettings
 from bonsai.recipes.inference.labels import UILanguage
@@ -128,8 +126,9 @@ def page(
             for index, (model, name) in enumerate(names.items())
         ]
         groups.setdefault(listed.group, []).append({"listed": listed, "sides": sides})
-    return _render_page(
-        "page.html.j2",
+    return render_page(
+        environment(__package__, **FILTERS).get_template("page.html.j2"),
+        page_style(),
         title=" · ".join(names.values()),
         comparison=comparison,
         decoder=asdict(comparison.decoder),
@@ -150,7 +149,13 @@ def blind_page(questions: Sequence[BlindQuestion], folder: str) -> str:
     Args:
         folder: where the votes go, as the reader types it.
     """
-    return _render_page("blind.html.j2", questions=questions, folder=folder)
+    template = environment(__package__, **FILTERS).get_template("blind.html.j2")
+    return render_page(template, page_style(), questions=questions, folder=folder)
+
+
+def page_style() -> str:
+    """Join the style of all evaluation pages with the comparisons' own."""
+    return load_asset("bonsai.recipes.evaluation", "page.css") + load_asset(__package__, "compare.css")
 
 
 def render_figures(compared: DemoComparison, language: UILanguage) -> str:
@@ -189,18 +194,15 @@ def render_figures(compared: DemoComparison, language: UILanguage) -> str:
 
     # 2. Measure it, and render the figures.
     found = results(comparison)
-    return (
-        environment()
-        .get_template("figures.html.j2")
-        .render(
-            tongue=language,
-            style=Markup(load_asset("figures.css")),
-            names=compared.names,
-            several=len(compared.questions) > 1,
-            measures=MEASURES,
-            measured=found.measured,
-            heat=layout_heatmap(found.matrix, {name: name for name in compared.names}),
-        )
+    template = environment(__package__, **FILTERS).get_template("figures.html.j2")
+    return template.render(
+        tongue=language,
+        style=Markup(load_asset(__package__, "figures.css")),
+        names=compared.names,
+        several=len(compared.questions) > 1,
+        measures=MEASURES,
+        measured=found.measured,
+        heat=layout_heatmap(found.matrix, {name: name for name in compared.names}),
     )
 
 
@@ -270,29 +272,9 @@ def shown(number: float, measure: str, *, signed: bool = False) -> str:
     return f"{100 * number:{sign}.0f} %" if MEASURES[measure].top == 1.0 else f"{number:{sign}.0f}"
 
 
-def environment() -> Environment:
-    """Build the jinja2 environment of this folder's templates; it escapes what they are given."""
-    found = Environment(
-        loader=FunctionLoader(load_asset),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters |= {
-        "shown": shown,
-        "cosine": lambda value: "–" if value is None else f"{value:.2f}",
-        "percent": lambda share: f"{100 * share:.0f} %",
-    }
-    return found
-
-
-def load_asset(name: str) -> str:
-    """Read a file of this folder."""
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _render_page(template: str, **context: Any) -> str:
-    shared = files("bonsai.recipes.evaluation").joinpath("page.css").read_text(encoding="utf-8")
-    style = shared + load_asset("compare.css")
-    return environment().get_template(template).render(**context, style=Markup(style), style_hash=csp_hash(style))
+FILTERS: dict[str, Callable[..., str]] = {
+    "shown": shown,
+    "cosine": lambda value: "–" if value is None else f"{value:.2f}",
+    "percent": lambda share: f"{100 * share:.0f} %",
+}
+"""of the templates"""

@@ -151,12 +151,12 @@ def test_the_page_shows_both_sides_in_two_languages_and_the_bare_model_alone() -
 
 def test_the_hubs_client_takes_the_results_for_a_model_card() -> None:
     asked = [*ITEMS, item(90, origin="probe", category="capital", task="accepted", accepted=("Shinano",))]
-    results = eval_results(evaluated(asked, [WRONG] * 13, [RIGHT] * 13), dataset_commit="c" * 40)
+    results = eval_results(evaluated(asked, [WRONG] * 13, [RIGHT] * 13))
     assert [(r.metric_type, r.metric_value, r.dataset_config, r.dataset_split) for r in results] == [
         ("f1", 1.0, "default", "test"),
         ("accepted", 1.0, "probes", "test"),
     ]
-    assert {result.dataset_revision for result in results} == {"c" * 40}
+    assert {result.dataset_revision for result in results} == {"v0.1.0"}
     index = eval_results_to_model_index("bonsai-tiny", results)
     name, read = model_index_to_eval_results(json.loads(json.dumps(index)))
     assert name == "bonsai-tiny"
