@@ -154,9 +154,10 @@ def read_evaluation(path: Path) -> Evaluation:
     if not path.is_file():
         raise EvaluationError(f"{path}: there is no such evaluation; run `bonsai evaluate` first")
 
+    types: dict[str, Any] = {"before": MeanEstimate, "after": MeanEstimate, "difference": MeanDifference}
+
     def estimates(line: dict[str, Any]) -> dict[str, Any]:
-        after = MeanEstimate(*line["after"]) if line["after"] else None
-        return {**line, "before": MeanEstimate(*line["before"]), "after": after}
+        return {key: types[key](*value) if key in types and value else value for key, value in line.items()}
 
     def answer(data: dict[str, Any]) -> RecordedAnswer:
         return RecordedAnswer(**{**data, "generation": Completion(**data["generation"])})
@@ -177,12 +178,7 @@ def read_evaluation(path: Path) -> Evaluation:
                 )
                 for one in data["items"]
             ),
-            lines=tuple(
-                ItemScore(
-                    **{**estimates(line), "difference": line["difference"] and MeanDifference(*line["difference"])}
-                )
-                for line in data["lines"]
-            ),
+            lines=tuple(ItemScore(**estimates(line)) for line in data["lines"]),
             corpus_lines=tuple(CorpusItemScore(**estimates(line)) for line in data["corpus_lines"]),
         )
     except (ValueError, TypeError, KeyError) as error:
