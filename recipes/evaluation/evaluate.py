@@ -22,6 +22,7 @@ from bonsai.recipes.evaluation.items import EvalItem, read_items
 from bonsai.recipes.evaluation.metrics import score_answer
 from bonsai.recipes.evaluation.results import (
     PACKAGES,
+    WEIGHTS,
     AnsweredItem,
     Evaluation,
     RecordedAnswer,
@@ -33,7 +34,6 @@ from bonsai.recipes.inference.generation import Completion, GenerationSettings, 
 from bonsai.recipes.inference.transformers_engine import BATCH_SIZE, TransformersEngine
 from bonsai.recipes.training.gguf import base_commit, base_place
 from bonsai.recipes.training.recipe import Recipe
-from bonsai.recipes.training.release import WEIGHTS
 from bonsai.recipes.training.run_record import package_versions
 
 CPU_TOKENS = 96

