@@ -68,6 +68,12 @@ def test_answers_of_another_model_or_decoder_are_not_taken(tmp_path: Path) -> No
     assert AnswerCache[Completion](tmp_path, {**IDENTITY, "decoder": {"temperature": 0.2}}).get("prompt") is None
 
 
+def test_an_answer_with_unicode_line_separators_is_found_again(tmp_path: Path) -> None:
+    odd = said("one\u2028two\x85three\x0cfour")
+    AnswerCache[Completion](tmp_path, IDENTITY).add("prompt", odd)
+    assert AnswerCache[Completion](tmp_path, IDENTITY).get("prompt") == odd
+
+
 def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
     translation = [
         item(n, task="translation", category="translation", language="ja", source_language="en", reference="川です。")
