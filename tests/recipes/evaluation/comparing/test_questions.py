@@ -83,7 +83,7 @@ def test_a_file_that_is_no_list_is_told_by_its_line(tmp_path: Path, text: str, t
 
 
 def test_a_list_that_is_given_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match=r"questions are there twice, probe-\d+ for one; give each list once"):
+    with pytest.raises(EvaluationError, match=r"questions are listed twice, e.g. probe-\d+; give each list once"):
         read_questions(["probes", "probes-en"])
 
 
