@@ -172,7 +172,7 @@ class InterruptHandler:
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.stop_requested = False
         self.in_loop = False
 
     @contextmanager
@@ -185,7 +185,7 @@ class InterruptHandler:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 for terminal in terminals:
                     os.dup2(nowhere, terminal)
-                if self.asked and self.in_loop:  # the shell and the kernel both tell of one closed terminal
+                if self.stop_requested and self.in_loop:  # the shell and the kernel both tell of one closed terminal
                     return
             self._answer(number, frame)
 
@@ -199,13 +199,13 @@ class InterruptHandler:
 
     def enter_loop(self) -> None:
         """From now on a signal waits for the end of the step; a second one does not."""
-        if self.asked:
+        if self.stop_requested:
             raise KeyboardInterrupt
         self.in_loop = True
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
-        at_once = self.asked or not self.in_loop
-        self.asked = True
+        at_once = self.stop_requested or not self.in_loop
+        self.stop_requested = True
         if at_once:
             raise KeyboardInterrupt
 
@@ -232,9 +232,9 @@ class TimedCheckpointCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Ask for a checkpoint when it is time, or before stopping."""
-        if self._stopping.asked:
+        if self._stopping.stop_requested:
             control.should_training_stop = True
-        if self._stopping.asked or time.monotonic() - self._last >= self._every:
+        if self._stopping.stop_requested or time.monotonic() - self._last >= self._every:
             control.should_save = True
             self._last = time.monotonic()
 

@@ -137,13 +137,13 @@ def test_a_run_stopped_among_its_extras_has_its_adapter_and_makes_them_on_resumi
 ) -> None:
     adapter = tmp_path / "adapters" / "twig"
     with pytest.raises(
-        TrainingInterruptedError, match=f"stopped at the diagnosis; the adapter is whole in {adapter}, and .*--res"
+        TrainingInterruptedError, match=f"stopped at the diagnosis; the adapter is complete in {adapter}, and .*--res"
     ):
         run(recipe_on(base), tmp_path, dataset, Stream(KeyboardInterrupt()))
     weights = (adapter / WEIGHTS).read_bytes()
     assert find_latest_valid_checkpoint(tmp_path / "checkpoints" / "twig") is not None
     stream = Stream()
     run(recipe_on(base), tmp_path, dataset, stream, resume=True)
-    assert "going on from step 2" in stream.getvalue()
+    assert "resuming from step 2" in stream.getvalue()
     assert (adapter / WEIGHTS).read_bytes() == weights
     assert (adapter / "training" / "diagnosis.json").is_file()

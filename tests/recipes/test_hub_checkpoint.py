@@ -27,7 +27,7 @@ from bonsai.recipes.training.hub_checkpoints import (
     push_checkpoint,
 )
 from bonsai.recipes.training.recipe import RecipeError
-from bonsai.recipes.training.train import _checkpoint_to_resume
+from bonsai.recipes.training.train import find_start
 from tests.conftest import Run
 from tests.recipes.stopping import stopped_by_sigterm
 
@@ -164,7 +164,7 @@ def test_state_on_this_disk_that_would_run_code_is_refused_too(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     checkpoint(tmp_path / "checkpoints", 4, state=Bomb())
     with pytest.raises(RecipeError, match=r"optimizer\.pt of checkpoint-4 does not load as plain state"):
-        _checkpoint_to_resume(tmp_path / "checkpoints", Console(file=io.StringIO()))
+        find_start("tiny", tmp_path / "checkpoints", "run", Console(file=io.StringIO()), resume=True)
     assert not (tmp_path / "bomb-went-off").exists()
 
 
@@ -244,7 +244,7 @@ def test_a_run_whose_disk_is_gone_goes_on_to_the_same_bytes(
     assert found is not None
     assert found.step == stopped.step
     told = bonsai(*arguments, "--resume", cwd=cut, **far_hub.environment()).stdout
-    assert f"going on from step {found.step}" in told
+    assert f"resuming from step {found.step}" in told
     adapter = "out/adapters/tiny/adapter_model.safetensors"
     assert (cut / adapter).read_bytes() == (whole / adapter).read_bytes()
     losses = [json.loads((at / "out/adapters/tiny/training/run.json").read_text())["losses"] for at in (whole, cut)]

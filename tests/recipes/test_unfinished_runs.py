@@ -113,7 +113,7 @@ def test_a_signal_in_the_loop_waits_for_the_step_to_be_saved(number: signal.Sign
     with stopping.install():
         stopping.enter_loop()
         os.kill(os.getpid(), number)
-        assert stopping.asked
+        assert stopping.stop_requested
         os.kill(os.getpid(), signal.SIGHUP)  # a closed terminal is told twice: by the shell and by the kernel
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
@@ -126,7 +126,7 @@ def test_a_run_under_nohup_goes_on_after_its_terminal_is_closed() -> None:
     try:
         with stopping.install():
             os.kill(os.getpid(), signal.SIGHUP)
-            assert not stopping.asked
+            assert not stopping.stop_requested
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -203,7 +203,7 @@ def test_a_checkpoint_is_kept_aside_where_nobody_can_be_asked_and_resumed_afterw
     anew = (place / ADAPTER).read_bytes()
     told = bonsai(*TRAIN, "--resume", cwd=place, **far_hub.environment()).stdout
     assert f"got to step {step}" in told
-    assert f"going on from step {step} " in told
+    assert f"resuming from step {step} " in told
     assert (place / ADAPTER).read_bytes() == anew
     assert kept_aside(checkpoints) == []
 
@@ -230,7 +230,7 @@ def test_on_a_terminal_a_person_is_asked_and_heard(
     again.type("y")
     again.read_until(None)
     assert again.process.wait(timeout=120) == 0
-    assert "going on from step" in again.said
+    assert "resuming from step" in again.said
     assert (place / ADAPTER).exists()
 
 
