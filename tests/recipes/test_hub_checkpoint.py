@@ -146,7 +146,7 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(damage: str, api: HfApi, 
     found = download_latest_checkpoint(api, repo_id, tmp_path / "fetched", tell=told.append)
     assert found is not None
     assert found.step == 1
-    assert told == [f"checkpoint-2 in {repo_id} is not whole; looking at the one before"]
+    assert told == [f"checkpoint-2 in {repo_id} is incomplete; looking at the one before"]
 
 
 def test_state_that_would_run_code_is_refused(
