@@ -1,8 +1,8 @@
 """Measure the loss of each training record after training.
 
-Example: in a run that has fitted its records, a median of 0.3 nats a token and two records at 2.5 with one question and
-two answers. No model can give both, so contradictory records keep their loss. After a single pass, when little is fitted
-yet, a high loss marks an unusual record and not necessarily a wrong one.
+Example: a run has fitted its records to a median of 0.3 nats a token, and two records with one question and different
+answers are left at 2.5: no model can give both answers. After a single pass, when little is fitted yet, a high loss
+marks an unusual record and not necessarily a wrong one.
 """
 
 from __future__ import annotations
