@@ -81,7 +81,7 @@ def test_a_card_edited_by_hand_is_replaced_and_that_is_told(
     card = path.read_text(encoding="utf-8")
     path.write_text(card.replace("## Licence", "Mine.\n\n## Licence"), encoding="utf-8")
     told = bonsai("publish", "tiny", cwd=tmp_path, **far_hub.environment()).stdout
-    assert "README.md: was edited by hand; it is written anew from the run's record" in told
+    assert "README.md: was edited by hand; it is overwritten from the run's record" in told
     assert "unchanged, no commit made" in told
     assert path.read_text(encoding="utf-8") == card
     assert "was edited by hand" not in published
