@@ -158,8 +158,8 @@ def dequantize_gguf(recipe: Recipe, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    # 1. Load it. Transformers reads the GGUF's header for config, tokenizer and weights, parsing 49,000 tokens in Python
-    #    each time, and builds the table of tensor names for every module: caching both saves ten seconds.
+    # 1. Load it. Transformers reads the GGUF's header for config, tokenizer and weights, parsing 49,000 tokens each
+    #    time in Python, and builds the table of tensor names for every module: caching both saves ten seconds.
     packaged, module = packaged_gguf(recipe), cast(Any, gguf)
     reader, names = module.GGUFReader, module.get_tensor_name_map
     module.GGUFReader, module.get_tensor_name_map = functools.cache(reader), functools.cache(names)
