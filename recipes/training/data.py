@@ -55,9 +55,8 @@ def load_training_rows(recipe: Recipe, dataset: Path) -> TrainingRows:
     splits, generators = {}, Counter[str]()
     for name, rows in loaded.items():
         categories = rows.features["category"].names
-        chosen = rows.select(
-            [n for n, row in enumerate(rows) if matches_recipe(recipe, categories[row["category"]], row)]
-        )
+        wanted = [matches_recipe(recipe, categories[row["category"]], row) for row in rows]
+        chosen = rows.select([number for number, keep in enumerate(wanted) if keep])
         if not len(chosen):
             raise RecipeError(f"{recipe.repo_id}: its categories and languages select no {name} row; widen them")
         other_columns = [column for column in rows.column_names if column != "id"]

@@ -218,8 +218,8 @@ def attention_of(config: Any) -> str:
 def disable_cpu_repacking(model: torch.nn.Module) -> None:
     """Keep bitsandbytes from repacking weights for CPU inference at the first evaluation.
 
-    On a CPU with AVX512-BF16, version 0.50 repacks each layer when it runs in eval mode; from then on its forward uses a
-    kernel without a backward, and training silently learns nothing.
+    On a CPU with AVX512-BF16, version 0.50 repacks each layer when it runs in eval mode; from then on its forward uses
+    a kernel without a backward, and training silently learns nothing.
     """
     for module in model.modules():
         if isinstance(module, Linear4bit):
