@@ -57,6 +57,7 @@ def adapter_release(
             the linter rejects the card.
         RecipeError: the folder holds no trained adapter.
     """
+    # 1. Check what can be checked without the Hub first.
     record = read_record(adapter)
     for complaint in folder_base(record):
         raise ReleaseError(complaint)
@@ -64,8 +65,10 @@ def adapter_release(
         raise ReleaseError(
             f"{adapter}: trained for {record.adapter_repo}, not for {repo_id}; train it in this namespace"
         )
+    # 2. The dataset must be there and hold the records of the run; the base's licence must be the recipe's.
     dataset_commit = find_dataset_commit(api, recipe, record)
     check_base_license(api, recipe, record)
+    # 3. Render the card, and refuse one that the linter rejects.
     facts = adapter_facts(recipe, record, dataset_commit, adapter)
     if evaluation is not None:
         facts = dataclasses.replace(facts, evaluation=check_evaluated_weights(evaluation, facts, adapter))
