@@ -192,7 +192,7 @@ def folder_base(record: RunRecord) -> list[str]:
         if origin.count("/") == 1 and base_folder(origin) is None:
             came_from = f"; its config.json names {origin}: if the weights are the same, that is the id"
     return [
-        f"{record.adapter_repo}: its base model is the local folder {folder}, which no reader has: "
+        f"{record.adapter_repo}: its base model is the folder {folder} of this machine, which no reader has: "
         f"publish it (`hf upload OWNER/NAME {folder}`), write that id and its commit into the recipe, and train "
         f"again{came_from}"
     ]
