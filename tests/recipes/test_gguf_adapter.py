@@ -48,7 +48,7 @@ def asked_by_llama_cpp(base: Path, adapter: Path | None) -> str:
 
 
 @pytest.mark.slow
-def test_llama_cpp_loads_the_gguf_adapter_and_answers_as_peft_does(tmp_path: Path) -> None:
+def test_gguf_adapter_answers_in_llama_cpp_as_in_peft(tmp_path: Path) -> None:
     gguf, folder = packaged_gguf(RECIPE), tmp_path / "base"
     dequantize_gguf(RECIPE, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)

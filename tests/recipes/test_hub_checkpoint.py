@@ -79,9 +79,7 @@ def test_a_checkpoint_comes_back_as_it_was_without_the_pickle(api: HfApi, repo_i
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["checkpoint-7"]
 
 
-def test_a_run_begun_anew_keeps_an_earlier_runs_checkpoints_on_a_branch(
-    api: HfApi, repo_id: str, tmp_path: Path
-) -> None:
+def test_fresh_run_keeps_earlier_hub_checkpoints_on_a_branch(api: HfApi, repo_id: str, tmp_path: Path) -> None:
     assert branch_aside(api, repo_id) is None
     push_checkpoint(api, checkpoint(tmp_path / "old", 50), repo_id)
     said = io.StringIO()
@@ -181,7 +179,7 @@ def test_a_checkpoint_that_is_not_sealed_stays_at_home(api: HfApi, repo_id: str,
         push_checkpoint(api, made, repo_id)
 
 
-def test_without_a_checkpoint_on_the_hub_there_is_nothing_to_fetch(api: HfApi, repo_id: str, tmp_path: Path) -> None:
+def test_download_latest_checkpoint_returns_none_without_one(api: HfApi, repo_id: str, tmp_path: Path) -> None:
     assert download_latest_checkpoint(api, repo_id, tmp_path) is None
 
 
@@ -195,9 +193,7 @@ def ended(callback: HubCheckpointCallback, folder: Path) -> None:
     callback.on_train_end(arguments, TrainerState(), TrainerControl())
 
 
-def test_training_that_ends_has_brought_its_last_checkpoint_to_the_hub(
-    api: HfApi, repo_id: str, tmp_path: Path
-) -> None:
+def test_training_pushes_its_last_checkpoint_before_it_ends(api: HfApi, repo_id: str, tmp_path: Path) -> None:
     callback = HubCheckpointCallback(api, repo_id, Console(file=io.StringIO()))
     for step in (1, 2, 3, 4):
         checkpoint(tmp_path, step)

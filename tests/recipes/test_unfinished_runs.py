@@ -58,7 +58,7 @@ def test_an_unfinished_run_is_moved_aside_whole(tmp_path: Path) -> None:
     assert kept.step == 12
 
 
-def test_no_more_than_a_few_are_kept_aside_and_the_oldest_go_first(tmp_path: Path) -> None:
+def test_drop_oldest_keeps_the_newest_runs_aside(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     places = [aside(folder, step, second=step) for step in (1, 2, 3, 4)]
     other = aside(tmp_path / "twig", 1)
@@ -188,7 +188,7 @@ def stopped(
 
 
 @pytest.mark.slow
-def test_a_checkpoint_is_kept_aside_where_nobody_can_be_asked_and_resumed_afterwards(
+def test_train_keeps_a_checkpoint_aside_without_a_terminal(
     stopped: tuple[Path, int], far_hub: HubAddress, bonsai: Run
 ) -> None:
     place, step = stopped
