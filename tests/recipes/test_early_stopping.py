@@ -86,11 +86,12 @@ def test_patience_without_evaluations_is_refused() -> None:
 
 @pytest.mark.slow
 def test_train_keeps_the_better_adapter_of_a_worsening_run(
-    dataset: Path, far_hub: HubAddress, tiny_base: str, bonsai: Run, recipes_folder: Path, tmp_path: Path
+    dataset: Path, far_hub: HubAddress, tiny_base: str, bonsai: Run, tmp_path: Path
 ) -> None:
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
     worse = TINY_RECIPE.replace("learning_rate=1e-2", "learning_rate=30, eval_steps=2, early_stopping_patience=1")
-    (recipes_folder / "worse.py").write_text(worse.replace("max_steps=12", "max_steps=40"))
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "worse.py").write_text(worse.replace("max_steps=12", "max_steps=40"))
     told = bonsai("train", "worse", "--no-evaluate", "--no-gguf", cwd=tmp_path, **far_hub.environment()).stdout
     assert "stopped early at step" in told
     record = json.loads((tmp_path / "out/adapters/worse/training/run.json").read_text())
