@@ -134,7 +134,11 @@ def adjust_for_batch_mix(losses: Sequence[LossPoint]) -> list[float]:
     design = np.hstack([np.stack([time**power for power in range(COURSE)], axis=1), mix])
     start, *_ = np.linalg.lstsq(design, loss, rcond=None)
     scatter = float(np.median(np.abs(np.diff(loss)))) or 1.0
-    fitted = least_squares(lambda at: np.asarray(design @ at - loss), start, loss="soft_l1", f_scale=scatter)
+
+    def residuals(coefficients: Array) -> Array:
+        return np.asarray(design @ coefficients - loss)
+
+    fitted = least_squares(residuals, start, loss="soft_l1", f_scale=scatter)
 
     # 3. Subtract the effects only.
     for here, effect in zip(known, mix @ np.asarray(fitted.x[COURSE:]), strict=True):

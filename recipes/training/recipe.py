@@ -179,11 +179,11 @@ class Recipe:
             )
         if not 1 <= self.r <= MAX_RANK:
             refuse("r", f"is {self.r}; write 1 to {MAX_RANK}, vLLM's default ceiling")
-        for name, known in (("categories", CATEGORIES), ("languages", LANGUAGES)):
-            unknown = sorted(set(getattr(self, name)) - set(known))
+        for name, allowed in (("categories", CATEGORIES), ("languages", LANGUAGES)):
+            unknown = sorted(set(getattr(self, name)) - set(allowed))
             if unknown or not getattr(self, name):
-                hint = nearest(unknown[0], known) if unknown else ""
-                refuse(name, f"has {unknown or 'nothing'}{hint}; choose from {', '.join(known)}")
+                hint = nearest(unknown[0], allowed) if unknown else ""
+                refuse(name, f"has {unknown or 'nothing'}{hint}; choose from {', '.join(allowed)}")
 
 
 def base_folder(base_model: str) -> Path | None:
