@@ -166,10 +166,7 @@ def diagnose(
         trend=loss_trend(record.losses),
         spikes=tuple(find_spikes(record.losses)),
         validation=judge_validation(
-            record.validation_loss_before,
-            record.validation_loss_after,
-            record.evaluations,
-            kept_step=record.best_step,
+            record.validation_loss_before, record.validation_loss_after, record.evaluations, kept_step=record.best_step
         ),
         records=tuple(rank_by_loss(losses, places or {}, findings)),
         train_rows=record.train_rows,

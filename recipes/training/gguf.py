@@ -160,12 +160,12 @@ def dequantize_gguf(recipe: Recipe, folder: Path) -> None:
 
     # 1. Load it. Transformers reads the GGUF's header for config, tokenizer and weights, parsing 49,000 tokens each
     #    time in Python, and builds the table of tensor names for every module: caching both saves ten seconds.
-    packaged, module = packaged_gguf(recipe), cast(Any, gguf)
+    file, module = packaged_gguf(recipe), cast(Any, gguf)
     reader, names = module.GGUFReader, module.get_tensor_name_map
     module.GGUFReader, module.get_tensor_name_map = functools.cache(reader), functools.cache(names)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(packaged.parent, gguf_file=packaged.name)
-        model: Any = AutoModelForCausalLM.from_pretrained(packaged.parent, gguf_file=packaged.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     finally:
         module.GGUFReader, module.get_tensor_name_map = reader, names
     split_digits(tokenizer)
@@ -181,9 +181,8 @@ def dequantize_gguf(recipe: Recipe, folder: Path) -> None:
     model.config._name_or_path = name
     model.to(torch.float16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    card = _CARD.format(
-        name=name.split("/")[-1], package=recipe.base_model_package, adapter=with_namespace(recipe.repo_id)
-    )
+    adapter = with_namespace(recipe.repo_id)
+    card = _CARD.format(name=name.split("/")[-1], package=recipe.base_model_package, adapter=adapter)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -268,11 +268,7 @@ def find_dataset_commit(api: HfApi, recipe: Recipe, record: RunRecord) -> str:
         )
     with tempfile.TemporaryDirectory() as folder:
         api.snapshot_download(
-            repo,
-            repo_type="dataset",
-            revision=recipe.dataset_revision,
-            allow_patterns="*.parquet",
-            local_dir=folder,
+            repo, repo_type="dataset", revision=recipe.dataset_revision, allow_patterns="*.parquet", local_dir=folder
         )
         published = content_hash(Path(folder))
     if published != record.dataset_content_hash:

@@ -167,10 +167,8 @@ def train(
                 raise
             except (ValueError, ImportError, KeyError, NotImplementedError) as error:
                 reason = f"{type(error).__name__}: {error}".splitlines()[0].partition(". ")[0]
-                raise RecipeError(
-                    f"{base_model}: cannot be trained here, in NF4 and without custom code ({reason}); choose another "
-                    "base"
-                ) from error
+                message = f"cannot be trained here, in NF4 and without custom code ({reason}); choose another base"
+                raise RecipeError(f"{base_model}: {message}") from error
             trainer = setup.trainer
 
             # 4. Measure the base, unless the checkpoint carries that figure.
