@@ -93,7 +93,7 @@ def test_a_training_without_room_keeps_its_whole_checkpoints_and_goes_on_from_th
         assert not seen["adapter"], seen
         assert re.fullmatch(
             r"\S+/adapter: no room is left on the disk of .*; what was there before is untouched: make room, then "
-            r"`nox -s train -- tiny --resume` goes on from the last whole checkpoint",
+            r"`nox -s train -- tiny --resume` continues from the last complete checkpoint",
             seen["told"],
         ), seen
     assert attempts[-1]["ended"]
