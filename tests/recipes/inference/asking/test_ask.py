@@ -233,8 +233,8 @@ def test_a_model_that_writes_its_own_markers_is_understood(text: str) -> None:
     [
         ("  ", "the question is empty; write what you want to know"),
         ("a" * 100_000, "has 100,000 characters; fewer than 100,000 can be asked"),
-        ("\x00\x01PNG", r"holds U\+0000, which no text has: it seems to be a binary file"),
-        ("\ufffdabc", r"holds U\+FFFD"),
+        ("\x00\x01PNG", r"contains U\+0000, which does not occur in text: it seems to be a binary file"),
+        ("\ufffdabc", r"contains U\+FFFD"),
     ],
 )
 def test_what_is_no_question_is_refused_in_a_sentence_before_anything_is_asked(instruction: str, told: str) -> None:
