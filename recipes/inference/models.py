@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from bonsai.recipes.inference.model_source import (
     hub_is_reachable,
     resolve_model,
 )
+from bonsai.recipes.inference.sessions import OnCompletion
 
 if TYPE_CHECKING:
     from bonsai.recipes.inference.transformers_engine import TransformersEngine
@@ -86,11 +87,9 @@ class _SharedEngine:
         with self._turn, contextlib.nullcontext() if self._adapter is None else self._base.using(self._adapter):
             return self._base.generate(prompts, decoder, on_answer=on_answer, watch=watch)
 
-    def flow(
-        self, requests: Sequence[GenerationRequest], more: Callable[[int, Completion], Sequence[GenerationRequest]]
-    ) -> None:
+    def generate_continuously(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
         with self._turn, contextlib.nullcontext() if self._adapter is None else self._base.using(self._adapter):
-            self._base.flow(requests, more)
+            self._base.generate_continuously(requests, on_completion)
 
 
 OUT = Path("out")
