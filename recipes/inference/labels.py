@@ -66,7 +66,7 @@ class SummaryLabels:
     perspectives: dict[str, PerspectiveLabels]
 
     def perspective(self, key: str | None) -> PerspectiveLabels:
-        """Return the labels of a perspective; the opening question has none, and an unknown one is called by its key."""
+        """Return the labels of a perspective; an unknown one is called by its key, the opening question has none."""
         if key is None:
             return PerspectiveLabels(self.question, "")
         return self.perspectives.get(key, PerspectiveLabels(key, key))

@@ -293,7 +293,7 @@ def _load_errors(source: str | Path, revision: str | None) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         if _is_out_of_memory(error):
             raise GenerationError(
-                f"{source}{at} cannot be loaded: there is not enough memory; close other programs or use a smaller model"
+                f"{source}{at} cannot be loaded: there is not enough memory; end other programs or give a smaller model"
             ) from error
         reason = str(error).strip().splitlines()[0]
         raise GenerationError(
