@@ -162,7 +162,7 @@ def test_a_damaged_file_is_told_with_what_to_do(tmp_path: Path) -> None:
     keeping = ChainStore(tmp_path)
     (chain, *_) = chains()
     keeping.path(chain).write_text('{"id": "half')
-    with pytest.raises(ChainStoreError, match=rf"{chain.id}\.json: .*; move it away to begin anew"):
+    with pytest.raises(ChainStoreError, match=rf"{chain.id}\.json: .*; move it away to start again"):
         keeping.load_or_new(chain)
 
 
