@@ -196,7 +196,7 @@ def _ask_all(opened: Callable[[], Engine], name: str, plan: ComparisonConfig, ke
 
 
 def _unheeded(engine: Engine | None, decoder: GenerationSettings) -> tuple[str, ...]:
-    return engine.unheeded(decoder) if isinstance(engine, EndpointEngine) else ()
+    return engine.unsupported_settings(decoder) if isinstance(engine, EndpointEngine) else ()
 
 
 def _round(
