@@ -73,7 +73,9 @@ _WRONG_LANGUAGE = {
     Language.EN: LocalizedText(en="is not in English", ja="英語ではありません"),
     Language.ZH: LocalizedText(en="is not in Chinese", ja="中国語ではありません"),
 }
-_FORCED_TWO_PASS = LocalizedText(en="the Reasoning was to be asked for alone", ja="Reasoningだけを先に尋ねる設定です")
+_FORCED_TWO_PASS = LocalizedText(
+    en="the settings ask for the Reasoning alone first", ja="Reasoningだけを先に尋ねる設定です"
+)
 _NO_ANSWER = LocalizedText(
     en="one pass gave a Reasoning and no answer", ja="一段ではReasoningだけで、答えがありませんでした"
 )

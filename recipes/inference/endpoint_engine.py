@@ -339,17 +339,6 @@ def _describe(error: Exception) -> str:
     return _first_line(error)
 
 
-def _server_message(response: httpx.Response) -> str:
-    """Of ``{"error": {"message": …}}`` as OpenAI writes it, and of its variants."""
-    try:
-        told = response.json()
-    except (ValueError, httpx.ResponseNotRead):
-        return ""
-    for key in ("error", "message"):
-        told = told.get(key, told) if isinstance(told, dict) else told
-    return _first_line(told)
-
-
 def _first_line(text: object) -> str:
     return (str(text).strip().splitlines() or [""])[0][:MESSAGE_CHARACTERS].rstrip(".")
 

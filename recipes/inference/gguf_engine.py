@@ -121,6 +121,7 @@ class GgufEngine:
         server = self._server
 
         def complete(prompt: str, observer: StreamObserver) -> Completion:
+            # 1. Stream the completion into a collector, which ends it where it should.
             started = time.perf_counter()
             collector = _StreamCollector(decoder, observer)
             result = server.handle_completions(
@@ -135,6 +136,7 @@ class GgufEngine:
                 },
                 collector.on_chunk,
             )
+            # 2. Raise the caller's own error, or what llama.cpp says.
             if collector.error is not None:
                 raise collector.error
             if collector.finish_reason is None:
@@ -142,6 +144,7 @@ class GgufEngine:
                 for key in ("error", "message"):
                     message = message.get(key, message) if isinstance(message, dict) else message
                 raise RequestFailedError(f"llama.cpp refused it ({str(message).rstrip('.')})", for_all=False)
+            # 3. Return the text.
             return Completion(
                 text=collector.text,
                 tokens=collector.tokens,

@@ -70,7 +70,7 @@ def model_not_found_error(name: str, among: Path | Iterable[str], message: str) 
     """Build the error for an unknown name, with similar names as suggestions.
 
     Args:
-        among: the known names, or ``out``: then those of `known_models`.
+        among: the existing names, or ``out``: then those of `known_models`.
         message: what is wrong, without the suggestions.
     """
     names = known_models(name, among) if isinstance(among, Path) else list(among)

@@ -95,25 +95,25 @@ class RejectionKind(enum.Enum):
         "it asks about nothing in particular", "何についての質問か分かりません", "were about nothing", "中身がない"
     )
     CIRCULAR = _Message(
-        "it asks again what was asked in step {found} (likelihood {likely:.2f})",
+        "it repeats the question of step {found} (likelihood {likely:.2f})",
         "第{found}段の質問の繰り返しです（見込み{likely:.2f}）",
-        "asked again what was asked",
+        "repeated an earlier question",
         "堂々めぐり",
     )
     ANSWERED = _Message(
-        "the answer has said so: “{found}” (likelihood {likely:.2f})",
+        "the answer already says so: “{found}” (likelihood {likely:.2f})",
         "答えがもう述べています：「{found}」（見込み{likely:.2f}）",
-        "asked what was answered",
+        "asked what an answer already says",
         "答えの言い換え",
     )
     ASTRAY = _Message(
-        "it leaves the theme (similarity {found:.2f}, at least {limit:.2f})",
+        "it leaves the theme (similarity {found:.2f}, at least {limit:.2f} is needed)",
         "テーマから外れます（類似度{found:.2f}、{limit:.2f}以上が必要）",
         "left the theme",
         "テーマから外れる",
     )
     SHALLOW = _Message(
-        "it goes no deeper (depth {found:.2f}, at least {limit:.2f})",
+        "it goes no deeper (depth {found:.2f}, at least {limit:.2f} is needed)",
         "深まりません（深さ{found:.2f}、{limit:.2f}以上が必要）",
         "went no deeper",
         "深まらない",

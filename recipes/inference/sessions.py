@@ -62,9 +62,12 @@ def run_sessions(engine: Engine, sessions: Sequence[Session[T]], on_end: OnEnd[T
             return {}
         return advance(number, [received[number][each] for each in range(expected[number])])
 
+    # 1. Start all sessions.
     waiting: dict[_Key, GenerationRequest] = {}
     for number in range(len(sessions)):
         waiting.update(advance(number, None))
+
+    # 2. Each request joins those in progress at once, if the engine can do that; else wait for a whole round.
     if len(sessions) > 1 and isinstance(engine, ContinuousEngine):
         keys = list(waiting)
 

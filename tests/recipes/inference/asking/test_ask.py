@@ -107,7 +107,7 @@ def test_one_pass_or_two_can_be_asked_for() -> None:
     assert (one.reasoning, one.answer, one.passes) == ("", REASON, 1)
     assert (two.reasoning, two.answer, two.passes) == (REASON, BLUE, 2)
     assert two.second_pass_because is not None
-    assert two.second_pass_because.en == "the Reasoning was to be asked for alone"
+    assert two.second_pass_because.en == "the settings ask for the Reasoning alone first"
     assert [len(call) for call in engine.asked] == [1, 1, 1]
 
 
