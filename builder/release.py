@@ -171,7 +171,7 @@ class Release:
             message=self.message,
             tag=self.tag,
             may_move_tag=may_move_tag,
-            loads=loads,
+            verify=loads,
         )
 
     def checks(self) -> list[PreflightCheck]:

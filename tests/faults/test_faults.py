@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from bonsai.hub.http_client import set_idle_timeout
 from bonsai.hub.publish import publish_files
 from bonsai.hub.retry import PushError, RetryPolicy
-from bonsai.hub.target import set_idle_timeout
 from tests.faults.cases import (
     EXPIRED,
     FAULTS,
@@ -87,7 +87,7 @@ def test_what_happens_at_the_hub_meanwhile_is_noticed(fault: Fault, stage: Stage
     assert run_case(stage, DATASET, fault, place(requests, "/commit/main")) is expected[fault.name]
 
 
-def told(stage: Stage, fault: Fault, at: int, patience: RetryPolicy) -> str:
+def told(stage: Stage, fault: Fault, at: int, retry: RetryPolicy) -> str:
     """What a release says that does not get over a fault."""
     repo_id = prepared(stage, DATASET)
     stage.plan.begin(fault, at)
@@ -101,7 +101,7 @@ def told(stage: Stage, fault: Fault, at: int, patience: RetryPolicy) -> str:
                 files=DATASET.after,
                 message="release",
                 tag=TAG,
-                patience=patience,
+                retry=retry,
             )
     finally:
         set_idle_timeout()
@@ -139,8 +139,8 @@ def told(stage: Stage, fault: Fault, at: int, patience: RetryPolicy) -> str:
 def test_what_does_not_pass_is_told_with_the_state_of_the_repo(
     fault: Fault, part: str, sentence: str, stage: Stage, requests: list[str]
 ) -> None:
-    patience = RetryPolicy(tries=2, first_wait=0.01, total=10.0)
-    message = told(stage, fault, place(requests, part), patience)
+    retry = RetryPolicy(tries=2, first_wait=0.01, total=10.0)
+    message = told(stage, fault, place(requests, part), retry)
     assert sentence in message
     assert "\n" not in message
 
@@ -198,7 +198,7 @@ def test_a_release_that_does_not_load_is_not_tagged(stage: Stage) -> None:
             files=DATASET.after,
             message="release",
             tag=TAG,
-            loads=loads,
+            verify=loads,
         )
     assert [tag.name for tag in stage.straight.list_repo_refs(repo_id, repo_type="dataset").tags] == ["v0.1.0"]
 
