@@ -36,7 +36,7 @@ from huggingface_hub.errors import (
 
 from bonsai.builder.prompt import INSTRUCTION_MARKER, REASONING_MARKER, RESPONSE_MARKER, SECTION_BREAK, Message
 from bonsai.hub.http_client import httpx, reach_loopback
-from bonsai.hub.retry import is_transient, retry_after
+from bonsai.hub.retry import RetryPolicy, is_transient, retry_after
 from bonsai.recipes.inference.generation import (
     Completion,
     FinishReason,
@@ -51,6 +51,9 @@ from bonsai.recipes.training.recipe import DEFAULT_RECIPE
 
 PARALLEL = 4
 """requests at a time"""
+RETRY = RetryPolicy(tries=4, longest_wait=60.0, total=60.0)
+SILENCE = 120.0
+"""seconds without data after which a request counts as lost"""
 CONNECT_TRIES = 2
 """tries while a person waits to learn whether there is a server at all"""
 MESSAGE_CHARACTERS = 300
@@ -273,42 +276,28 @@ def translate_client_errors() -> Iterator[None]:
         raise EndpointError("the server's answer does not follow the OpenAI protocol", is_transient=False) from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class RetryPolicy:
-    """How often and how long a server is tried."""
+def retry_request(step: Callable[[], T], policy: RetryPolicy, over: threading.Event | None = None) -> T:
+    """Call ``step`` until it succeeds.
 
-    count: int = 4
-    first_wait: float = 1.0
-    """seconds before the second try; doubled after each"""
-    longest_wait: float = 60.0
-    """seconds; with a server that asks for a longer pause, no more tries are made"""
-    silence: float = 120.0
-    """seconds without data after which a request counts as lost"""
+    Args:
+        over: set when nobody waits for the result any more.
 
-    def run(self, step: Callable[[], T], *, over: threading.Event | None = None) -> T:
-        """Call ``step`` until it succeeds.
-
-        Args:
-            over: set when nobody waits for the result any more.
-
-        Raises:
-            RequestFailedError: the error was permanent, or all tries failed.
-        """
-        over = over or threading.Event()
-        pause = self.first_wait
-        for count in range(1, self.count + 1):
-            try:
-                return step()
-            except EndpointError as error:
-                if not error.is_transient:
-                    raise RequestFailedError(str(error), for_all=not error.is_prompt_fault) from error
-                wait = min(pause, self.longest_wait) if error.wait is None else error.wait
-                if count == self.count or wait > self.longest_wait or over.wait(wait):
-                    longer = f", and asked for a pause of {wait:.0f} s" if wait > self.longest_wait else ""
-                    times = "once" if count == 1 else f"{count} times"
-                    raise RequestFailedError(f"{error}{longer} (tried {times})", for_all=True) from error
-                pause *= 2
-        raise AssertionError("unreachable: the last try returns or raises")
+    Raises:
+        RequestFailedError: the error was permanent, or all tries failed.
+    """
+    over = over or threading.Event()
+    for count in range(1, policy.tries + 1):
+        try:
+            return step()
+        except EndpointError as error:
+            if not error.is_transient:
+                raise RequestFailedError(str(error), for_all=not error.is_prompt_fault) from error
+            wait = policy.wait(count - 1, error.wait)
+            if count == policy.tries or wait > policy.total or over.wait(wait):
+                longer = f", and asked for a pause of {wait:.0f} s" if wait > policy.total else ""
+                times = "once" if count == 1 else f"{count} times"
+                raise RequestFailedError(f"{error}{longer} (tried {times})", for_all=True) from error
+    raise AssertionError("unreachable: the last try returns or raises")
 
 
 def _describe(error: Exception) -> str:
@@ -364,20 +353,27 @@ class EndpointEngine:
         model: str,
         server: Server,
         *,
-        tries: RetryPolicy | None = None,
+        retry: RetryPolicy = RETRY,
+        silence: float = SILENCE,
         parallel: int = PARALLEL,
     ) -> None:
         self._source = source
         self._model = model
         self._server = server
-        self._tries = tries or RetryPolicy()
+        self._retry = retry
+        self._silence = silence
         self._parallel = parallel
         self._refused: set[str] = set()
         """settings that this model has turned out not to accept"""
 
     @classmethod
     def connect(
-        cls, source: EndpointSource | ProviderSource, *, tries: RetryPolicy | None = None, parallel: int = PARALLEL
+        cls,
+        source: EndpointSource | ProviderSource,
+        *,
+        retry: RetryPolicy = RETRY,
+        silence: float = SILENCE,
+        parallel: int = PARALLEL,
     ) -> EndpointEngine:
         """Connect to a server or provider, find its model, and detect its kind.
 
@@ -385,12 +381,11 @@ class EndpointEngine:
             GenerationError: it cannot be reached, does not serve the model (similar names are offered), or asks for a
                 key.
         """
-        tries = tries or RetryPolicy()
         # 1. A provider only needs a token.
         if isinstance(source, ProviderSource):
             if not get_token():
                 raise GenerationError(f"{source.provider} asks for a token; put yours from Hugging Face into HF_TOKEN")
-            return cls(source, source.model, Server(), tries=tries, parallel=parallel)
+            return cls(source, source.model, Server(), retry=retry, silence=silence, parallel=parallel)
 
         # 2. List the models of a server.
         base_url = source.base_url
@@ -398,10 +393,10 @@ class EndpointEngine:
 
         def list_names() -> list[str]:
             with translate_client_errors():
-                return list_models(base_url, seconds=tries.silence)
+                return list_models(base_url, seconds=silence)
 
         try:
-            names = replace(tries, count=CONNECT_TRIES).run(list_names)
+            names = retry_request(list_names, replace(retry, tries=CONNECT_TRIES))
         except RequestFailedError as error:
             raise GenerationError(f"{base_url}: {error}") from error
 
@@ -412,8 +407,8 @@ class EndpointEngine:
             raise GenerationError(f"{base_url}: name the model, {base_url}#MODEL or --model MODEL; {listed}")
         if names and model not in names and model.rpartition(":")[0] not in names:  # MODEL:PROVIDER of a router
             raise model_not_found_error(model, names, f"{base_url} serves no model called {model!r}")
-        server = detect_server(base_url, model, seconds=tries.silence)
-        return cls(source, model, server, tries=tries, parallel=parallel)
+        server = detect_server(base_url, model, seconds=silence)
+        return cls(source, model, server, retry=retry, silence=silence, parallel=parallel)
 
     @property
     def name(self) -> str:
@@ -441,7 +436,7 @@ class EndpointEngine:
         """
 
         def complete(prompt: str, observer: StreamObserver) -> Completion:
-            return self._tries.run(lambda: self._answer(prompt, decoder, observer), over=observer.over)
+            return retry_request(lambda: self._answer(prompt, decoder, observer), self._retry, observer.over)
 
         return complete_in_threads(
             self.name, prompts, complete, threads=self._parallel, on_answer=on_answer, watch=watch
@@ -454,11 +449,11 @@ class EndpointEngine:
             client = InferenceClient(
                 provider=self._source.provider,  # type: ignore[arg-type]
                 token=get_token(),
-                timeout=self._tries.silence,
+                timeout=self._silence,
             )
         else:
             base_url = self._source.base_url
-            client = InferenceClient(base_url=base_url, token=api_key_for(base_url), timeout=self._tries.silence)
+            client = InferenceClient(base_url=base_url, token=api_key_for(base_url), timeout=self._silence)
         raw, chunks, tokens, server_reason = "", 0, None, None
         reason: FinishReason | None = None
         text = ""
