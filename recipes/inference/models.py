@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from bonsai.recipes.inference.transformers_engine import TransformersEngine
 
 
+OUT = Path("out")
+DTYPES = ("float32", "float16", "bfloat16")
+"""that transformers models can compute in; the shorter ones halve the memory and change the texts a little"""
+
+
 class SharedBase:
     """A base model that stays loaded while adapters are added to it."""
 
@@ -91,11 +96,6 @@ class _SharedEngine:
     def generate_continuously(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
         with self._lock, contextlib.nullcontext() if self._adapter is None else self._base.using(self._adapter):
             self._base.generate_continuously(requests, on_completion)
-
-
-OUT = Path("out")
-DTYPES = ("float32", "float16", "bfloat16")
-"""that transformers models can compute in; the shorter ones halve the memory and change the texts a little"""
 
 
 class ModelPool:
