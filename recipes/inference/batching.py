@@ -241,7 +241,7 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def reallocate(self, keys: torch.Tensor, values: torch.Tensor, *, spare: int = CACHE_GROWTH) -> None:
         """Copy these states into new buffers with room for ``spare`` more tokens."""
         filled = keys.shape[-2]
-        self._buffers = []
+        self._buffers: list[torch.Tensor] = []
         for states in (keys, values):
             buffer = states.new_empty((*states.shape[:2], filled + spare, states.shape[-1]))
             buffer[:, :, :filled] = states
@@ -283,7 +283,7 @@ def _concat(parts: Sequence[_ActiveBatch]) -> _ActiveBatch:
     ]
     return _ActiveBatch(
         sequences=[sequence for part in parts for sequence in part.sequences],
-        cache=Cache(layers=layers),
+        cache=Cache(layers=list(layers)),
         mask=torch.cat(masks),
         ids=torch.cat([part.ids for part in parts]),
         positions=torch.cat([part.positions for part in parts]),

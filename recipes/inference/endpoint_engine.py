@@ -413,9 +413,9 @@ class EndpointEngine:
     @property
     def name(self) -> str:
         """The model, and its provider or host."""
-        is_provider = isinstance(self._source, ProviderSource)
-        host = self._source.provider if is_provider else httpx.URL(self._source.base_url).netloc.decode()
-        return f"{self._model} @ {host}"
+        if isinstance(self._source, ProviderSource):
+            return f"{self._model} @ {self._source.provider}"
+        return f"{self._model} @ {httpx.URL(self._source.base_url).netloc.decode()}"
 
     def unsupported_settings(self, decoder: GenerationSettings) -> tuple[str, ...]:
         """Return the names of settings that this server does not accept, as far as it has been asked."""

@@ -238,8 +238,8 @@ class TransformersEngine:
 
             # 3. Run them in one batch; end tokens are those of the tokenizer and of the model's own configuration.
             configured = self._base.generation_config.eos_token_id
-            ends = configured if isinstance(configured, list) else [configured]
-            ends = frozenset(end for end in (*ends, self._tokenizer.eos_token_id) if end is not None)
+            tokens = configured if isinstance(configured, list) else [configured]
+            ends = frozenset(token for token in (*tokens, self._tokenizer.eos_token_id) if token is not None)
             batch = ContinuousBatch(model, self._tokenizer, ends)
             while unfinished:
                 waiting = deque(sorted(unfinished.values(), key=lambda prompt: -len(prompt.token_ids)))

@@ -6,8 +6,6 @@ from importlib.resources import files
 
 import pytest
 
-from bonsai.recipes.inference import labels
-
 
 def flat(table: dict[str, object], prefix: str = "") -> dict[str, str]:
     """Every text of a table by its dotted key."""
@@ -25,7 +23,7 @@ def flat(table: dict[str, object], prefix: str = "") -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def texts() -> dict[str, dict[str, str]]:
-    folder = files(labels.__package__)
+    folder = files("bonsai.recipes.inference")
     return {name: flat(tomllib.loads((folder / f"labels.{name}.toml").read_text("utf-8"))) for name in ("ja", "en")}
 
 
