@@ -1,4 +1,4 @@
-"""Generation settings, and the interface that every inference engine implements."""
+"""Define generation settings, completions, and the interface that every inference engine implements."""
 
 from __future__ import annotations
 
@@ -16,6 +16,38 @@ class GenerationError(BonsaiError, ValueError):
 
 FinishReason = Literal["eos", "stop_string", "length", "watch"]
 """``watch``: a stop check ended it"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSettings:
+    """How to generate; the fields are named as in `transformers.GenerationConfig`."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    """0: greedy"""
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    """of Keskar et al. 2019 (arXiv:1909.05858), over the completion so far, but neither over the prompt nor over the
+    marker before the answer: a model that is penalized for markers leaves them, or what follows them, out. llama.cpp
+    and vLLM count the prompt and the markers"""
+    no_repeat_ngram_size: int = 0
+    """no n-gram of this many tokens occurs twice in prompt and completion; 0: any may. A kana is one to three tokens"""
+    stop_strings: tuple[str, ...] = (INSTRUCTION_MARKER.strip(),)
+    """a completion ends before the first of them; by default where the model starts to ask itself the next question"""
+    seed: int = 42
+    """of sampling; each prompt has a stream of its own, so a completion does not depend on its neighbours"""
+
+    def __post_init__(self) -> None:
+        for field, is_valid, expected in (
+            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
+            ("temperature", self.temperature >= 0, "0 (greedy) or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("repetition_penalty", self.repetition_penalty > 0, "above 0; 1 changes nothing"),
+            ("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, "at least 1, or 0 for none"),
+            ("stop_strings", all(self.stop_strings), "strings that are not empty"),
+        ):
+            if not is_valid:
+                raise GenerationError(f"the decoder's {field} is {getattr(self, field)!r}; give {expected}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,38 +110,6 @@ class Engine(Protocol):
         Raises:
             GenerationError: a prompt does not fit the model, or the machine is too small for even one.
         """
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationSettings:
-    """How to generate; the fields are named as in `transformers.GenerationConfig`."""
-
-    max_new_tokens: int = 256
-    temperature: float = 0.0
-    """0: greedy"""
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    """of Keskar et al. 2019 (arXiv:1909.05858), over the completion so far, but neither over the prompt nor over the
-    marker before the answer: a model that is penalized for markers leaves them, or what follows them, out. llama.cpp
-    and vLLM count the prompt and the markers"""
-    no_repeat_ngram_size: int = 0
-    """no n-gram of this many tokens occurs twice in prompt and completion; 0: any may. A kana is one to three tokens"""
-    stop_strings: tuple[str, ...] = (INSTRUCTION_MARKER.strip(),)
-    """a completion ends before the first of them; by default where the model starts to ask itself the next question"""
-    seed: int = 42
-    """of sampling; each prompt has a stream of its own, so a completion does not depend on its neighbours"""
-
-    def __post_init__(self) -> None:
-        for field, is_valid, expected in (
-            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
-            ("temperature", self.temperature >= 0, "0 (greedy) or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("repetition_penalty", self.repetition_penalty > 0, "above 0; 1 changes nothing"),
-            ("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, "at least 1, or 0 for none"),
-            ("stop_strings", all(self.stop_strings), "strings that are not empty"),
-        ):
-            if not is_valid:
-                raise GenerationError(f"the decoder's {field} is {getattr(self, field)!r}; give {expected}")
 
 
 GREEDY = GenerationSettings()

@@ -263,7 +263,7 @@ def _unusable_reason(answer: Answer, language: Language, dialogue: str) -> Local
     if not answer.answer.strip():
         return LocalizedText(en="it wrote nothing", ja="何も書きませんでした")
     if answer.loops:
-        return LocalizedText(en="it says the same again and again", ja="同じことを繰り返しています")
+        return LocalizedText(en="it repeats itself", ja="同じことを繰り返しています")
     if answer.stopped_by == "length":
         return LocalizedText(en="it did not come to an end", ja="終わりまで書けませんでした")
     if any(issue.severity is Severity.ERROR for issue in language_issues(answer.answer, language)):
