@@ -168,7 +168,7 @@ def _ask_model(
         device=device,
         usd_per_hour=list_price(device) if device else None,
         rounds=tuple(cache.rounds),
-        unheeded=engine.unheeded(config.decoder) if isinstance(engine, EndpointEngine) else (),
+        unheeded=engine.unsupported_settings(config.decoder) if isinstance(engine, EndpointEngine) else (),
         failed_because=failure,
     )
 

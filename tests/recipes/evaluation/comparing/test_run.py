@@ -153,7 +153,7 @@ def test_a_model_that_cannot_be_is_told_before_any_is_asked(
     tiny: Tiny, run: Callable[..., Comparison], tmp_path: Path
 ) -> None:
     heard = Heard()
-    with pytest.raises(GenerationError, match=r"the address of localhost carries a password"):
+    with pytest.raises(GenerationError, match=r"the address of localhost contains a password"):
         run(tiny.base, "http://me:secret@localhost/v1", told=heard)
     assert heard.lines == []
     with pytest.raises(EvaluationError, match=r"given twice"):
