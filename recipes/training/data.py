@@ -17,6 +17,7 @@ import datasets
 from bonsai.builder.bonsai import VERSION
 from bonsai.builder.build import content_hash
 from bonsai.builder.prompt import PromptEncoder, to_prompt_completion
+from bonsai.recipes.training.engine import RECORD_IDS_COLUMN
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 
 
@@ -96,9 +97,6 @@ def _not_id(rows: datasets.Dataset) -> list[str]:
     return [name for name in rows.column_names if name != "id"]
 
 
-COLUMN = "record_ids"
-
-
 class RecordIdCollator:
     """TRL's collator, with the ids of the batch's records beside the tensors."""
 
@@ -111,7 +109,7 @@ class RecordIdCollator:
         """The collator's batch and the ids in it; a record that is not among the rows has none."""
         pieces = (piece for example in examples for piece in _records(example))
         found = [self._ids[piece] for piece in pieces if piece in self._ids]
-        return {**self._collator(examples), COLUMN: found}
+        return {**self._collator(examples), RECORD_IDS_COLUMN: found}
 
 
 def _records(example: Mapping[str, Any]) -> list[tuple[int, ...]]:

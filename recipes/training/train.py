@@ -458,7 +458,7 @@ def _train_and_record(
         constraints_sha256=constraints_sha256(),
         evaluations=evaluations,
         best_step=best.best_step if kept_earlier else None,
-        engine=(trainer.engine.told() or None) if trainer.engine else None,
+        engine=(trainer.engine.summary() or None) if trainer.engine else None,
         engine_left_out=dict(trainer.engine.left_out) if trainer.engine else {},
         packed=recipe.packing and not (trainer.engine and trainer.engine.records_apart),
         rows_by_category=count_by_category(rows.train["id"]),
