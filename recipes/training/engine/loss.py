@@ -4,8 +4,8 @@
 
 Logits are projected in the model's dtype, the softmax runs in float32, and only one chunk of logits exists at a time
 (as in Cut Cross-Entropy, https://arxiv.org/abs/2411.09009, and Liger's fused head, https://arxiv.org/abs/2410.10989).
-The gradient of the logits is softmax minus one-hot: over 50,000 tokens most of it is below float16's smallest number, so
-it is scaled up before it is rounded and scaled back after the product with the head. The twin is TRL's
+The gradient of the logits is softmax minus one-hot: over 50,000 tokens most of it is below float16's smallest number,
+so it is scaled up before it is rounded and scaled back after the product with the head. The twin is TRL's
 `add_fused_lm_head`, which keeps float32 logits. Models that scale or cap their logits are recognised by what they do
 with three tokens.
 """

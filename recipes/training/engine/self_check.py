@@ -202,10 +202,17 @@ class SelfCheck:
         # 1. Install them, all or none
         installed = self._installed
         flags = installed.records_apart, installed.own_logits
-        lift = LIFT if self._dtype == torch.float16 else 1.0
+        half = self._dtype == torch.float16
+        lift = LIFT if half else 1.0
+        inputs = {name: value for name, value in self._batch.items() if name != "labels"}
+        labels, count = self._batch["labels"], int((self._batch["labels"][:, 1:] != -100).sum())
         try:
             perturbation = _perturbed(self._model, self._dtype) if perturb else nullcontext()
-            with warnings.catch_warnings(), torch.enable_grad(), perturbation:  # an evaluation may be what comes first
+            with (
+                warnings.catch_warnings(),
+                torch.enable_grad(),
+                perturbation,
+            ):  # an evaluation may come first, which has no gradient
                 warnings.simplefilter("ignore")  # a piece is judged by its numbers alone
                 if perturb:
                     installed.records_apart = installed.own_logits = True
@@ -213,8 +220,18 @@ class SelfCheck:
                 missing = [n for n in UNDER_THE_MODEL if getattr(pieces, n) and not getattr(installed.pieces, n)]
                 if missing:
                     raise ValueError(installed.left_out.get(missing[0], "it cannot be put in"))
-                # 2. One forward and backward pass
-                loss = self._loss()
+                # 2. The mean loss over the labelled tokens, as the trainer takes it with these pieces: ours, TRL's fused
+                #    one, or the model's own logits; the backward pass is outside autocast
+                with torch.autocast(labels.device.type, torch.float16) if half else nullcontext():
+                    if installed.pieces.head:
+                        call = {**inputs, "labels": labels, "use_cache": False, "engine_loss": True}
+                        loss = self._model(**call).loss / count
+                    elif self._trl_head and not installed.own_logits:
+                        call = {**inputs, "labels": labels, "use_cache": False, "fused_lm_head": True}
+                        loss = -self._model(**call).log_probs.sum() / count
+                    else:
+                        logits = self._model(**inputs, use_cache=False).logits[:, :-1].float()
+                        loss = functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1))
                 gradients = torch.autograd.grad(loss * lift, installed.store.parameters, allow_unused=True)
         except Exception as error:  # noqa: BLE001 - anything that an unknown model raises means: not this way
             self._reason = reason(error)
@@ -230,20 +247,6 @@ class SelfCheck:
             self._reason = "the loss or a gradient is not finite"
             return None
         return PassResult(float(loss.detach()), filled)
-
-    def _loss(self) -> Tensor:
-        """Compute the mean over the labelled tokens, as the trainer does with the pieces in use."""
-        inputs = {name: value for name, value in self._batch.items() if name != "labels"}
-        labels, count = self._batch["labels"], int((self._batch["labels"][:, 1:] != -100).sum())
-        autocast = torch.autocast(labels.device.type, torch.float16) if self._dtype == torch.float16 else nullcontext()
-        with autocast:
-            if self._installed.pieces.head:
-                return self._model(**inputs, labels=labels, use_cache=False, engine_loss=True).loss / count  # type: ignore[no-any-return]
-            if self._trl_head and not self._installed.own_logits:
-                output = self._model(**inputs, labels=labels, use_cache=False, fused_lm_head=True)
-                return -output.log_probs.sum() / count  # type: ignore[no-any-return]
-            logits = self._model(**inputs, use_cache=False).logits[:, :-1].float()
-            return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1))
 
 
 def select_records(batch: Mapping[str, Any], tokens: int, watched_lengths: tuple[int, ...] = ()) -> dict[str, Any]:

@@ -200,10 +200,18 @@ class EngineTrainer(SFTTrainer):
         if self.accelerator.is_main_process:
             for name, why in engine.left_out.items():
                 _LOG.warning("engine: %s is left out: %s", name, why)
-        # 4. A graph replays only the whole of the engine
+        # 4. A graph needs the whole engine, a GPU, and one packed row a micro-step. Its tokens are rounded up to 8, as
+        #    tensor cores like their matrices
         on = engine.pieces
-        if on.graph and on.linear and on.attention and on.recompute and on.head and on.optimizer:
-            engine.limits = self._row_limits()
+        whole = on.graph and on.linear and on.attention and on.recompute and on.head and on.optimizer
+        one_row = self.args.per_device_train_batch_size == 1 and "seq_lengths" in columns
+        if whole and one_row and self.args.device.type == "cuda":
+            rows = list(train["seq_lengths"])
+            engine.limits = PackedRowLimits(
+                tokens=-(-max(sum(row) for row in rows) // 8) * 8,
+                longest=max(max(row) for row in rows),
+                records=max(len(row) for row in rows),
+            )
 
     def _all_agree(self, yes: bool) -> bool:
         """Return whether every process says yes."""
@@ -233,24 +241,6 @@ class EngineTrainer(SFTTrainer):
             )
         torch.distributed.broadcast(weights.data, src=0)
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
-
-    def _row_limits(self) -> PackedRowLimits | None:
-        """Return the limits of the packed rows; None if no graph can be used: no GPU, or rows of any shape.
-
-        Tokens are rounded up to 8, as tensor cores like their matrices.
-        """
-        train: Any = self.train_dataset
-        columns = getattr(train, "column_names", None) or []
-        if self.args.device.type != "cuda" or "seq_lengths" not in columns:
-            return None
-        if self.args.per_device_train_batch_size > 1:
-            return None
-        rows = list(train["seq_lengths"])
-        return PackedRowLimits(
-            tokens=-(-max(sum(row) for row in rows) // 8) * 8,
-            longest=max(max(row) for row in rows),
-            records=max(len(row) for row in rows),
-        )
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """Return a step's batches, those fetched while the GPU was busy with the step before if there are any."""
