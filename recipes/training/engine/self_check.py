@@ -219,9 +219,9 @@ class SelfCheck:
                 installed.use(pieces)
                 missing = [n for n in UNDER_THE_MODEL if getattr(pieces, n) and not getattr(installed.pieces, n)]
                 if missing:
-                    raise ValueError(installed.left_out.get(missing[0], "it cannot be put in"))
-                # 2. The mean loss over the labelled tokens, as the trainer takes it with these pieces: ours, TRL's fused
-                #    one, or the model's own logits; the backward pass is outside autocast
+                    raise ValueError(installed.left_out.get(missing[0], "it cannot be installed"))
+                # 2. The mean loss over the labelled tokens, as the trainer takes it with them: by ours, TRL's fused
+                #    head, or the model's own logits; the backward pass is outside autocast
                 with torch.autocast(labels.device.type, torch.float16) if half else nullcontext():
                     if installed.pieces.head:
                         call = {**inputs, "labels": labels, "use_cache": False, "engine_loss": True}

@@ -202,8 +202,8 @@ def lookup_base(name: str, revision: str | None = None) -> KnownBase:
         return KnownBase(shape_of(_read(Path(cached)), name), "gpt2", False)
     raise UnknownBaseError(
         f"{name}: nothing is known of its sizes, so neither memory nor time can be estimated; missing is its "
-        f"config.json (a few kB): run `hf download {name} config.json{f' --revision {revision}' if revision else ''}`, or name a "
-        f"folder that has one. Known without it: {', '.join(KNOWN)}"
+        f"config.json (a few kB): run `hf download {name} config.json{f' --revision {revision}' if revision else ''}`, "
+        f"or name a folder that has one. Known without it: {', '.join(KNOWN)}"
     )
 
 
