@@ -18,9 +18,9 @@ import datasets
 from bonsai.builder.bonsai import VERSION
 from bonsai.builder.build import content_hash
 from bonsai.builder.prompt import PromptEncoder, to_prompt_completion
+from bonsai.recipes.training.engine import RECORD_IDS_COLUMN
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 
-COLUMN = "record_ids"
 SAMPLES = 3
 Row = Mapping[str, str]
 
@@ -94,7 +94,7 @@ def to_training_row(recipe: Recipe, row: dict[str, Any]) -> dict[str, str]:
 
 
 class RecordIdCollator:
-    """Wrap TRL's collator and add the ids of the batch's records under `COLUMN`."""
+    """Wrap TRL's collator and add the ids of the batch's records under `RECORD_IDS_COLUMN`."""
 
     def __init__(self, collator: Any, tokenizer: Any, rows: datasets.Dataset) -> None:
         self._collator = collator
@@ -111,7 +111,7 @@ class RecordIdCollator:
             for start, end in itertools.pairwise(bounds):
                 if row_id := self._ids.get(tuple(tokens[start:end])):
                     found.append(row_id)
-        return {**self._collator(examples), COLUMN: found}
+        return {**self._collator(examples), RECORD_IDS_COLUMN: found}
 
 
 class Lengths(NamedTuple):
