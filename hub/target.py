@@ -35,8 +35,13 @@ else:  # huggingface_hub 1 speaks HTTP by httpx, 2 by httpx2; both may be instal
 DEFAULT_NAMESPACE = "qeu"
 REAL_ENDPOINT = "https://huggingface.co"
 CACHE_VARIABLES = (
-    *("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ASSETS_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE"),
-    *("HF_XET_CACHE", "TRANSFORMERS_CACHE"),
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_ASSETS_CACHE",
+    "HF_DATASETS_CACHE",
+    "HF_MODULES_CACHE",
+    "HF_XET_CACHE",
+    "TRANSFORMERS_CACHE",
 )
 """each of them outranks HF_HOME"""
 IDLE_SECONDS = 60.0
