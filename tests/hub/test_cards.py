@@ -1,4 +1,4 @@
-"""What the Hub says of a card before it takes it."""
+"""Validation of card metadata."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Files on their way out: ranges, hashes, and the errors the clients tell apart."""
+"""Downloads: ranges, hashes, and the errors that clients distinguish."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The gate and the preview before a release."""
+"""Preflight checks and the preview of a release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is there: trees in pages, history in pages, repositories by author, search and tag."""
+"""Listings: trees and history in pages, repositories by author, search and tag."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Who may see and change what."""
+"""Permissions of owners, guests and anonymous users."""
 
 from collections.abc import Callable
 from pathlib import Path

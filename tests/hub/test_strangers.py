@@ -1,4 +1,4 @@
-"""Requests that no client of ours sends."""
+"""Requests from browsers, other hosts and broken clients."""
 
 import json
 
