@@ -53,7 +53,7 @@ def place(requests: list[str], part: str) -> int:
 
 
 @pytest.mark.parametrize("number", range(len(PASSING)))
-def test_a_fault_that_passes_does_not_stop_a_release(number: int, stage: Stage, requests: list[str]) -> None:
+def test_a_transient_fault_does_not_stop_a_release(number: int, stage: Stage, requests: list[str]) -> None:
     assert run_case(stage, DATASET, PASSING[number], 5 * number % len(requests)) is End.RELEASED
 
 
@@ -136,7 +136,7 @@ def failure_message(stage: Stage, fault: Fault, at: int, retry: RetryPolicy) -> 
         ),
     ],
 )
-def test_what_does_not_pass_is_told_with_the_state_of_the_repo(
+def test_a_lasting_fault_is_reported_with_the_state_of_the_repo(
     fault: Fault, part: str, sentence: str, stage: Stage, requests: list[str]
 ) -> None:
     retry = RetryPolicy(tries=2, first_wait=0.01, total=10.0)
@@ -178,7 +178,7 @@ def test_half_a_minute_of_silence_is_waited_out_with_a_persons_patience(stage: S
     assert_released(stage, DATASET, repo_id)
 
 
-def test_the_pause_that_the_hub_asks_for_is_kept(stage: Stage, requests: list[str]) -> None:
+def test_the_pause_that_the_hub_asks_for_is_respected(stage: Stage, requests: list[str]) -> None:
     started = time.monotonic()
     assert run_case(stage, DATASET, LIMITED, place(requests, "/commit/main")) is End.RELEASED
     assert time.monotonic() - started > 1.0

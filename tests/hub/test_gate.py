@@ -21,7 +21,7 @@ from bonsai.hub.publish import (
 CARD = b"---\nlicense: mit\n---\n\n# one\n"
 
 
-def test_all_reasons_are_told_at_once() -> None:
+def test_all_reasons_are_reported_at_once() -> None:
     def unreadable() -> Iterator[str]:
         raise HubError("report.json cannot be read")
 
