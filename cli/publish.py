@@ -99,8 +99,8 @@ def hub_client(destination: HubTarget, out: Path) -> HfApi:
 
     from huggingface_hub import HfApi
 
+    from bonsai.hub.http_client import set_idle_timeout
     from bonsai.hub.retry import RetryPolicy
-    from bonsai.hub.target import set_idle_timeout
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns of every try, with addresses
     set_idle_timeout()

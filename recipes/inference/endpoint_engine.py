@@ -35,8 +35,8 @@ from huggingface_hub.errors import (
 )
 
 from bonsai.builder.prompt import INSTRUCTION_MARKER, REASONING_MARKER, RESPONSE_MARKER, SECTION_BREAK, Message
+from bonsai.hub.http_client import httpx, reach_loopback
 from bonsai.hub.retry import is_transient, retry_after
-from bonsai.hub.target import httpx, reach_loopback
 from bonsai.recipes.inference.generation import (
     Completion,
     FinishReason,

@@ -27,7 +27,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.inference._providers import PROVIDERS
 
-from bonsai.hub.target import httpx, with_namespace
+from bonsai.hub.http_client import httpx
+from bonsai.hub.target import with_namespace
 from bonsai.recipes.inference.generation import GenerationError
 from bonsai.recipes.training.recipe import load_recipe, recipe_names
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from bonsai.hub.http_client import set_idle_timeout
 from bonsai.hub.publish import publish_files
 from bonsai.hub.retry import PushError, RetryPolicy
-from bonsai.hub.target import set_idle_timeout
 from tests.faults.cases import (
     EXPIRED,
     FAULTS,

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi, get_session, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError
 
-from bonsai.hub.target import httpx, set_idle_timeout
+from bonsai.hub.http_client import httpx, set_idle_timeout
 
 
 @pytest.fixture
