@@ -230,8 +230,8 @@ def layout_heatmap(pairs: Sequence[Pair], names: Mapping[str, str]) -> HeatMap |
                 HeatCell(
                     x=MARGIN + CELL * column,
                     y=MARGIN + CELL * row,
-                    value=pair and pair.likeness.value,
-                    by_chance=pair and pair.by_chance,
+                    value=pair.likeness.value if pair else None,
+                    by_chance=pair.by_chance if pair else None,
                     warmth=warmth,
                     own=row == column,
                     title=title,
