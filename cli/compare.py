@@ -87,7 +87,7 @@ def compare(
         started = time.perf_counter()
         try:
             with AnswerProgress(console) as progress:
-                comparison = comparing.compare(sources, plan, folder=folder, out=out, told=progress.update)
+                comparison = comparing.compare(sources, plan, folder=folder, out=out, on_progress=progress.update)
         except KeyboardInterrupt:
             console.print(
                 f"the answers so far are kept in {folder / comparing.ANSWERS}; the same command goes on from there. "
@@ -101,7 +101,7 @@ def compare(
         )
         # 4. Write and show; with --blind nothing that tells who is who.
         comparison.write(folder)
-        diff = diff_comparisons(earlier, comparison, place=str(against)) if earlier else None
+        diff = diff_comparisons(earlier, comparison, location=str(against)) if earlier else None
         if blind:
             write_blind_page(comparison, folder)
         else:
@@ -223,7 +223,7 @@ def measures_table(results: Results) -> Table:
         estimates = [model.estimates.get(name) for model in results.measured]
         if any(estimates):
             table.add_row(
-                metric.english + (" ↓" if metric.better == "lower" else ""),
+                metric.english + (" ↓" if metric.direction == "lower" else ""),
                 *(
                     f"{shown(one.value, name)} ({shown(one.low, name)} … {shown(one.high, name)})" if one else ""
                     for one in estimates

@@ -86,9 +86,9 @@ def check(
         if finding.severity is not Severity.NOTE or notes:
             # path:line: is the form that an editor turns into a link
             field = f" {finding.field}" if finding.field else ""
-            location = f" {finding.place}: {finding.group_id}{field}:"
+            location = f" {finding.location}: {finding.group_id}{field}:"
             severity = (finding.severity.value, _COLORS[finding.severity])
-            console.print(Text.assemble(severity, f"{location} [{finding.check}] {finding.what}; {finding.why}"))
+            console.print(Text.assemble(severity, f"{location} [{finding.check}] {finding.message}; {finding.hint}"))
     if checked.errors:
         raise typer.Exit(1)
 
@@ -133,7 +133,7 @@ def import_(
     for guess, rows in imported.guesses.items():
         console.print(f"guessed {rows}x {guess}")
     for draft in imported.drafts[:DRAFTS_SHOWN]:
-        console.print(f"draft {', '.join(row.piece.place for row in draft.rows)}: {draft.reason}")
+        console.print(f"draft {', '.join(row.text.location for row in draft.rows)}: {draft.reason}")
     if len(imported.drafts) > DRAFTS_SHOWN:
         console.print(f"and {len(imported.drafts) - DRAFTS_SHOWN} drafts more")
     # 3. What was written.

@@ -20,8 +20,8 @@ from bonsai.hub.target import with_namespace
 from bonsai.recipes.training.recipe import RecipeError, load_recipe
 
 if TYPE_CHECKING:
-    from bonsai.recipes.evaluation.comparison.results import Change
     from bonsai.recipes.evaluation.results import Evaluation, ScoreChange
+    from bonsai.recipes.evaluation.statistics import Change
 
 ANSWERS = "answers"
 """below the output folder: answers are stored here as they come, so that an interrupted run continues"""
@@ -103,7 +103,7 @@ def run_evaluation(
                 dataset=out / "dataset",
                 answers=out / ANSWERS,
                 scope=evaluating.scope(decoder, limit),
-                told=on_progress,
+                on_progress=on_progress,
             )
         note_stage("ask before", last_answer["before"] - started)
         if adapter is not None:
@@ -146,7 +146,7 @@ class ChangeRow(NamedTuple):
 
     subject: str
     score: str
-    change: ScoreChange | Change
+    change: Change
     shown: Callable[..., str]
     """formats a number as a reader expects it; ``signed=True`` for a difference"""
 

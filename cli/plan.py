@@ -48,7 +48,7 @@ def plan(
             settings, base_model=base, target_modules="all-linear", base_model_package=None, needs_gpu=True
         )
     rows = load_training_rows(settings, out / "dataset")
-    made = make_plan(recipe or base or "", settings, rows, shape, together=gpus)
+    made = make_plan(recipe or base or "", settings, rows, shape, num_gpus=gpus)
     if as_json:
         console.print_json(json.dumps(as_dict(made)))
     else:
@@ -61,7 +61,7 @@ def print_plan(made: TrainingPlan) -> None:
     rows, settings, shape = made.rows, made.settings, made.base.shape
     size = f"{shape.parameters() / 1e9:.2f} billion weights"
     full = f"{made.packing_efficiency:.1%} full"
-    on_each = "" if made.together == 1 else f" on each of {made.together} GPUs"
+    on_each = "" if made.num_gpus == 1 else f" on each of {made.num_gpus} GPUs"
     console.print(Text(made.name, style="bold"), end="")
     console.print(
         f": {made.base_model}, {size} in NF4, r={settings.r}\n"
@@ -115,7 +115,7 @@ def gpu_table(made: TrainingPlan) -> Table:
         if runs:
             estimates = (_between(one.minutes, 0), _between(one.tokens_per_second, 0), _between(one.usd, 2))
         table.add_row(
-            one.gpu.name if made.together == 1 else f"{made.together} × {one.gpu.name}",
+            one.gpu.name if made.num_gpus == 1 else f"{made.num_gpus} × {one.gpu.name}",
             f"{one.needed_gib:.1f} of {one.gpu.memory_gib:.1f}",
             *estimates,
             _between(one.times_stock, 1) if runs and made.cpu_minutes is None else "-",
@@ -145,7 +145,7 @@ def plan_notes(made: TrainingPlan) -> list[str]:
     ]
     if made.fsdp_peak is not None:
         notes += [
-            f"{made.together} GPUs: started by `accelerate launch --num_processes {made.together} "
+            f"{made.num_gpus} GPUs: started by `accelerate launch --num_processes {made.num_gpus} "
             "-m bonsai.cli.main train RECIPE`; each holds the whole base, and the gradients' way between them is "
             "assumed (T4, L4: PCIe).",
             "Kaggle lends two T4 with a torch and a torchao that peft refuses, which the notebook removes; the version "
@@ -178,7 +178,7 @@ def as_dict(made: TrainingPlan) -> dict[str, Any]:
         "rows": made.rows.rows,
         "packing_efficiency": made.packing_efficiency,
         "records_too_long": made.overlong,
-        "gpus_together": made.together,
+        "gpus_together": made.num_gpus,
         "steps": made.steps,
         "micro_steps": made.micro_steps,
         "tokens_in_the_run": made.tokens,

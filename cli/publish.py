@@ -28,7 +28,6 @@ from bonsai.hub.target import (
     local_hub,
     resolve_hub,
     run_in_clean_environment,
-    set_idle_timeout,
     with_namespace,
 )
 from bonsai.recipes.training.recipe import Recipe, base_folder, load_recipe, recipe_names
@@ -134,6 +133,7 @@ def hub_client(target: HubTarget, out: Path) -> HfApi:
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     from huggingface_hub import HfApi
 
+    from bonsai.hub.http_client import set_idle_timeout
     from bonsai.hub.retry import RetryPolicy
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every attempt, with addresses
@@ -194,7 +194,7 @@ def render_adapter(api: HfApi, name: str, recipe: Recipe, out: Path) -> Release:
 
 def publish_dataset(api: HfApi, target: HubTarget, out: Path) -> None:
     """Release the dataset once a clean environment has loaded it back from the commit."""
-    from bonsai.builder.release import release_dataset
+    from bonsai.builder.release import dataset_release
 
     repo_id = with_namespace("qeu/bonsai")
     lines: list[str] = []
@@ -209,7 +209,7 @@ def publish_dataset(api: HfApi, target: HubTarget, out: Path) -> None:
         lines.append(f"  {configs}; streaming and revision={commit[:12]} agree")
 
     with console.status("publishing the dataset") as status:
-        result = release_dataset(api, out / "dataset", repo_id, may_move_tag=target.is_local, loads=verify)
+        result = dataset_release(out / "dataset", repo_id).push(api, may_move_tag=target.is_local, loads=verify)
     print_published(result)
     for line in lines:
         console.print(line)
@@ -221,8 +221,8 @@ def publish_adapter(api: HfApi, target: HubTarget, name: str, recipe: Recipe, ou
     Raises:
         ReleaseError: the answer is empty.
     """
+    from bonsai.builder.errors import ReleaseError
     from bonsai.builder.prompt import RESPONSE_MARKER
-    from bonsai.builder.release import ReleaseError
     from bonsai.hub.publish import run_preflight
     from bonsai.hub.repo_files import read
     from bonsai.hub.retry import DEFAULT_RETRY

@@ -23,7 +23,7 @@ from rich.text import Text
 from bonsai.builder.files import exclusive
 from bonsai.cli.common import OUT, Out, console, quiet_libraries
 from bonsai.cli.hub import ensure_base_models, local_hub_for
-from bonsai.hub.target import DEFAULT_NAMESPACE, httpx, namespace, set_idle_timeout, with_namespace
+from bonsai.hub.target import DEFAULT_NAMESPACE, namespace, with_namespace
 from bonsai.recipes.training.plan.speed import JOB_PRICES, PRICES_FROM, PRICES_READ
 from bonsai.recipes.training.recipe import (
     DEFAULT_RECIPE,
@@ -174,6 +174,8 @@ def train_recipe(
         if "HF_TOKEN" in os.environ and recipe.base_model_package is None:
             from huggingface_hub import HfApi
 
+            from bonsai.hub.http_client import set_idle_timeout
+
             set_idle_timeout()
             api = HfApi()
         # 4. Train. A card that a person edited is compared before it is written anew.
@@ -254,6 +256,8 @@ def refuse_foreign_namespaces(names: Sequence[str]) -> None:
     else:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError
+
+        from bonsai.hub.http_client import httpx, set_idle_timeout
 
         set_idle_timeout()
         try:

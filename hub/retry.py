@@ -20,7 +20,7 @@ from typing import TypeVar
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from bonsai.hub.errors import DISK_FULL_ERRNOS, HubError
-from bonsai.hub.target import httpx
+from bonsai.hub.http_client import httpx
 
 TRANSIENT_STATUS = frozenset({408, 409, 423, 425, 429, 500, 502, 503, 504})
 """statuses that another try may overcome; 409 and 423: somebody else holds the repository for a moment"""

@@ -1,4 +1,7 @@
-"""Choose the Hub to talk to, set timeouts on its client, and run Python in a clean environment against it.
+"""Choose the Hub to talk to, and run Python in a clean environment against it.
+
+Nothing here imports huggingface_hub: its clients read HF_ENDPOINT and the caches once, when they are imported, and that
+must be after a command has chosen its Hub. What needs the client is in `http_client.py`.
 
 Only a token in the environment selects the real Hub. A login stored on the machine does not count as consent: trying
 out the README must never publish anything.
@@ -7,40 +10,31 @@ out the README must never publish anything.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from huggingface_hub import constants, set_client_factory
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from bonsai.hub.errors import BadRequestError, HubError
 from bonsai.hub.server.accounts import default_token
 from bonsai.hub.server.names import check_user_name
-from bonsai.hub.server.serve import HubAddress, direct_loopback, is_loopback, run_hub, unusable_proxies
-
-if TYPE_CHECKING:
-    import httpx2
-
-    httpx = httpx2
-else:  # huggingface_hub 1 speaks HTTP by httpx, 2 by httpx2; both may be installed, so its own error says which
-    httpx = importlib.import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])
+from bonsai.hub.server.serve import HubAddress, direct_loopback, run_hub
 
 DEFAULT_NAMESPACE = "qeu"
 REAL_ENDPOINT = "https://huggingface.co"
 CACHE_VARIABLES = (
-    *("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ASSETS_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE"),
-    *("HF_XET_CACHE", "TRANSFORMERS_CACHE"),
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_ASSETS_CACHE",
+    "HF_DATASETS_CACHE",
+    "HF_MODULES_CACHE",
+    "HF_XET_CACHE",
+    "TRANSFORMERS_CACHE",
 )
 """each of them outranks HF_HOME"""
-IDLE_SECONDS = 60.0
-"""without a byte in either direction; a large file may take as long as it likes"""
 VERIFY_SECONDS = 900
 
 
@@ -135,48 +129,6 @@ def resolve_hub(root: Path) -> Iterator[HubTarget]:
     else:
         with local_hub(root) as target:
             yield target
-
-
-def set_idle_timeout(seconds: float = IDLE_SECONDS) -> None:
-    """Make every request of huggingface_hub in this process fail after ``seconds`` without a byte.
-
-    Many of its calls pass ``timeout=None``, which outranks a client's default, so the limit is set on each request.
-    """
-
-    def limit_request(request: httpx.Request) -> None:
-        if constants.is_offline_mode():
-            raise OfflineModeIsEnabled("HF_HUB_OFFLINE is set, so the Hub cannot be reached; unset it and try again")
-        timeout = request.extensions.get("timeout", {})
-        request.extensions["timeout"] = {
-            kind: min(timeout.get(kind) or seconds, seconds) for kind in ("connect", "read", "write", "pool")
-        }
-
-    set_client_factory(lambda: _client([limit_request], timeout=seconds))
-
-
-def reach_loopback(host: str) -> None:
-    """Let huggingface_hub reach a server on this machine past any proxy; do nothing for other hosts."""
-    if not is_loopback(host) and host != "0.0.0.0":
-        return
-    os.environ.update(direct_loopback(os.environ, host))
-    if unusable_proxies(os.environ):
-        set_client_factory(lambda: _client([], timeout=None))
-
-
-def _client(hooks: list[Callable[[httpx.Request], None]], **options: Any) -> httpx.Client:
-    """Return a client with the environment's proxies; if it cannot use one of them, a client for this machine only."""
-    unusable = unusable_proxies(os.environ)
-
-    def refuse_remote(request: httpx.Request) -> None:
-        if not is_loopback(request.url.host) and request.url.host != "0.0.0.0":
-            raise HubError(
-                f"{unusable[0]} is {os.environ.get(unusable[0], '')!r}, a proxy that httpx cannot use; "
-                "for SOCKS run `pip install socksio`, else write http://HOST:PORT, or unset it"
-            )
-
-    if unusable:
-        hooks, options = [*hooks, refuse_remote], {**options, "trust_env": False}
-    return httpx.Client(event_hooks={"request": hooks}, follow_redirects=True, **options)
 
 
 def run_in_clean_environment(arguments: Sequence[str], target: HubTarget, *, python: str = sys.executable) -> str:

@@ -197,3 +197,11 @@ def test_the_wheel_works_in_a_new_environment(wheel: Path, tmp_path: Path) -> No
     )
     assert str(site) in done.stdout
     assert "seedling" in done.stdout
+
+
+def test_the_command_starts_without_heavy_libraries() -> None:
+    """The Hub's clients read their settings when they are imported, which is after a command has chosen its Hub."""
+    heavy = ("huggingface_hub", "datasets", "torch", "transformers", "pyarrow", "starlette", "httpx2")
+    code = f"import sys, bonsai.cli.main; print(*[name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
