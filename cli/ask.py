@@ -146,6 +146,7 @@ def answer_all(
     """
     from bonsai.recipes.inference.ask import ask as ask_engine
 
+    # 1. How an answer is printed once it is complete.
     done = 0
     printer = AnswerPrinter(console)
 
@@ -164,16 +165,11 @@ def answer_all(
             console.print(Text(f"\n{index + 1}/{len(questions)} {questions[index].instruction}", style="cyan"))
         printer.complete(answer)
 
+    # 2. Ask; only a single answer can be streamed, for several grow at once.
     streamed = len(questions) == 1 and not as_json
     try:
-        return ask_engine(
-            engine,
-            questions,
-            decoder=decoder,
-            passes=passes,
-            on_text=printer.stream if streamed else None,
-            on_answer=on_answer,
-        )
+        on_text = printer.stream if streamed else None
+        return ask_engine(engine, questions, decoder=decoder, passes=passes, on_text=on_text, on_answer=on_answer)
     except (KeyboardInterrupt, BonsaiError):
         if len(questions) > 1:
             Terminal(stderr=True).print(

@@ -44,14 +44,6 @@ def demo(
         console.print(f"opening {', '.join(sources)} … モデルを開いています")
         ensure_base_models(recipes)
         serve(
-            sources,
-            figures=render_figures,
-            out=out,
-            records=records,
-            host=host,
-            port=port,
-            names=name or [],
-            on_ready=lambda address: console.print(
-                f"{address}  (Ctrl-C ends it. Ctrl-Cで終わります。)", soft_wrap=True
-            ),
-        )
+            sources, figures=render_figures, out=out, records=records, host=host, port=port, names=name or [],
+            on_ready=lambda url: console.print(f"{url}  (Ctrl-C ends it. Ctrl-Cで終わります。)", soft_wrap=True),
+        )  # fmt: skip

@@ -23,13 +23,7 @@ from bonsai.builder.errors import BonsaiError
 from bonsai.builder.files import exclusive
 from bonsai.cli.common import OUT, Out, console, note_stage
 from bonsai.hub.errors import HubError
-from bonsai.hub.target import (
-    HubTarget,
-    local_hub,
-    resolve_hub,
-    run_in_clean_environment,
-    with_namespace,
-)
+from bonsai.hub.target import HubTarget, local_hub, resolve_hub, run_in_clean_environment, with_namespace
 from bonsai.recipes.training.recipe import Recipe, base_folder, load_recipe, recipe_names
 
 if TYPE_CHECKING:

@@ -77,15 +77,9 @@ def qtq(
     folder = out / FOLDER
     with exclusive(folder), open_engine(model, base_url, provider, out, dtype) as engine:
         run_and_show(
-            engine,
-            openings,
-            depth=depth,
-            settings=settings,
-            folder=folder,
-            console=console,
-            in_own_words=in_own_words,
-            dtype=dtype,
-        )
+            engine, openings, depth=depth, settings=settings, folder=folder, console=console,
+            in_own_words=in_own_words, dtype=dtype,
+        )  # fmt: skip
 
 
 def run_and_show(

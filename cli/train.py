@@ -25,14 +25,7 @@ from bonsai.cli.common import OUT, Out, console, quiet_libraries
 from bonsai.cli.hub import ensure_base_models, local_hub_for
 from bonsai.hub.target import DEFAULT_NAMESPACE, namespace, with_namespace
 from bonsai.recipes.training.plan.speed import JOB_PRICES, PRICES_FROM, PRICES_READ
-from bonsai.recipes.training.recipe import (
-    DEFAULT_RECIPE,
-    Recipe,
-    RecipeError,
-    is_main_process,
-    load_recipe,
-    world_size,
-)
+from bonsai.recipes.training.recipe import DEFAULT_RECIPE, Recipe, RecipeError, is_main_process, load_recipe, world_size
 
 if TYPE_CHECKING:
     from bonsai.recipes.training.checkpoints import ResumableCheckpoint

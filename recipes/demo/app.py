@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -36,6 +37,7 @@ def build_app(
     """
     page = gr.Blocks(title="BONSAI 盆栽", analytics_enabled=False, delete_cache=(FILE_AGE, FILE_AGE), fill_width=True)
     with page:
+        # 1. The head.
         with gr.Row(elem_id="bonsai-head"):
             gr.HTML('<h1 class="bonsai-title"><span lang="ja">盆栽</span> BONSAI</h1>')
             ui_language = gr.Radio(
@@ -44,22 +46,16 @@ def build_app(
         welcome = gr.HTML(render.render_notice(DEMO_JA.welcome))
         context = DemoContext(engines=engines, visitors=visitors, page=page, ui_language=ui_language, figures=figures)
         labelled = [LocalizedComponent(welcome, lambda new: gr.update(value=render.render_notice(new.welcome)))]
+        # 2. The tabs.
         with gr.Tabs():
-            with gr.Tab(DEMO_JA.ask, id="ask") as tab:
-                labelled += [*ask_tab(context), LocalizedComponent(tab, lambda new: gr.update(label=new.ask))]
-            with gr.Tab(DEMO_JA.qtq, id="qtq") as tab:
-                labelled += [*qtq_tab(context), LocalizedComponent(tab, lambda new: gr.update(label=new.qtq))]
-            with gr.Tab(DEMO_JA.compare, id="compare") as tab:
-                labelled += [
-                    *compare_tab(context),
-                    LocalizedComponent(tab, lambda new: gr.update(label=new.compare)),
-                ]
-            with gr.Tab(DEMO_JA.browse, id="browse") as tab:
-                labelled += [
-                    *browse_tab(context, groups),
-                    LocalizedComponent(tab, lambda new: gr.update(label=new.browse)),
-                ]
+            browse = partial(browse_tab, groups=groups)
+            builders = {"ask": ask_tab, "qtq": qtq_tab, "compare": compare_tab, "browse": browse}
+            for name, build in builders.items():
+                with gr.Tab(getattr(DEMO_JA, name), id=name) as tab:
+                    labelled += build(context)
+                labelled.append(LocalizedComponent(tab, lambda new, name=name: gr.update(label=getattr(new, name))))
 
+        # 3. The language: that of the browser at first, then the one chosen.
         def relabel(chosen: str) -> list[Any]:
             return [one.update(demo_labels(chosen)) for one in labelled]
 

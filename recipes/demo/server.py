@@ -176,10 +176,12 @@ def serve(
         GenerationError: a model cannot be opened.
         RecordError: the records cannot be read.
     """
+    # 1. Refuse what can't be served before a model is opened.
     if not sources:
         raise DemoError("no model is named; name one, such as seedling")
     check_host(host, names)
     groups = [located.group for located in read_groups(records or default_records_dir())]
+    # 2. Open the models, and serve until interrupted; then nobody's run holds up the end.
     visitors = ActiveRuns()
     with ModelPool(out=out) as models:
         engines = {shown_name(source): models.open(source) for source in sources}

@@ -183,6 +183,7 @@ def qtq_tab(context: DemoContext) -> list[LocalizedComponent]:
         try:
             asked = read_question(text, "", language, persona, labels)
             engine = context.engine(model)
+            # 1. Run the chain in the background; each snapshot brings the summary so far.
             start = new_chain(asked, id="demo", depth=min(max(int(depth), 1), DEEPEST))
             yield ChainOutputs(render.render_notice(labels.waiting), gr.update(visible=True), "", hidden, hidden)
 
@@ -207,6 +208,7 @@ def qtq_tab(context: DemoContext) -> list[LocalizedComponent]:
                 hidden,
             )
             return
+        # 2. The files, once nothing more is coming.
         if chain is not None:
             with tempfile.TemporaryDirectory() as folder:  # gradio copies the files when they are yielded
                 written = write_summaries([chain], Path(folder))
@@ -299,6 +301,7 @@ def compare_tab(context: DemoContext) -> list[LocalizedComponent]:
         answers: dict[tuple[int, str], list[Answer]] = {}
         took: dict[str, list[Timing]] = {}
         try:
+            # 1. Check the fields.
             wanted = parse_questions(text, labels)
             system = check_length(labels.persona, persona, LONGEST_PERSONA, labels)
             engines = {name: context.engine(name) for name in chosen}
@@ -310,6 +313,7 @@ def compare_tab(context: DemoContext) -> list[LocalizedComponent]:
             asks = [Question(instruction=one, system=system) for one in wanted]
             yield render.comparison(wanted, chosen, answers, labels)
 
+            # 2. One model after the other; each answer is shown as it is complete.
             for name, engine in engines.items():
 
                 def work(engine: Engine, show: Callable[[Answers], None], name: str = name) -> None:
@@ -334,6 +338,7 @@ def compare_tab(context: DemoContext) -> list[LocalizedComponent]:
                         wanted, chosen, answers, labels, over=True
                     )
                     return
+            # 3. The measures, below the answers.
             compared = DemoComparison(
                 questions=asks, names=chosen, answers=answers, took=took, decoder_name=settings, decoder=decoder
             )
@@ -362,9 +367,6 @@ def compare_tab(context: DemoContext) -> list[LocalizedComponent]:
 
 
 RECORDS_PER_PAGE = 6
-
-Look = Callable[[str, list[str], str | None, int, str], tuple[str, str, int]]
-"""from the fields to the records, the place among those found, and the page"""
 
 
 class RecordPage(NamedTuple):
@@ -432,24 +434,14 @@ def browse_tab(context: DemoContext, groups: Sequence[TextGroup | TranslationGro
             found.first // RECORDS_PER_PAGE,
         )
 
-    def turned(by: int | None) -> Look:
-        """Some pages on or back; None: to the first."""
-
-        def look_there(
-            category: str, languages: list[str], search: str | None, page: int, ui_language: str
-        ) -> tuple[str, str, int]:
-            return look(category, languages, search, 0 if by is None else page + by, ui_language)
-
-        return look_there
-
     # 3. Events, then what changes with the language of the page.
     asks = [category, languages, search, page, context.ui_language]
     shows = [shown, where, page]
     quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 8}
     for changed in (category.change, languages.change, search.change):
-        changed(turned(None), asks, shows, trigger_mode="always_last", **quick)
-    earlier.click(turned(-1), asks, shows, **quick)
-    later.click(turned(1), asks, shows, **quick)
+        changed(lambda *fields: look(*fields[:3], 0, fields[4]), asks, shows, trigger_mode="always_last", **quick)
+    earlier.click(lambda *fields: look(*fields[:3], fields[3] - 1, fields[4]), asks, shows, **quick)
+    later.click(lambda *fields: look(*fields[:3], fields[3] + 1, fields[4]), asks, shows, **quick)
     context.ui_language.change(look, asks, shows, **quick)
     context.page.load(look, asks, shows, **quick)
     return [
