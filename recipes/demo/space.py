@@ -61,9 +61,17 @@ def space_files(
         f"qeu-bonsai[train,demo] @ git+{source}@{revision}",
         *(f"{name}=={pins[name]}" for name in PINNED),
     ]
+    app = (
+        '"""The BONSAI demo; the page itself comes with the package."""\n\n'
+        "import os\n\n"
+        "from bonsai.recipes.evaluation.comparison.report import render_figures as figures\n"
+        "from bonsai.recipes.demo.server import serve\n\n"
+        f"serve({list(models)!r}, figures=figures, host={HOST!r}, port={PORT}, "
+        'names=[os.environ["SPACE_HOST"]], behind_proxy=True)\n'
+    )
     return {
         "README.md": _readme(models, repo_id, source, dataset, pins["gradio"]).encode(),
-        "app.py": _app(models).encode(),
+        "app.py": app.encode(),
         "requirements.txt": ("\n".join(requirements) + "\n").encode(),
     }
 
@@ -90,17 +98,6 @@ def _readme(models: Sequence[str], repo_id: str, source: str, dataset: str, grad
         "grown from it: ask, be led deeper, compare, and read the records side by side.\n\n"
         "言語モデルが書き、別の言語モデルが読み直した小さなデータセットと、そこから育ったアダプターです。尋ね、問いを深め、くらべ、記録を並べて読めます。\n\n"
         f"The page of [{repo_id}](https://huggingface.co/spaces/{repo_id}) is `bonsai demo` of {source}.\n"
-    )
-
-
-def _app(models: Sequence[str]) -> str:
-    return (
-        '"""The BONSAI demo; the page itself comes with the package."""\n\n'
-        "import os\n\n"
-        "from bonsai.recipes.evaluation.comparison.report import render_figures as figures\n"
-        "from bonsai.recipes.demo.server import serve\n\n"
-        f"serve({list(models)!r}, figures=figures, host={HOST!r}, port={PORT}, "
-        'names=[os.environ["SPACE_HOST"]], behind_proxy=True)\n'
     )
 
 
