@@ -259,7 +259,7 @@ def run(
         trainer.train()
     finally:
         if installed is not None:
-            installed.remove()
+            installed.uninstall()
         trainer.optimizer = trainer.lr_scheduler = None
         if not once:
             restored(base, model)

@@ -104,7 +104,7 @@ def measured(base: Any, tried: Tried, data: Any, work: Path) -> dict[str, Any]:
         trainer.train()
         made = installed.graph is not None
     finally:
-        installed.remove()
+        installed.uninstall()
         trainer.optimizer = trainer.lr_scheduler = None
         restored(base, model)
     return {

@@ -54,7 +54,7 @@ def plan(
     if base is not None:
         known = lookup_base(base)
         recipe = replace(recipe, base_model=base, target_modules="all-linear", base_model_package=None, needs_gpu=True)
-    made = plan_of(name or base or "", recipe, load_training_rows(recipe, out / "dataset"), known, together=gpus)
+    made = plan_of(name or base or "", recipe, load_training_rows(recipe, out / "dataset"), known, num_gpus=gpus)
     if as_json:
         console.print_json(json.dumps(as_dict(made)))
     else:
@@ -67,7 +67,7 @@ def print_plan(made: TrainingPlan, console: Console) -> None:
     rows, settings, shape = made.rows, made.settings, made.base.shape
     size = f"{shape.parameters() / 1e9:.2f} billion weights"
     full = f"{made.packing_efficiency:.1%} full"
-    on_each = "" if made.together == 1 else f" on each of {made.together} GPUs"
+    on_each = "" if made.num_gpus == 1 else f" on each of {made.num_gpus} GPUs"
     console.print(Text(made.name, style="bold"), end="")
     console.print(
         f": {made.base_model}, {size} in NF4, r={settings.r}\n"
@@ -112,7 +112,7 @@ def _gpus(made: TrainingPlan) -> Table:
     for one in made.gpus:
         runs = one.fits and not made.obstacles
         table.add_row(
-            one.gpu.name if made.together == 1 else f"{made.together} × {one.gpu.name}",
+            one.gpu.name if made.num_gpus == 1 else f"{made.num_gpus} × {one.gpu.name}",
             f"{one.needed_gib:.1f} of {one.gpu.memory_gib:.1f}",
             *(_estimated(one) if runs else ("-",) * 3),
             _between(one.times_stock, 1) if runs and made.cpu_minutes is None else "-",
@@ -159,7 +159,7 @@ def plan_notes(made: TrainingPlan) -> list[str]:
 
 def _several(made: TrainingPlan, cut: Peak) -> list[str]:
     return [
-        f"{made.together} GPUs: started by `accelerate launch --num_processes {made.together} "
+        f"{made.num_gpus} GPUs: started by `accelerate launch --num_processes {made.num_gpus} "
         "-m bonsai.cli.main train RECIPE`; each holds the whole base, and the gradients' way between them is "
         "assumed (T4, L4: PCIe).",
         "Kaggle lends two T4 with a torch and a torchao that peft refuses, which the notebook removes; the version of "
@@ -183,7 +183,7 @@ def as_dict(made: TrainingPlan) -> dict[str, Any]:
         "rows": made.rows.rows,
         "packing_efficiency": made.packing_efficiency,
         "records_too_long": made.overlong,
-        "gpus_together": made.together,
+        "gpus_together": made.num_gpus,
         "steps": made.steps,
         "micro_steps": made.micro_steps,
         "tokens_in_the_run": made.tokens,

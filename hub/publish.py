@@ -119,7 +119,7 @@ def publish_files(
 
 
 class _MainCommit:
-    """Commit a release to main; remembers between tries what it saw and whether it sent anything."""
+    """Commit a release to main; remembers the last head and whether a commit was sent between tries."""
 
     def __init__(
         self, api: HfApi, repo_id: str, repo_type: str, files: Files, message: str, tag: str, may_move_tag: bool

@@ -93,7 +93,7 @@ def withdraw(
         if tag in tags(api, repo_id, repo_type):
             api.delete_tag(repo_id, tag=tag, repo_type=repo_type)
 
-    retry.run(remove_tag, state=lambda: f"{repo_id}: the card says that {tag} is withdrawn, but the tag is still there")
+    retry.run(remove_tag, state=lambda: f"{repo_id}: the card says that {tag} is withdrawn, but its tag still exists")
     return commit
 
 

@@ -26,8 +26,13 @@ from bonsai.hub.server.serve import HubAddress, direct_loopback, run_hub
 DEFAULT_NAMESPACE = "qeu"
 REAL_ENDPOINT = "https://huggingface.co"
 CACHE_VARIABLES = (
-    *("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ASSETS_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE"),
-    *("HF_XET_CACHE", "TRANSFORMERS_CACHE"),
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_ASSETS_CACHE",
+    "HF_DATASETS_CACHE",
+    "HF_MODULES_CACHE",
+    "HF_XET_CACHE",
+    "TRANSFORMERS_CACHE",
 )
 """each of them outranks HF_HOME"""
 VERIFY_SECONDS = 900

@@ -313,7 +313,7 @@ def _span(found: re.Match[str], numbers: Sequence[Number]) -> Quantity:
     parts = {name: part for name, part in found.groupdict().items() if part}
     units = {"hours": 3600, "minutes": 60, "seconds": 1}
     counts = {name: numbers[int(parts[name])] for name in units if name in parts}
-    seconds = sum(count.value * units[name] for name, count in counts.items())
+    seconds = sum((count.value * units[name] for name, count in counts.items()), Fraction(0))
     if "half" in parts or "more" in parts:
         seconds += 1800
     first = next(iter(counts.values()))
@@ -327,7 +327,7 @@ def _share(found: re.Match[str], numbers: Sequence[Number]) -> Quantity | None:
     amount = _value(found, name, numbers) or Fraction(0)
     share = amount / (10 if name == "tenth" and amount <= 10 else 100)  # 八五折 is 85%
     if parts.get("hundredth"):
-        share += (_value(found, "hundredth", numbers) or 0) / 100
+        share += (_value(found, "hundredth", numbers) or Fraction(0)) / 100
     weight = Confidence.WORD if name == "tenth" and not numbers[int(found[name])].digits else Confidence.DIGITS
     readings = [(share, "share"), (1 - share, "share")] if parts.get("off") else [(share, "share")]
     return _quantity(found[0], weight, *readings, numeral=None if name == "tenth" else amount)

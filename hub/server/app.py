@@ -123,12 +123,12 @@ async def _disk_full(request: Request, error: Exception) -> Response:
 
 
 async def _client_disconnected(request: Request, error: Exception) -> Response:
-    """The client hung up in the middle of its body; nobody reads this answer."""
+    """Answer a client that hung up while sending its body, and so never reads this."""
     return Response(status_code=400)
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    """The traceback goes to the server's log."""
+    """Answer 500; the traceback goes to the server's log."""
     return JSONResponse({"error": "Internal Error - the server's log says more"}, status_code=500)
 
 

@@ -62,7 +62,7 @@ class BlobFacts:
 
 
 class Repository:
-    """An open repository. Cheap to open, not to be shared between threads; use it as a context manager."""
+    """An open bare repository: a context manager, cheap to open, and not to be shared between threads."""
 
     def __init__(self, path: Path, facts: dict[str, BlobFacts]) -> None:
         self.git = Repo(path)

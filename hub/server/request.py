@@ -42,7 +42,7 @@ class Hub:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestContext:
-    """Whom a request comes from and what it is about. Call methods that touch the disk in a thread."""
+    """The user, repository, revision and path of a request. Its methods read the disk: call them in a thread."""
 
     hub: Hub
     user: str | None

@@ -50,7 +50,7 @@ def direct_loopback(environment: Mapping[str, str], *hosts: str) -> dict[str, st
     """Return the variables that let every client reach this machine without a proxy, added to those already set.
 
     Args:
-        environment: may name other hosts in NO_PROXY, which are kept.
+        environment: its NO_PROXY may name other hosts, which stay exempt.
         hosts: more names of this machine.
     """
     exempt = ",".join(environment.get(name, "") for name in ("NO_PROXY", "no_proxy"))

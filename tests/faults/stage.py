@@ -1,4 +1,4 @@
-"""A Hub with a proxy before it, and clients that do not wait long."""
+"""A Hub behind a faulty proxy, and clients with short timeouts."""
 
 from __future__ import annotations
 

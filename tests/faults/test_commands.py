@@ -1,4 +1,4 @@
-"""The commands as a person types them: a dry run, a gate that refuses, releases listed, withdrawn and put back."""
+"""The commands as a user types them: a dry run, refused preflight checks, releases listed, withdrawn and restored."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A token is in the environment and nowhere else.
+"""A token never leaves the environment.
 
-Not in what a release prints, leaves here or brings to the Hub, nor in the arguments of what it starts.
+It is not in what a release prints, stores or uploads, nor in the arguments of the processes it starts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The `hf` command, as one types it."""
+"""The `hf` command against the local Hub."""
 
 import json
 import subprocess

@@ -99,9 +99,7 @@ def test_training_and_asking_before_and_after_use_no_proxy(
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_CACHE", "HF_HOME"])
-def test_a_cache_that_cannot_be_written_is_named_before_anything_is_fetched(
-    name: str, bonsai: Run, tmp_path: Path
-) -> None:
+def test_unwritable_cache_is_named_before_any_download(name: str, bonsai: Run, tmp_path: Path) -> None:
     done = bonsai("evaluate", "phi2_qtq", cwd=tmp_path, check=False, **{name: "/proc/nope[v2]"})
     assert done.returncode == 1
     assert f"{name} is '/proc/nope[v2]', which is not writable" in done.stderr

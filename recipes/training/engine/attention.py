@@ -1,17 +1,17 @@
-"""Attention over packed rows, rotary embedding, and the attention modules that use them.
+"""Attend within packed records, rotate queries and keys, and fuse the attention modules that slice projections.
 
-PyTorch's memory-efficient kernel takes the records' bounds and compiles for sm50 and up; SDPA does not pass bounds
-on, so the aten operator is called directly. It is private: `works_here` tries it once, and where it fails
-`block_masked` (SDPA with a mask, the twin it is tested against) takes its place.
+1. Packed attention. PyTorch's memory-efficient kernel (https://arxiv.org/abs/2112.05682) takes the bounds of the
+   records and is compiled for sm50 and up. SDPA does not pass bounds on, so the aten operator is called directly. It is
+   private: `is_supported` tries it once, and where it fails `block_diagonal_attention` (SDPA with a mask, the twin for
+   tests) takes its place. Example: records of 3 and 2 tokens in one row have bounds [0, 3, 5].
+2. Rotary embedding (RoPE, https://arxiv.org/abs/2104.09864). Llama pairs a number with the one half a head away, GLM
+   and Cohere pair neighbours; Phi rotates only the first part of each head. Which one a modeling file means is learned
+   from a call it makes itself: the first kind that reproduces the file's own function is used, or none.
+3. Attention modules. Phi-3 slices q, k and v out of one projection, Phi slices each head into a rotated part and the
+   rest. The gradient of a slice is a tensor of zeros with one part filled in, and these are then added up: a tenth of
+   a step. Splitting in one operation makes the gradient one concatenation.
 
-Where only the first part of each head turns (Phi), one more copies the rest. Llama's kind turns a number with the one
-half a head away, GLM's and Cohere's with its neighbour; which a modeling file means is learnt from a call it makes
-itself: the kind that gives what its own function gives is put in, and a file for which none does keeps its own.
-
-Phi-3 slices q, k and v out of one projection, Phi slices each head into a part that turns and one that does not. The
-gradient of a slice is a tensor of zeros with one part filled in, and the parts are then added up: a tenth of a step.
-Cut in one operation, the gradient is one concatenation; a rotary embedding that copies what it does not turn needs no
-cut at all. A replacement is put in only where it gives what the module itself gives on random numbers.
+A replacement is installed only if it reproduces the module's own output on random numbers.
 """
 
 from __future__ import annotations
@@ -30,9 +30,20 @@ from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 NAME = "bonsai_packed"
+"""under which transformers finds `attention_forward` (`config._attn_implementation`)"""
 _CAUSAL_FROM_TOP_LEFT = 1
+"""the aten operator's custom_mask_type"""
 _SHORT = 1024
 """up to this length one split of the keys is enough to fill the GPU in the backward pass, and the fastest"""
+_ROTARY_FUNCTION = "apply_rotary_pos_emb"
+_ROTARY_TOLERANCE = {torch.float16: 4e-3, torch.float32: 1e-6}
+_MODULE_TOLERANCE = {torch.float16: 5e-3, torch.float32: 1e-5}
+"""norm of the difference to the original's output, relative to the norm of that output"""
+_TRIED_TOKENS = 5
+
+Rotary = Callable[..., tuple[Tensor, Tensor]]
+Heads = Callable[[Tensor], tuple[Tensor, ...]]
+"""hidden states to q, k and v, each (1, tokens, heads · head size)"""
 
 
 class _Packed(torch.autograd.Function):
@@ -54,6 +65,7 @@ class _Packed(torch.autograd.Function):
             scale=scale,
         )
         ctx.longest, ctx.scale, ctx.repeats = longest, scale, repeats
+        # k and v are saved before they are repeated: with 8 query heads a key head, an eighth of the bytes
         ctx.save_for_backward(q, k, v, bounds, out, logsumexp, seed, offset)
         return out  # type: ignore[no-any-return]
 
@@ -80,7 +92,7 @@ class _Packed(torch.autograd.Function):
             scale=ctx.scale,
             num_splits_key=1 if ctx.longest <= _SHORT else None,
         )
-        return dq, _summed(dk, ctx.repeats), _summed(dv, ctx.repeats), None, None, None
+        return dq, _sum_repeats(dk, ctx.repeats), _sum_repeats(dv, ctx.repeats), None, None, None
 
 
 def _repeated(heads: Tensor, repeats: int) -> Tensor:
@@ -88,17 +100,21 @@ def _repeated(heads: Tensor, repeats: int) -> Tensor:
     return heads if repeats == 1 else heads.repeat_interleave(repeats, dim=2)
 
 
-def _summed(grad: Tensor, repeats: int) -> Tensor:
+def _sum_repeats(grad: Tensor, repeats: int) -> Tensor:
+    """(1, tokens, heads, size) -> (1, tokens, kv heads, size): the gradient of `_repeated`."""
     return grad if repeats == 1 else grad.unflatten(2, (-1, repeats)).sum(3)
 
 
 def packed_attention(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, longest: int, scale: float) -> Tensor:
-    """Causal attention within each record.
+    """Compute causal attention within each record.
 
     Args:
         q: (1, tokens, heads, head size); k and v may have fewer heads (grouped queries).
-        bounds: int32, the records' starts and the end of the last, on q's device.
+        bounds: int32, the start of each record and the end of the last, on q's device.
         longest: tokens of the longest record.
+
+    Returns:
+        (1, tokens, heads, head size).
     """
     return _Packed.apply(q, k, v, bounds, longest, scale)  # type: ignore[no-any-return]
 
@@ -112,17 +128,18 @@ def block_diagonal_attention(
     window: int | None = None,
     softcap: float | None = None,
 ) -> Tensor:
-    """The same through SDPA and a (tokens, tokens) mask.
+    """Compute the same through SDPA and a (tokens, tokens) mask.
 
     Args:
-        softcap: scores s become softcap · tanh(s / softcap) (Gemma 2), which no kernel here knows.
+        window: keys a query sees, itself included; None: all before it.
+        softcap: scores s become softcap · tanh(s / softcap) (Gemma 2), which no kernel here supports.
     """
     tokens, repeats = q.shape[1], q.shape[2] // k.shape[2]
-    place = torch.arange(tokens, device=q.device)
-    record = torch.searchsorted(bounds[1:].to(place.dtype), place, right=True)
-    allowed = (record[:, None] == record[None]) & (place[:, None] >= place[None])
+    position = torch.arange(tokens, device=q.device)
+    record = torch.searchsorted(bounds[1:].to(position.dtype), position, right=True)
+    allowed = (record[:, None] == record[None]) & (position[:, None] >= position[None])
     if window is not None:
-        allowed &= place[:, None] - place[None] < window
+        allowed &= position[:, None] - position[None] < window
     query, key, value = (h.transpose(1, 2) for h in (q, _repeated(k, repeats), _repeated(v, repeats)))
     if softcap is not None:
         return _soft_capped(query, key, value, allowed[None, None], scale, softcap).transpose(1, 2)
@@ -131,7 +148,8 @@ def block_diagonal_attention(
 
 
 def _soft_capped(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: float, softcap: float) -> Tensor:
-    """(batch, heads, tokens, head size), as many key heads as query heads."""
+    """Attend with capped scores; (batch, heads, tokens, head size), as many key heads as query heads."""
+    # the product is in the dtype of q, everything up to the softmax in float32
     scores = softcap * torch.tanh((q @ k.transpose(-1, -2)).float() * scale / softcap)
     return scores.masked_fill(~allowed, -torch.inf).softmax(-1).to(v.dtype) @ v
 
@@ -149,10 +167,19 @@ def attention_forward(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """As transformers calls it; query, key and value are (1, heads, tokens, head size), the result is transposed.
+    """Attend as transformers' attention interface asks for it.
 
     Rows that are not packed go through transformers' own SDPA, with their mask.
+
+    Args:
+        query: (1, heads, tokens, head size), as key and value, which may have fewer heads.
+        cu_seq_lens_q: the bounds of packed records; None: the rows are not packed.
+        max_length_q: tokens of the longest record.
+
+    Returns:
+        (1, tokens, heads, head size), and None for the attention weights.
     """
+    # 1. Not packed: SDPA, or with capped scores (which SDPA lacks) by plain products
     if cu_seq_lens_q is None and softcap is not None:
         if attention_mask is None:
             attention_mask = query.new_ones(query.shape[2], key.shape[2], dtype=torch.bool).tril()[None, None]
@@ -162,25 +189,35 @@ def attention_forward(
     if cu_seq_lens_q is None:
         kwargs = {**kwargs, "sliding_window": sliding_window, "scaling": scaling}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    # 2. Packed: the kernel; a window matters only if some record is longer than it
     q, k, v = (heads.transpose(1, 2) for heads in (query, key, value))
     window = sliding_window if sliding_window is not None and max_length_q > sliding_window else None
     if window is None and softcap is None and is_supported(q):
         return packed_attention(q, k, v, cu_seq_lens_q, max_length_q, scaling), None
+    # 3. What the kernel does not support
     return block_diagonal_attention(q, k, v, cu_seq_lens_q, scaling, window, softcap), None
 
 
+AttentionInterface.register(NAME, attention_forward)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+_SUPPORTED: dict[tuple[str, torch.dtype, int], bool] = {}
+
+
 def is_supported(like: Tensor) -> bool:
-    """Whether the kernel runs on this device, dtype and head size and agrees with SDPA; tried once for each."""
-    found = (like.device.type, like.dtype, like.shape[-1])
-    if found not in _TRIED:
-        _TRIED[found] = like.is_cuda and _matches_sdpa(like)
-    return _TRIED[found]
+    """Return whether the kernel runs on this device, dtype and head size and agrees with SDPA; tried once for each.
 
-
-_TRIED: dict[tuple[str, torch.dtype, int], bool] = {}
+    Args:
+        like: any tensor of that device and dtype, its last dimension the head size.
+    """
+    key = (like.device.type, like.dtype, like.shape[-1])
+    if key not in _SUPPORTED:
+        _SUPPORTED[key] = like.is_cuda and _matches_sdpa(like)
+    return _SUPPORTED[key]
 
 
 def _matches_sdpa(like: Tensor) -> bool:
+    """Compare outputs and gradients on random records of 5, 65 and 26 tokens, two query heads a key head."""
     generator = torch.Generator(like.device).manual_seed(0)
     bounds = torch.tensor([0, 5, 70, 96], dtype=torch.int32, device=like.device)
     made = [
@@ -205,21 +242,13 @@ def _matches_sdpa(like: Tensor) -> bool:
 
 
 def dummy_mask(device: torch.device) -> Tensor:
-    """What a packed call gives as its mask: of four dimensions, so that transformers builds none of its own."""
+    """Make the mask of a packed call: of four dimensions, so that transformers builds none of its own."""
     return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
 
 
-AttentionInterface.register(NAME, attention_forward)
-AttentionMaskInterface.register(NAME, sdpa_mask)
-
-
-_NAME = "apply_rotary_pos_emb"
-_ROTARY_TOLERANCE = {torch.float16: 4e-3, torch.float32: 1e-6}
-
-Rotary = Callable[..., tuple[Tensor, Tensor]]
-
-
 class _Rotary(torch.autograd.Function):
+    """A rotation; its gradient is the rotation back, so that only cos and sin are saved."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, neighbours: bool) -> Tensor:
         ctx.save_for_backward(cos, sin)
@@ -233,11 +262,15 @@ class _Rotary(torch.autograd.Function):
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor, direction: int, neighbours: bool) -> Tensor:
-    """``x`` (..., head size) with its first ``cos.shape[-1]`` numbers turned, forth (1) or back (-1)."""
+    """Rotate the first ``cos.shape[-1]`` numbers of ``x`` (..., head size), forth (1) or back (-1)."""
     width = cos.shape[-1]
+    if neighbours:
+        first, second = slice(0, width, 2), slice(1, width, 2)
+    else:
+        first, second = slice(0, width // 2), slice(width // 2, width)
+    # (a, b) -> (a cos - b sin, b cos + a sin), three kernels and no temporary; the rest of a head (Phi) is a fourth
     out = torch.empty_like(x)
     torch.mul(x[..., :width], cos, out=out[..., :width])
-    first, second = _pairs(width, neighbours)
     out[..., first].addcmul_(x[..., second], sin[..., first], value=-direction)
     out[..., second].addcmul_(x[..., first], sin[..., second], value=direction)
     if width < x.shape[-1]:
@@ -245,14 +278,8 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor, direction: int, neighbours: boo
     return out
 
 
-def _pairs(width: int, neighbours: bool) -> tuple[slice, slice]:
-    if neighbours:
-        return slice(0, width, 2), slice(1, width, 2)
-    return slice(0, width // 2), slice(width // 2, width)
-
-
 def apply_rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
-    """As transformers' ``apply_rotary_pos_emb``; where cos is narrower than a head, the rest passes as it is."""
+    """Rotate as transformers' ``apply_rotary_pos_emb``; where cos is narrower than a head, the rest is copied."""
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
     return _Rotary.apply(q, cos, sin, False), _Rotary.apply(k, cos, sin, False)
 
@@ -260,7 +287,7 @@ def apply_rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: 
 def apply_to_neighbours(
     q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Numbers turned with their neighbours, cos and sin given for each number (Cohere)."""
+    """Rotate neighbours, with cos and sin given for each number (Cohere)."""
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
     return _Rotary.apply(q, cos, sin, True), _Rotary.apply(k, cos, sin, True)
 
@@ -268,7 +295,7 @@ def apply_to_neighbours(
 def apply_to_neighbours_by_half(
     q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Numbers turned with their neighbours, cos and sin given for each pair, twice over (GLM)."""
+    """Rotate neighbours, with cos and sin given for each pair, twice over (GLM)."""
     half = cos.shape[-1] // 2
     cos, sin = (part[..., :half].repeat_interleave(2, dim=-1) for part in (cos, sin))
     return apply_to_neighbours(q, k, cos, sin, unsqueeze_dim)
@@ -278,65 +305,70 @@ KINDS: tuple[Rotary, ...] = (apply_rotary, apply_to_neighbours, apply_to_neighbo
 
 
 def patch_rotary(model: nn.Module, run: Callable[[], Any], known: dict[str, Rotary | None]) -> Callable[[], None]:
-    """Replace the function in the modeling file of every attention below ``model``; returns what takes it out again.
+    """Replace the rotary function in the modeling file of every attention below ``model``.
+
+    The function belongs to the file, so other models of the same architecture in this process get it too.
 
     Args:
         run: a forward pass of the model, in which each file shows what it calls its function with.
-        known: file to kind, as learnt before; filled where it is not.
+        known: file to kind, as found before; filled where it is not.
 
-    The function belongs to the file, so other models of the same architecture in this process get it too.
+    Returns:
+        A function that restores the originals.
     """
     files = {
         type(module).__module__
         for module in model.modules()
-        if type(module).__name__.endswith("Attention") and hasattr(sys.modules[type(module).__module__], _NAME)
+        if type(module).__name__.endswith("Attention")
+        and hasattr(sys.modules[type(module).__module__], _ROTARY_FUNCTION)
     }
-    stock = {file: getattr(sys.modules[file], _NAME) for file in files}
-    seen: dict[str, dict[str, Any]] = {}
+    stock = {file: getattr(sys.modules[file], _ROTARY_FUNCTION) for file in files}
+    calls: dict[str, dict[str, Any]] = {}
 
     def undo() -> None:
         for file, function in stock.items():
-            setattr(sys.modules[file], _NAME, function)
+            setattr(sys.modules[file], _ROTARY_FUNCTION, function)
 
+    def record_first_call(file: str) -> Callable[..., Any]:
+        signature = inspect.signature(stock[file])
+
+        def recorder(*args: Any, **kwargs: Any) -> Any:
+            if file not in calls:
+                calls[file] = dict(signature.bind(*args, **kwargs).arguments)
+            return stock[file](*args, **kwargs)
+
+        return recorder
+
+    def replace_by(kind: Rotary, original: Callable[..., Any]) -> Callable[..., Any]:
+        def replacement(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if args or kwargs.keys() - {"unsqueeze_dim"}:  # more than it was compared with
+                return original(q, k, cos, sin, *args, **kwargs)
+            return kind(q, k, cos, sin, **kwargs)
+
+        return replacement
+
+    # 1. Record what each file calls its function with, in one forward pass
     if files - known.keys():
         try:
-            for file, function in stock.items():
-                setattr(sys.modules[file], _NAME, _watching(function, file, seen))
+            for file in files:
+                setattr(sys.modules[file], _ROTARY_FUNCTION, record_first_call(file))
             run()
         finally:
             undo()
+        # 2. The first kind that reproduces the file's own function on that call
         for file in files:
-            kinds = (kind for kind in KINDS if file in seen and _same(stock[file], kind, seen[file]))
+            kinds = (kind for kind in KINDS if file in calls and _matches_rotary(stock[file], kind, calls[file]))
             known[file] = next(kinds, None)
+    # 3. Install it
     for file in files:
         kind = known[file]
         if kind is not None:
-            setattr(sys.modules[file], _NAME, _replacing(stock[file], kind))
+            setattr(sys.modules[file], _ROTARY_FUNCTION, replace_by(kind, stock[file]))
     return undo
 
 
-def _watching(stock: Callable[..., Any], file: str, seen: dict[str, dict[str, Any]]) -> Callable[..., Any]:
-    signature = inspect.signature(stock)
-
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        if file not in seen:
-            seen[file] = dict(signature.bind(*args, **kwargs).arguments)
-        return stock(*args, **kwargs)
-
-    return watched
-
-
-def _replacing(stock: Callable[..., Any], kind: Rotary) -> Callable[..., Any]:
-    def replaced(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if args or kwargs.keys() - {"unsqueeze_dim"}:  # more than it was seen with
-            return stock(q, k, cos, sin, *args, **kwargs)
-        return kind(q, k, cos, sin, **kwargs)
-
-    return replaced
-
-
-def _same(stock: Callable[..., Any], kind: Rotary, call: dict[str, Any]) -> bool:
-    """On random heads with the call's own cos and sin, each position's apart from the next one's."""
+def _matches_rotary(stock: Callable[..., Any], kind: Rotary, call: dict[str, Any]) -> bool:
+    """Compare on random heads with the call's own cos and sin, in which each position differs from the next."""
     given = dict(call)
     if not {"q", "k", "cos", "sin"} <= given.keys() or given.keys() - {"q", "k", "cos", "sin", "unsqueeze_dim"}:
         return False
@@ -351,7 +383,7 @@ def _same(stock: Callable[..., Any], kind: Rotary, call: dict[str, Any]) -> bool
     try:
         with torch.no_grad():
             ours, theirs = kind(**given), stock(**given)
-    except Exception:  # noqa: BLE001 - of another shape than the kind knows
+    except Exception:  # noqa: BLE001 - of another shape than the kind supports
         return False
     return all(
         one.shape == other.shape and bool((one.float() - other.float()).norm() <= tolerance * other.float().norm())
@@ -359,22 +391,15 @@ def _same(stock: Callable[..., Any], kind: Rotary, call: dict[str, Any]) -> bool
     )
 
 
-_TRIED_TOKENS = 5
-_TOLERANCE = {torch.float16: 5e-3, torch.float32: 1e-5}
-
-Heads = Callable[[Tensor], tuple[Tensor, ...]]
-"""hidden states to q, k and v, each (1, tokens, heads · head size)"""
-
-
 def patch_attention_modules(model: nn.Module) -> Callable[[], None]:
-    """Replace the forward of what slices below ``model``; returns what takes it out again."""
+    """Replace the forward of every attention below ``model`` that slices; returns a function that restores them."""
     patched: list[Any] = []
     for module in list(model.modules()):
         heads = _qkv_projection(module)
         if heads is None:
             continue
         try:
-            stock, ours = module.forward, _forward(module, heads)
+            stock, ours = module.forward, _fused_forward(module, heads)
             same = _matches_original(module, stock, ours)
         except Exception:  # noqa: BLE001 - another module with these names: whatever it wants, it keeps its own forward
             continue
@@ -390,6 +415,7 @@ def patch_attention_modules(model: nn.Module) -> Callable[[], None]:
 
 
 def _qkv_projection(module: Any) -> Heads | None:
+    """Return how Phi-3's kind (one projection) or Phi's (three) makes q, k and v; None: another kind."""
     if hasattr(module, "qkv_proj") and hasattr(module, "num_key_value_heads"):
         key_value = module.num_key_value_heads * module.head_dim
         sizes = [module.config.num_attention_heads * module.head_dim, key_value, key_value]
@@ -399,7 +425,7 @@ def _qkv_projection(module: Any) -> Heads | None:
     return None
 
 
-def _forward(module: Any, heads: Heads) -> Callable[..., tuple[Tensor, Tensor | None]]:
+def _fused_forward(module: Any, heads: Heads) -> Callable[..., tuple[Tensor, Tensor | None]]:
     stock: Callable[..., tuple[Tensor, Tensor | None]] = module.forward
     output = module.o_proj if hasattr(module, "o_proj") else module.dense
 
@@ -433,16 +459,15 @@ def _forward(module: Any, heads: Heads) -> Callable[..., tuple[Tensor, Tensor | 
 
 
 def _matches_original(module: Any, stock: Callable[..., Any], ours: Callable[..., Any]) -> bool:
-    """On a few random tokens, without dropout."""
+    """Compare on a few random tokens, without dropout."""
     weight = next(p for name, p in module.named_parameters() if "lora" in name)
     generator = torch.Generator(weight.device).manual_seed(0)
     dtype = torch.float16 if weight.is_cuda else torch.float32
-    width, turned = module.config.hidden_size, getattr(module, "rotary_ndims", module.head_dim)
-
-    def made(size: int) -> Tensor:
-        return torch.randn(1, _TRIED_TOKENS, size, generator=generator, device=weight.device).to(dtype)
-
-    x, cos, sin = made(width), made(turned), made(turned)
+    width, rotated = module.config.hidden_size, getattr(module, "rotary_ndims", module.head_dim)
+    x, cos, sin = (
+        torch.randn(1, _TRIED_TOKENS, size, generator=generator, device=weight.device).to(dtype)
+        for size in (width, rotated, rotated)
+    )
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -451,4 +476,4 @@ def _matches_original(module: Any, stock: Callable[..., Any], ours: Callable[...
     finally:
         for part, training in modes:
             part.training = training
-    return bool((results[1] - results[0]).norm() <= _TOLERANCE[dtype] * results[0].norm())
+    return bool((results[1] - results[0]).norm() <= _MODULE_TOLERANCE[dtype] * results[0].norm())

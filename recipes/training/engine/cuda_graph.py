@@ -1,12 +1,13 @@
 """Replay the layers as CUDA graphs, and cache dequantized weights in free GPU memory.
 
-A graph replays fixed shapes, so a packed row is filled up to the full length with one more record that nothing learns
-from, and the records' bounds up to the most any row has with empty records. Whether it pays is measured when it is
-made: on an H100 it halves the step, on a slower GPU, where the kernels take longer than their launches, it is
-dropped. Making it runs whole steps, so the memory that is left over is known then too.
+A graph replays fixed shapes (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs), so a packed row is
+padded to the full length with one more record that has no labels, and its bounds with empty records: of a limit of 8
+tokens and 3 records, bounds [0, 3, 5] become [0, 3, 5, 8, 8]. Whether a graph pays is measured when it is captured: on
+an H100 it halves the step; on a slower GPU, where kernels take longer than their launches, it is dropped. Capturing
+runs whole steps, so the memory that is left over is known then too.
 
-Each matrix is dequantised twice in a step, which is a tenth of the step. While it trains, the GPU's memory beyond the
-peak serves nobody else: it holds as many dequantised matrices as go in, and gives them back when something needs room.
+Each matrix is dequantised twice in a step, which is a tenth of the step. During training nobody else uses the GPU's
+memory beyond the peak: it holds as many dequantised matrices as fit, until something needs the room.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ _LOG = logging.getLogger(__name__)
 _WORTH = 0.9
 """a graph is kept if a step takes less than this part of the time it takes without"""
 _FRAGMENTS = 1.15
-"""what PyTorch takes from the GPU, for what its tensors take at most"""
+"""what PyTorch reserves on the GPU, relative to the most its tensors take"""
+MARGIN = 2**29
+"""bytes that stay free: fragments, and libraries' own workspaces"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedRowLimits:
-    """What the packed rows of a dataset never exceed."""
+    """Upper limits of the packed rows of a dataset."""
 
     tokens: int
     longest: int
@@ -41,25 +44,39 @@ class PackedRowLimits:
     records: int
 
     def fits(self, tokens: int, longest: int, records: int) -> bool:
-        """Whether a row fits, the filling record included."""
-        filling = self.tokens - tokens
-        return 0 <= filling <= self.longest and longest <= self.longest and records <= self.records
+        """Return whether a row fits, including the record that pads it."""
+        padding = self.tokens - tokens
+        return 0 <= padding <= self.longest and longest <= self.longest and records <= self.records
 
 
 class StepGraph:
-    """Two graphs over static tensors; gradients are added to the store's buffer."""
+    """Two graphs over static tensors, forward and backward; gradients are added to the store's buffer.
+
+    Args:
+        layers: the model's backbone, called with keyword arguments.
+        limits: fix the shapes: ids and positions (1, tokens) int64, bounds (records + 2,) int32.
+
+    Attributes:
+        eager_seconds: a forward and backward pass without the graphs; ``graph_seconds`` with them.
+        eager_peak: bytes that tensors take at most in a step without the graphs.
+
+    Raises:
+        torch.OutOfMemoryError: the graphs' own pool of activations does not fit.
+    """
 
     def __init__(self, layers: Callable[..., Any], store: FlatAdapterParameters, limits: PackedRowLimits) -> None:
+        # 1. Static tensors. The rows that the graphs are timed on are full of records as long as the longest
         device = store.flat.device
         self._limits = limits
         self._ids = torch.zeros(1, limits.tokens, dtype=torch.int64, device=device)
         self._positions = torch.zeros_like(self._ids)
-        self._filling = torch.arange(limits.tokens, device=device)[None]
+        self._padding = torch.arange(limits.tokens, device=device)[None]
         self._bounds = torch.full((limits.records + 2,), limits.tokens, dtype=torch.int32, device=device)
         self._set_bounds(torch.arange(0, limits.tokens, limits.longest, device=device))
         self._layers, self._store = layers, store
         self._anchor = store.flat
-        gradients = store.accumulated()
+        gradients = store.accumulation_views()
+        # 2. Warm up on a side stream, as capturing asks for, and time a step
         torch.cuda.reset_peak_memory_stats()
         stream = _side_stream(torch.cuda.current_device())
         stream.wait_stream(torch.cuda.current_stream())
@@ -72,27 +89,37 @@ class StepGraph:
             del hidden
         torch.cuda.current_stream().wait_stream(stream)
         self.eager_peak = torch.cuda.max_memory_allocated()
+        # 3. Capture; the backward graph reads activations that the forward graph leaves in the pool they share
         self._graphs = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graphs[0], capture_error_mode="thread_local"):  # NCCL has threads too
             self._hidden = self._forward()
         with torch.cuda.graph(self._graphs[1], pool=self._graphs[0].pool(), capture_error_mode="thread_local"):
             self._backward(self._hidden, gradients)
         self._hidden = self._hidden.detach()
+        # 4. Time the replay, after one that pays for the first launch
         self._graphs[0].replay()
-        self.graph_seconds = _seconds(self._replay_both)
+        self.graph_seconds = _seconds(lambda: [graph.replay() for graph in self._graphs])
         store.clear_accumulated()
 
     @property
     def is_faster(self) -> bool:
-        """Whether a step with the graphs is enough faster."""
+        """Return whether a step with the graphs is enough faster to keep them."""
         return self.graph_seconds < _WORTH * self.eager_seconds
 
     def run(self, input_ids: Tensor, position_ids: Tensor, bounds: Tensor) -> Tensor:
-        """The last hidden states of one packed row that fits the limits: (1, tokens, hidden size)."""
+        """Return the last hidden states of one packed row that fits the limits.
+
+        Args:
+            input_ids: (1, tokens), as ``position_ids``.
+            bounds: int32, the start of each record and the end of the last.
+
+        Returns:
+            (1, tokens, hidden size), differentiable; its backward pass replays the second graph.
+        """
         tokens = input_ids.shape[1]
         self._ids[:, :tokens].copy_(input_ids)
         self._positions[:, :tokens].copy_(position_ids)
-        self._positions[:, tokens:].copy_(self._filling[:, : self._limits.tokens - tokens])
+        self._positions[:, tokens:].copy_(self._padding[:, : self._limits.tokens - tokens])
         self._set_bounds(bounds)
         return _Replay.apply(self._anchor, self)[:, :tokens]  # type: ignore[no-any-return]
 
@@ -114,17 +141,13 @@ class StepGraph:
         found = torch.autograd.grad(hidden, self._store.parameters, self._grad)
         torch._foreach_add_(gradients, list(found))
 
-    def _replay_both(self) -> None:
-        for graph in self._graphs:
-            graph.replay()
-
     def replay_forward(self) -> Tensor:
-        """Run the first graph."""
+        """Replay the forward pass; return the static hidden states."""
         self._graphs[0].replay()
         return self._hidden
 
     def replay_backward(self, grad: Tensor) -> None:
-        """Run the second."""
+        """Replay the backward pass from the gradient of the hidden states."""
         self._grad.copy_(grad)
         self._graphs[1].replay()
 
@@ -143,7 +166,7 @@ class _Replay(torch.autograd.Function):
 
 @cache
 def _side_stream(device: int) -> torch.cuda.Stream:
-    """One for all graphs: cuBLAS keeps a workspace for each stream it ever ran on."""
+    """Return one stream for all graphs: cuBLAS keeps a workspace for each stream it ever ran on."""
     return torch.cuda.Stream(device)
 
 
@@ -156,18 +179,18 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 class GraphTrial(NamedTuple):
-    """What came of trying a graph."""
+    """The outcome of capturing a graph."""
 
     graph: StepGraph | None
-    """None where it does not pay or memory did not suffice"""
+    """None if it does not pay or memory did not suffice"""
     in_use: int | None
-    """bytes that a step takes on the GPU, with the graph or without; None where memory did not suffice"""
+    """bytes that a step takes on the GPU, with the graph or without; None if memory did not suffice"""
 
 
 def try_cuda_graph(layers: Callable[..., Any], store: FlatAdapterParameters, limits: PackedRowLimits) -> GraphTrial:
-    """Make the graphs and time them against steps without."""
+    """Capture the graphs and time them against steps without."""
     try:
-        with torch.autocast("cuda", enabled=False):  # the trainer's is on; the backward pass must be made without
+        with torch.autocast("cuda", enabled=False):  # the trainer's is on; the backward pass must be captured without
             graph = StepGraph(layers, store, limits)
     except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
         short = isinstance(error, torch.OutOfMemoryError)
@@ -184,47 +207,45 @@ def try_cuda_graph(layers: Callable[..., Any], store: FlatAdapterParameters, lim
     return GraphTrial(graph, torch.cuda.memory_reserved())
 
 
-MARGIN = 2**29
-"""bytes that stay free: fragments, and libraries' own workspaces"""
-
-
 class DequantizedWeightCache:
-    """The weights of a model's groups, some of them kept dequantised."""
+    """The weights of a model's groups, some of them cached dequantised."""
 
     def __init__(self, weights: Sequence[Nf4Weights]) -> None:
         self.weights = list(weights)
-        self._kept: list[Nf4Weights] = []
+        self._cached: list[Nf4Weights] = []
 
     @property
-    def kept_bytes(self) -> int:
-        """Of all that are kept."""
-        return sum(one.bytes_dequantised for one in self._kept)
+    def cached_bytes(self) -> int:
+        """Bytes of all cached matrices."""
+        return sum(one.dequantized_bytes for one in self._cached)
 
-    def told(self) -> str:
-        """In a few words, for the run's record."""
-        return f"{len(self._kept)} of {len(self.weights)} weights kept dequantised, {self.kept_bytes / 2**30:.1f} GiB"
+    def summary(self) -> str:
+        """Describe the cache in a few words, for the run's record."""
+        return (
+            f"{len(self._cached)} of {len(self.weights)} weights kept dequantised, {self.cached_bytes / 2**30:.1f} GiB"
+        )
 
     def fill(self, room: int) -> bool:
-        """Keep what goes into ``room`` bytes, the model's first layers first; whether anything did."""
+        """Cache what fits into ``room`` bytes, the model's first layers first; return whether anything did."""
         for one in self.weights:
-            if one.bytes_dequantised <= room:
-                one.keep()
-                self._kept.append(one)
-                room -= one.bytes_dequantised
-        return bool(self._kept)
+            if one.dequantized_bytes <= room:
+                one.cache_dequantized()
+                self._cached.append(one)
+                room -= one.dequantized_bytes
+        return bool(self._cached)
 
-    def let_go(self) -> None:
+    def drop(self) -> None:
         """Give all of it back."""
-        while self._kept:
-            self._kept.pop().let_go()
+        while self._cached:
+            self._cached.pop().drop_cache()
 
 
 def free_gpu_bytes(in_use: int, needed_later: int) -> int:
-    """Bytes of the current GPU that stay free.
+    """Return the bytes of the current GPU that stay free; negative: so many are missing.
 
     Args:
-        in_use: what this process takes at its peak so far.
-        needed_later: what it will take besides, and has not yet.
+        in_use: bytes this process takes at its peak so far.
+        needed_later: bytes it will take besides.
     """
     free, total = torch.cuda.mem_get_info()
     allowed = min(free + torch.cuda.memory_reserved(), int(torch.cuda.get_per_process_memory_fraction() * total))

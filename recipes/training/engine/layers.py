@@ -1,15 +1,15 @@
-"""Norms, activations and gated MLPs as single kernels, recomputed in the backward pass where that is cheap.
+"""Run norms, activations and gated MLPs as single kernels, and recompute their outputs in the backward pass.
 
-A norm or an activation marks its output with how to make it again from a tensor that is kept anyway. A QLoRA linear,
-whose input that output is, then keeps the recipe instead of the tensor. No matrix product is ever repeated.
-For Phi-2 this drops the norm's output and the activation's output: 5 of 14 hidden sizes a token and layer.
+A norm or an activation marks its output with how to compute it again from a tensor that is kept anyway. A QLoRA linear
+that reads the output then saves that rule instead of the tensor. No matrix product is ever repeated. For Phi-2 this
+drops the norm's and the activation's outputs: 5 of 14 hidden sizes a token and layer.
 
-Under autocast a norm returns float32 and `gelu_new` runs its power in float32: each drags casts of whole activations
-behind it. A replacement is put in only where it gives what the module itself gives on random numbers, so an RMSNorm
-with another formula (Gemma's 1 + weight) stays as it is.
+Under autocast a norm returns float32 and `gelu_new` computes its power in float32: each drags casts of whole
+activations behind it. Inside the engine autocast is off, and the replacements stay in the compute dtype.
 
-A replacement is put in only where it gives what the module itself gives on random numbers: experts, whose weights are
-no modules and who are handed their routes too, and an MLP that scales, norms or drops on the way keep their own.
+A replacement is installed only if it reproduces the module's own output on random numbers: an RMSNorm with another
+formula (Gemma's 1 + weight), experts, whose weights are no modules and who are handed their routes too, and an MLP that
+scales, normalizes or drops on the way keep their own forward.
 """
 
 from __future__ import annotations
@@ -23,58 +23,37 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _MARK = "_bonsai_recipe"
+_TOLERANCE = {torch.float16: 4e-3, torch.float32: 1e-5}
+_GATED_MLP_TOLERANCE = {torch.float16: 5e-3, torch.float32: 1e-5}
+"""norm of the difference to the original's output, relative to the norm of that output"""
+_TANH_GELUS = ("NewGELUActivation", "GELUTanh", "PytorchGELUTanh", "FastGELUActivation")
 
 
 class RecomputeRule(NamedTuple):
-    """How to make a tensor again, bit for bit."""
+    """How to compute a tensor again, bit for bit."""
 
     compute: Callable[..., Tensor]
     inputs: tuple[Tensor, ...]
 
 
 def recompute_in_backward(output: Tensor, compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """``output`` itself, marked as ``compute(*inputs)``."""
+    """Mark ``output`` as ``compute(*inputs)`` and return it."""
     setattr(output, _MARK, RecomputeRule(compute, tuple(tensor.detach() for tensor in inputs)))
     return output
 
 
 def rule_of(tensor: Tensor) -> RecomputeRule:
-    """The tensor's recipe; without a mark, the one that keeps the tensor."""
+    """Return the tensor's rule; without a mark, the one that keeps the tensor."""
     found: RecomputeRule | None = getattr(tensor, _MARK, None)
-    return found or RecomputeRule(_itself, (tensor.detach(),))
+    return found or RecomputeRule(_identity, (tensor.detach(),))
 
 
-def _itself(tensor: Tensor) -> Tensor:
+def _identity(tensor: Tensor) -> Tensor:
     return tensor
 
 
-_TOLERANCE = {torch.float16: 4e-3, torch.float32: 1e-5}
-_TANH_GELUS = ("NewGELUActivation", "GELUTanh", "PytorchGELUTanh", "FastGELUActivation")
-
-
-def patch_elementwise(model: nn.Module, *, mark: bool) -> Callable[[], None]:
-    """Replace what can be replaced below ``model``; returns what takes it out again.
-
-    Args:
-        mark: mark outputs as cheap to compute again (`bonsai.recipes.training.engine.layers`).
-    """
-    patched: list[Any] = []
-    for module in list(model.modules()):
-        replacement = _replacement(module)
-        if replacement is None or not _matches_original(module, replacement):
-            continue
-        module.forward = of_one_tensor(module.forward, _with_recompute(replacement) if mark else replacement)
-        patched.append(module)
-
-    def undo() -> None:
-        for module in patched:
-            del module.forward
-
-    return undo
-
-
-def of_one_tensor(stock: Callable[..., Any], ours: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
-    """Ours for the call that was compared; a gate or a residual beside the tensor is the module's own business."""
+def use_for_one_tensor(stock: Callable[..., Any], ours: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+    """Call ``ours`` as it was compared; a gate or a residual beside the tensor is the module's own business."""
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:
         return stock(x, *args, **kwargs) if args or kwargs else ours(x)
@@ -82,21 +61,42 @@ def of_one_tensor(stock: Callable[..., Any], ours: Callable[[Tensor], Tensor]) -
     return forward
 
 
-def _with_recompute(compute: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    def forward(x: Tensor) -> Tensor:
-        return recompute_in_backward(compute(x), compute, x)
+def patch_elementwise(model: nn.Module, *, mark: bool) -> Callable[[], None]:
+    """Replace the forward of every known norm and activation below ``model``.
 
-    return forward
+    Args:
+        mark: mark outputs as cheap to compute again (`recompute_in_backward`).
 
+    Returns:
+        A function that restores the originals.
+    """
 
-def _replacement(module: Any) -> Callable[[Tensor], Tensor] | None:
-    if type(module) is nn.LayerNorm:
-        return partial(_layer_norm, module)
-    if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
-        return partial(_rms_norm, module)
-    if type(module).__name__ in _TANH_GELUS:
-        return partial(functional.gelu, approximate="tanh")
-    return None
+    def with_mark(compute: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def forward(x: Tensor) -> Tensor:
+            return recompute_in_backward(compute(x), compute, x)
+
+        return forward
+
+    patched: list[Any] = []
+    for module in list(model.modules()):
+        kind = type(module)
+        replacement: Callable[[Tensor], Tensor] | None = None
+        if kind is nn.LayerNorm:
+            replacement = partial(_layer_norm, module)
+        elif kind.__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
+            replacement = partial(_rms_norm, module)
+        elif kind.__name__ in _TANH_GELUS:
+            replacement = partial(functional.gelu, approximate="tanh")
+        if replacement is None or not _matches_original(module, replacement):
+            continue
+        module.forward = use_for_one_tensor(module.forward, with_mark(replacement) if mark else replacement)
+        patched.append(module)
+
+    def undo() -> None:
+        for module in patched:
+            del module.forward
+
+    return undo
 
 
 def _layer_norm(module: nn.LayerNorm, x: Tensor) -> Tensor:
@@ -108,6 +108,7 @@ def _rms_norm(module: Any, x: Tensor) -> Tensor:
 
 
 def _matches_original(module: nn.Module, replacement: Callable[[Tensor], Tensor]) -> bool:
+    """Compare on four random tokens of standard deviation 3, so that an activation's tails count too."""
     weight = getattr(module, "weight", None)
     device, dtype = ("cpu", torch.float32) if weight is None else (weight.device, weight.dtype)
     shape = (64,) if weight is None else tuple(weight.shape)
@@ -121,10 +122,9 @@ def _matches_original(module: nn.Module, replacement: Callable[[Tensor], Tensor]
     return bool((ours - stock).norm() <= _TOLERANCE.get(dtype, 0.0) * stock.norm())
 
 
-_GATED_MLP_TOLERANCE = {torch.float16: 5e-3, torch.float32: 1e-5}
+class _SwiGLU(torch.autograd.Function):
+    """silu(gate) · up (https://arxiv.org/abs/2002.05202), saving gate and up and neither silu(gate) nor the product."""
 
-
-class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor, again: _RecomputedSwiGLU) -> Tensor:
         ctx.save_for_backward(gate, up)
@@ -139,7 +139,7 @@ class _Gated(torch.autograd.Function):
 
 
 class _RecomputedSwiGLU:
-    """silu(gate) · up computed again; the backward pass, which comes right after, takes silu(gate) from it."""
+    """Compute silu(gate) · up again; the backward pass, which comes right after, takes silu(gate) from it."""
 
     def __init__(self) -> None:
         self._activated: Tensor | None = None
@@ -149,24 +149,28 @@ class _RecomputedSwiGLU:
         return self._activated * up
 
     def take(self, gate: Tensor) -> Tensor:
+        """Return silu(gate), computed now if the product was not computed again."""
         found, self._activated = self._activated, None
         return functional.silu(gate) if found is None else found
 
 
 def patch_gated_mlps(model: nn.Module, *, mark: bool) -> Callable[[], None]:
-    """Replace the forward of every gated SiLU MLP below ``model``; returns what takes it out again."""
+    """Replace the forward of every gated SiLU MLP below ``model``; returns a function that restores them.
+
+    Args:
+        mark: mark the product that enters ``down_proj`` as cheap to compute again.
+    """
     patched: list[Any] = []
     for module in list(model.modules()):
-        if not (_is_silu(module) and _has_linears(module, "down_proj")):
+        activation = getattr(module, "act_fn", None) or getattr(module, "activation_fn", None)
+        if type(activation).__name__ not in ("SiLUActivation", "SiLU") or not _has_modules(module, "down_proj"):
             continue
-        if _has_linears(module, "gate_up_proj"):
-            ours, first = _fused_gate_up(module, mark), module.gate_up_proj
-        elif _has_linears(module, "gate_proj", "up_proj"):
-            ours, first = _separate(module, mark), module.gate_proj
-        else:
+        fused = _has_modules(module, "gate_up_proj")
+        if not fused and not _has_modules(module, "gate_proj", "up_proj"):
             continue
-        if _same(module, ours, first):
-            module.forward = of_one_tensor(module.forward, ours)
+        ours = _gated_forward(module, fused=fused, mark=mark)
+        if _matches_gated_mlp(module, ours, module.gate_up_proj if fused else module.gate_proj):
+            module.forward = use_for_one_tensor(module.forward, ours)
             patched.append(module)
 
     def undo() -> None:
@@ -176,17 +180,31 @@ def patch_gated_mlps(model: nn.Module, *, mark: bool) -> Callable[[], None]:
     return undo
 
 
-def _is_silu(module: Any) -> bool:
-    activation = getattr(module, "act_fn", None) or getattr(module, "activation_fn", None)
-    return type(activation).__name__ in ("SiLUActivation", "SiLU")
-
-
-def _has_linears(module: nn.Module, *names: str) -> bool:
+def _has_modules(module: nn.Module, *names: str) -> bool:
     return all(isinstance(getattr(module, name, None), nn.Module) for name in names)
 
 
-def _same(mlp: Any, ours: Callable[[Tensor], Tensor], first: Any) -> bool:
-    """On a few random tokens, without dropout."""
+def _gated_forward(mlp: Any, *, fused: bool, mark: bool) -> Callable[[Tensor], Tensor]:
+    """Return down_proj(silu(gate) · up), gate and up out of one linear (Phi-3) or of two (Llama)."""
+
+    def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+        again = _RecomputedSwiGLU()
+        made = _SwiGLU.apply(gate, up, again)
+        return recompute_in_backward(made, again, gate, up) if mark else made
+
+    def of_one(x: Tensor) -> Tensor:
+        halves = getattr(mlp.gate_up_proj, "halves", None)
+        gate, up = mlp.gate_up_proj(x).chunk(2, dim=-1) if halves is None else halves(x)
+        return mlp.down_proj(swiglu(gate, up))  # type: ignore[no-any-return]
+
+    def of_two(x: Tensor) -> Tensor:
+        return mlp.down_proj(swiglu(mlp.gate_proj(x), mlp.up_proj(x)))  # type: ignore[no-any-return]
+
+    return of_one if fused else of_two
+
+
+def _matches_gated_mlp(mlp: Any, ours: Callable[[Tensor], Tensor], first: Any) -> bool:
+    """Compare on a few random tokens, without dropout."""
     base = getattr(first, "base_layer", first)
     weight = next(first.parameters())
     dtype = torch.float16 if weight.is_cuda else torch.float32
@@ -203,25 +221,3 @@ def _same(mlp: Any, ours: Callable[[Tensor], Tensor], first: Any) -> bool:
         for module, training in modes:
             module.training = training
     return found.shape == stock.shape and bool((found - stock).norm() <= _GATED_MLP_TOLERANCE[dtype] * stock.norm())
-
-
-def _fused_gate_up(mlp: Any, mark: bool) -> Callable[[Tensor], Tensor]:
-    def forward(x: Tensor) -> Tensor:
-        halves = getattr(mlp.gate_up_proj, "halves", None)
-        gate, up = mlp.gate_up_proj(x).chunk(2, dim=-1) if halves is None else halves(x)
-        return mlp.down_proj(_swiglu(gate, up, mark))  # type: ignore[no-any-return]
-
-    return forward
-
-
-def _separate(mlp: Any, mark: bool) -> Callable[[Tensor], Tensor]:
-    def forward(x: Tensor) -> Tensor:
-        return mlp.down_proj(_swiglu(mlp.gate_proj(x), mlp.up_proj(x), mark))  # type: ignore[no-any-return]
-
-    return forward
-
-
-def _swiglu(gate: Tensor, up: Tensor, mark: bool) -> Tensor:
-    again = _RecomputedSwiGLU()
-    made = _Gated.apply(gate, up, again)
-    return recompute_in_backward(made, again, gate, up) if mark else made

@@ -1,9 +1,13 @@
 """Compute next-token cross-entropy in chunks, at supervised positions only.
 
-Logits are projected in the model's dtype, the softmax runs in float32. The gradient of the logits is softmax minus
-one-hot: over 50,000 tokens most of it lies below float16's smallest number, so it is scaled up before it is rounded
-and scaled back after the product with the head. The twin is TRL's `add_fused_lm_head`, which keeps float32 logits.
-Models that scale or cap their logits are recognised by what they do with three tokens.
+    loss = sum over supervised positions of logsumexp(z) - z[label],   z = W h + b
+
+Logits are projected in the model's dtype, the softmax runs in float32, and only one chunk of logits exists at a time
+(as in Cut Cross-Entropy, https://arxiv.org/abs/2411.09009, and Liger's fused head, https://arxiv.org/abs/2410.10989).
+The gradient of the logits is softmax minus one-hot: over 50,000 tokens most of it is below float16's smallest number,
+so it is scaled up before it is rounded and scaled back after the product with the head. The twin is TRL's
+`add_fused_lm_head`, which keeps float32 logits. Models that scale or cap their logits are recognised by what they do
+with three tokens.
 """
 
 from __future__ import annotations
@@ -17,12 +21,13 @@ from torch import Tensor, nn
 CHUNK = 512
 """positions at a time: 100 MB of float32 logits for Phi-2's vocabulary"""
 _LIFT = 1024.0
+"""2^10: brings float16's smallest number, 6e-8, down to 6e-11 for the gradient of a logit, which is at most 1"""
 _NEAR = {torch.float16: 2e-3, torch.float32: 1e-5}
 """how well a form fits three tokens that were computed in this dtype"""
 
 
 class HeadOutput(NamedTuple):
-    """Sums over the positions that are learnt."""
+    """Sums over the supervised positions."""
 
     loss: Tensor
     """nats, float32; differentiable with respect to the hidden states"""
@@ -32,7 +37,7 @@ class HeadOutput(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """What a model makes of its last hidden states h and its output linear: cap(after · linear(before · h))."""
+    """How a model turns its last hidden states h into logits: cap(after · linear(before · h))."""
 
     before: float = 1.0
     after: float = 1.0
@@ -44,6 +49,11 @@ PLAIN = Logits()
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Loss and count of correct predictions of (positions, hidden size) states; the gradient is made with the loss.
+
+    The head is not trained, so the hidden states' gradient is all there is, and the logits are needed only once.
+    """
+
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, form: Logits
@@ -53,6 +63,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         lift = _LIFT if hidden.dtype == torch.float16 else 1.0
         for start in range(0, hidden.shape[0], CHUNK):
+            # 1. Logits of a chunk, (positions, vocabulary): `low` in the model's dtype, then float32
             part, label = hidden[start : start + CHUNK], labels[start : start + CHUNK, None]
             if form.before != 1.0:
                 part = part * form.before
@@ -62,9 +73,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             if form.softcap is not None:
                 capped = torch.tanh(logits / form.softcap)
                 logits = capped * form.softcap
+            # 2. The loss, in float32
             total = logits.logsumexp(-1, keepdim=True)
             loss += (total - logits.gather(1, label)).sum()
             correct += (logits.argmax(-1, keepdim=True) == label).sum()
+            # 3. Its gradient, softmax minus one-hot, in place of the logits; through the cap, tanh' = 1 - tanh^2; `low`
+            #    is reused for the rounded gradient, and the product with the head takes the lift out again
             if grad is not None:
                 logits.sub_(total).exp_().scatter_add_(1, label, torch.full_like(label, -1, dtype=logits.dtype))
                 if capped is not None:
@@ -84,52 +98,53 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 class SupervisedPositions(NamedTuple):
-    """The positions that are learnt."""
+    """The positions with a label, and their labels."""
 
-    places: Tensor
-    """(learnt,), in the rows one behind the other, each without its last position"""
+    indices: Tensor
+    """(positions,) int64, into the rows one behind the other, each without its last position"""
     tokens: Tensor
-    """(learnt,), what comes next there"""
+    """(positions,), the token that comes next"""
 
 
 def supervised_positions(labels: Tensor) -> SupervisedPositions:
-    """Of (batch, tokens) labels, -100 where nothing is learnt.
+    """Find the supervised positions of (batch, tokens) labels, -100 where there is none.
 
-    How many there are is known only when the GPU has got so far: asked before the layers run, nothing waits for them.
+    Their number is known only once the GPU has got so far: call this before the layers run, so that nothing waits for
+    them.
     """
     target = labels[:, 1:].reshape(-1)
-    places = (target != -100).nonzero()[:, 0]
-    return SupervisedPositions(places, target.index_select(0, places))
+    indices = (target != -100).nonzero()[:, 0]
+    return SupervisedPositions(indices, target.index_select(0, indices))
 
 
 def chunked_cross_entropy(
     hidden: Tensor, head: Any, positions: SupervisedPositions, form: Logits = PLAIN
 ) -> HeadOutput:
-    """The loss of the tokens that come next.
+    """Return the summed loss of the supervised tokens.
 
     Args:
         hidden: (batch, tokens, hidden size), after the last norm.
         head: the model's output linear, not trained.
     """
-    rows = hidden[:, :-1].reshape(-1, hidden.shape[-1]).index_select(0, positions.places)
+    rows = hidden[:, :-1].reshape(-1, hidden.shape[-1]).index_select(0, positions.indices)
     loss, correct = _ChunkedCrossEntropy.apply(rows, head.weight, getattr(head, "bias", None), positions.tokens, form)
-    return HeadOutput(loss, correct, positions.places.numel())
+    return HeadOutput(loss, correct, positions.indices.numel())
 
 
-def learnt_logits(base: Any, run: Callable[[Any], Any]) -> Logits:
-    """How this model makes its logits, read off one forward pass: scales and caps have a name in every family.
+def detect_logits(base: Any, run: Callable[[Any], Any]) -> Logits:
+    """Find out how this model makes its logits from one forward pass, and from the numbers in its config.
 
     Args:
         base: a causal language model.
         run: a forward pass of the model or of its backbone over the same tokens, without gradient.
 
     Raises:
-        ValueError: it makes them in no way that `Logits` can say.
+        ValueError: `Logits` cannot express it.
     """
     head = base.get_output_embeddings()
     if not isinstance(head, nn.Linear) or any(parameter.requires_grad for parameter in head.parameters()):
         raise ValueError(f"the output layer is a {type(head).__name__} or is trained itself")
-    # 1. What goes through: hidden states, what the head gets, what it makes of it, the logits
+    # 1. Hidden states, the head's input, its output, and the logits, all in float64
     seen: dict[str, Tensor] = {}
     hook = head.register_forward_hook(lambda _, args, out: seen.update(enters=args[0], leaves=out))
     try:
@@ -140,13 +155,13 @@ def learnt_logits(base: Any, run: Callable[[Any], Any]) -> Logits:
     near = _NEAR.get(hidden.dtype, 2e-3)
     hidden = hidden.double()
     enters, leaves = seen["enters"].double(), seen["leaves"].double()
-    # 2. The numbers that the config could mean
+    # 2. Numbers of the config that may be a scale
     config = base.config.get_text_config()
     numbers = {name: float(value) for name, value in vars(config).items() if type(value) in (int, float) and value}
-    if numbers.get("dim_model_base"):  # MiniCPM's width at which it was tuned
+    if numbers.get("dim_model_base"):  # MiniCPM's width at which its hyperparameters were tuned
         numbers["width"] = numbers["hidden_size"] / numbers["dim_model_base"]
     scales = [1.0, *numbers.values(), *(1 / value for value in numbers.values())]
-    # 3. The first that fits
+    # 3. The first form that fits
     before, after = _scale(hidden, enters, scales, near), _scale(leaves, logits, scales, near)
     if before is not None and after is not None:
         return Logits(before, after)
@@ -158,7 +173,7 @@ def learnt_logits(base: Any, run: Callable[[Any], Any]) -> Logits:
 
 
 def _scale(x: Tensor, y: Tensor, known: list[float], near: float) -> float | None:
-    """The number y / x: the nearest known one where that is nearest; None: there is none."""
+    """Return the number y / x, a known one if it is within 0.1 %; None: y is no multiple of x."""
     if x.shape != y.shape or not bool(x.square().sum() > 0):
         return None
     fitted = float((x * y).sum() / x.square().sum())

@@ -1,11 +1,10 @@
-"""AdamW over all adapter weights in one flat buffer.
+"""Run AdamW over all adapter weights in one flat buffer.
 
-One buffer makes the copy, the optimizer's step and the clipping one kernel each instead of one for each of some 400
-small tensors. The model's own parameters become views of the buffer, so peft saves and loads them as ever.
-
-The step over one float32 buffer takes one kernel, clipping by the global norm two; `torch.optim.AdamW` over the
-separate tensors is the twin and gives the same weights. Eight-bit states would save 140 MB of Phi-2's and cost 21 ms
-a step.
+AdamW: decoupled weight decay, https://arxiv.org/abs/1711.05101. One float32 buffer makes the half-precision copy and
+the optimizer's step one kernel each and clipping by the global norm two, not one for each of some 400 small tensors.
+The model's own parameters become views of the buffer, so peft saves and loads them as ever. `torch.optim.AdamW` over
+the separate tensors is the twin and gives the same weights. Eight-bit states would save 140 MB of Phi-2's and cost
+21 ms a step.
 """
 
 from __future__ import annotations
@@ -20,11 +19,14 @@ from bonsai.builder.errors import EngineError
 
 
 class FlatAdapterParameters:
-    """Adapter weights, flat.
+    """Adapter weights in one buffer, and a copy of it in the compute dtype.
 
     Attributes:
-        flat: float32, all weights in the order given; a parameter, so that an optimizer can hold it.
-        low: the same in the compute dtype; the buffer itself where that is float32.
+        flat: (weights,) float32, in the order given; a parameter, so that an optimizer can hold it.
+        half: the same in the compute dtype; the buffer itself if that is float32.
+
+    Raises:
+        EngineError: there are no weights.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], compute_dtype: torch.dtype) -> None:
@@ -40,22 +42,22 @@ class FlatAdapterParameters:
         for parameter in self.parameters:
             parameter.data = self._part(self.flat.data, parameter)
         self._sum: Tensor | None = None
-        self.low = self.flat.data if compute_dtype == torch.float32 else self.flat.data.to(compute_dtype)
+        self.half = self.flat.data if compute_dtype == torch.float32 else self.flat.data.to(compute_dtype)
 
     def refresh(self) -> None:
-        """Bring the copy up to date: before every forward pass, one kernel."""
-        if self.low.data_ptr() != self.flat.data_ptr():
-            self.low.copy_(self.flat.data)
+        """Bring the copy up to date before a forward pass: one kernel."""
+        if self.half.data_ptr() != self.flat.data_ptr():
+            self.half.copy_(self.flat.data)
 
     def half_view(self, parameter: nn.Parameter) -> Tensor:
-        """The parameter in the compute dtype, in its own shape."""
-        return self._part(self.low, parameter)
+        """Return the parameter in the compute dtype, in its own shape."""
+        return self._part(self.half, parameter)
 
     def half_rows(self, parameters: Sequence[nn.Parameter]) -> Tensor:
-        """Neighbours in the buffer with the same number of columns, as one matrix: their rows one below the other."""
+        """Return neighbours in the buffer with equal columns as one matrix, their rows one below the other."""
         first, columns = self._starts[id(parameters[0])], parameters[0].shape[1]
         rows = sum(parameter.shape[0] for parameter in parameters)
-        return self.low[first : first + rows * columns].view(rows, columns)
+        return self.half[first : first + rows * columns].view(rows, columns)
 
     def gather_gradients(self) -> None:
         """Collect the parameters' gradients into ``flat.grad``; what got none counts as zero.
@@ -63,15 +65,18 @@ class FlatAdapterParameters:
         Raises:
             EngineError: a parameter no longer lies in the buffer, so that a step would not reach it.
         """
+        # 1. An optimizer's step reaches views of the buffer only (4: bytes of a float32)
         for parameter in self.parameters:
             if parameter.data_ptr() != self.flat.data_ptr() + 4 * self._starts[id(parameter)]:
                 raise EngineError(
                     "an adapter weight was moved out of the engine's buffer (by .to() or .data = after it was set up); "
                     "set the engine up last"
                 )
+        # 2. Gradients that a CUDA graph summed, and no others: the buffer is there already
         if self._sum is not None and all(parameter.grad is None for parameter in self.parameters):
             self.flat.grad = self._sum
             return
+        # 3. Those of autograd, with the graph's added
         gathered = torch.cat(
             [
                 (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).reshape(-1)
@@ -80,14 +85,14 @@ class FlatAdapterParameters:
         )
         self.flat.grad = gathered if self._sum is None else gathered.add_(self._sum)
 
-    def accumulated(self) -> list[Tensor]:
-        """A second place for gradients, at fixed addresses: a buffer that graphs add to, in the parameters' shapes."""
+    def accumulation_views(self) -> list[Tensor]:
+        """Return a gradient buffer at fixed addresses, which a CUDA graph adds to, in the parameters' shapes."""
         if self._sum is None:
             self._sum = torch.zeros_like(self.flat.data)
         return [self._part(self._sum, parameter) for parameter in self.parameters]
 
     def clear_accumulated(self) -> None:
-        """Begin the next step's sum."""
+        """Zero that buffer for the next step."""
         if self._sum is not None:
             self._sum.zero_()
 
@@ -99,10 +104,10 @@ class FlatAdapterParameters:
 class FlatAdamW(torch.optim.AdamW):
     """torch's fused AdamW whose one parameter is the adapter store's buffer; state_dict is torch's own.
 
-    Args:
-        processes: as many as train together; their gradients are averaged.
-
     The fused step takes GradScaler's scale and overflow flag on the device, so that no step waits for the GPU.
+
+    Args:
+        processes: how many train together; their gradients are averaged.
     """
 
     def __init__(
@@ -119,12 +124,12 @@ class FlatAdamW(torch.optim.AdamW):
         self._gathered = False
         self._processes = processes
         self.skipped = torch.zeros((), device=store.flat.device)
-        """steps not taken because a gradient overflowed; on the device, read it when something waits anyway"""
+        """steps skipped because a gradient overflowed; on the device: read it when something waits anyway"""
 
     def gather(self) -> Tensor:
-        """Collect the gradients once a step, before unscaling and clipping; returns the buffer's parameter.
+        """Collect the gradients once a step, before unscaling and clipping; return the buffer's parameter.
 
-        Of several processes it is their mean, taken in one operation over the buffer.
+        Several processes take their mean, in one all-reduce over the buffer.
         """
         if not self._gathered:
             self._store.gather_gradients()
@@ -137,7 +142,7 @@ class FlatAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of every weight."""
+        """Update every weight once."""
         self.gather()
         found_inf: Tensor | None = getattr(self, "found_inf", None)
         if found_inf is not None:

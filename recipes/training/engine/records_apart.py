@@ -1,7 +1,9 @@
-"""Each record of a batch through the model by itself: what packing and padding must come to, and the way out.
+"""Run each record of a batch through the model by itself: the truth for packing and padding, and the fallback.
 
-Not every architecture keeps packed records apart: a state space runs on from one to the next, an attention may build
-its mask from what it is not told. A record alone in its row can see nothing else, whatever the model does.
+Not every architecture keeps packed records apart: a state space model (https://arxiv.org/abs/2312.00752) carries its
+state from one record into the next, and an attention may build a mask of its own that ignores their bounds. A record
+alone in its row can see nothing else, whatever the model does. Example: bounds [0, 3, 5] of a (1, 5) row give two
+calls, with (1, 3) and (1, 2) tokens, whose results are put back as columns 0:3 and 3:5.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import Tensor
 from transformers.loss.loss_utils import ForCausalLMLoss
 from trl.trainer.utils import FusedCausalLMOutput
 
-OF_THE_ROW = (
+ROW_KEYS = (
     "input_ids",
     "labels",
     "attention_mask",
@@ -27,7 +29,7 @@ OF_THE_ROW = (
     "max_length_q",
     "max_length_k",
 )
-"""what is said of a row as a whole; a record alone needs its tokens only"""
+"""what a batch says about its rows; a record alone needs its tokens only"""
 
 
 @dataclass
@@ -37,8 +39,11 @@ class WithLogits(FusedCausalLMOutput):
     logits: Tensor | None = None
 
 
-def record_places(batch: Mapping[str, Any]) -> list[tuple[int, slice]]:
-    """Row and columns of each record in ``input_ids`` (rows, tokens); padding, which is right of them, is in none."""
+def record_slices(batch: Mapping[str, Any]) -> list[tuple[int, slice]]:
+    """Return row and columns of each record in ``input_ids`` (rows, tokens); padding, on the right, is in none.
+
+    Reads the bounds off the device, so it waits for the GPU.
+    """
     bounds, mask = batch.get("cu_seq_lens_q"), batch.get("attention_mask")
     rows, tokens = batch["input_ids"].shape
     if bounds is not None:
@@ -49,15 +54,19 @@ def record_places(batch: Mapping[str, Any]) -> list[tuple[int, slice]]:
 
 
 def each_record(compute: Callable[..., Tensor], batch: Mapping[str, Any]) -> Tensor:
-    """``compute(input_ids=record, ...)``, (1, tokens, width), of each record, laid where the record lies in the batch.
+    """Compute each record alone and put the results where the records are in the batch.
+
+    Args:
+        compute: takes ``input_ids`` (1, tokens) and returns (1, tokens, width).
+        batch: with ``input_ids`` (rows, tokens); what is not of the row (`ROW_KEYS`) goes into each call.
 
     Returns:
         (rows, tokens, width); padding is zeros.
     """
     ids = batch["input_ids"]
-    others = {name: value for name, value in batch.items() if name not in OF_THE_ROW}
+    others = {name: value for name, value in batch.items() if name not in ROW_KEYS}
     by_row: list[list[Tensor]] = [[] for _ in ids]
-    for row, columns in record_places(batch):
+    for row, columns in record_slices(batch):
         by_row[row].append(compute(input_ids=ids[row : row + 1, columns], **others))
     width = next(part for parts in by_row for part in parts)
     rows = []
@@ -68,13 +77,16 @@ def each_record(compute: Callable[..., Tensor], batch: Mapping[str, Any]) -> Ten
     return torch.cat(rows)
 
 
-def in_full(logits: Tensor, labels: Tensor | None, count: Any, balance: Tensor | None) -> WithLogits:
-    """What TRL's fused head returns, and transformers' own, from logits that are there as a whole.
+def output_from_logits(logits: Tensor, labels: Tensor | None, count: Any, balance: Tensor | None) -> WithLogits:
+    """Make from whole logits what TRL's fused head returns, and transformers' own output.
 
     Args:
         logits: (rows, tokens, vocabulary).
-        count: labels in the whole step, which the loss is divided by; None: those in this batch.
-        balance: a mixture of experts' own loss.
+        count: labels in the whole step, by which the loss is divided; None: those in this batch.
+        balance: a mixture of experts' load-balancing loss.
+
+    Returns:
+        loss, and per token (rows, tokens - 1) log-probability, entropy (nats) and whether the likeliest is the label.
     """
     if labels is None:
         return WithLogits(logits=logits, aux_loss=balance)

@@ -1,14 +1,24 @@
-"""The engine proves itself on the run's own data before it trains: loss and every gradient beside the stock modules'.
+"""Check the engine on the run's own data before it trains: loss and every gradient against the stock modules'.
 
-What is right is what the stock modules give each record alone in its row. Pieces are chosen by what a module looks
-like, and looks deceive: a norm with another formula, logits that are scaled afterwards, an attention that builds its
-own mask. So on the first batch the engine is compared with that truth; what differs beyond rounding is left out, and
-named. Packing itself is held to the same: where stock packed records see one another, each goes through alone.
+How the truth is computed: two or three records of the run's first batch go through the stock modules (peft and
+transformers, none of our pieces), each record alone in its row, so that it can see no other; the loss is PyTorch's
+cross-entropy over the model's own logits in float32, the mean over the labelled tokens of all of them, and its gradient
+is taken with respect to every adapter weight. Dropout is off, and the adapter is moved off zero for the time being: at
+B = 0 every gradient of A is zero and would prove nothing.
+
+The same records, packed or padded as in the run and with the pieces in use, must give that loss and those gradients
+within `TOLERANCES`. Where those are exceeded, rounding itself is measured: the truth is computed again with the
+output of the embedding and of every adapted linear off by about one unit of rounding, and `TIMES_ROUNDING` times
+what that changes is allowed too.
+
+Pieces are chosen by what a module looks like, and looks deceive: a norm with another formula, logits that are scaled
+afterwards, an attention that builds its own mask. What differs beyond rounding is left out, and named. Packing is
+checked in the same way: where packed records see one another in the stock modules too, each goes through alone.
 
     check = SelfCheck(installed, batch)
-    check.run()                      # installed.pieces, .left_out, .records_apart and .own_logits say what came of it
+    check.run()                      # the outcome: installed.pieces, .left_out, .records_apart and .own_logits
 
-Nothing of it stays: adapter, gradients, modes and random state are as they were.
+Nothing else changes: adapter, gradients, modes and random state are as they were.
 """
 
 from __future__ import annotations
@@ -25,48 +35,48 @@ from torch import Tensor
 from torch.nn import functional
 
 from bonsai.recipes.training.engine.install import NOTHING, UNDER_THE_MODEL, EngineOptions, InstalledEngine, reason
-from bonsai.recipes.training.engine.records_apart import record_places
+from bonsai.recipes.training.engine.records_apart import record_slices
 
 RECORDS = 3
-"""of the batch are enough, and no fewer than two: one could see no other"""
+"""of the batch, at most, and two at least: one could see no other"""
 MOST_TOKENS = 512
 LIFT = 1024.0
-"""the loss is scaled up by it in float16, or small gradients are lost on the way"""
+"""factor on the loss in float16, without which small gradients would underflow on the way"""
 
 
 class Tolerance(NamedTuple):
-    """How far apart two results may be, for their size."""
+    """How far a result may be from the truth, relative to the size of the truth."""
 
     loss: float
     gradient: float
     """of each adapter weight"""
     at_most: float
-    """where rounding alone is found to do more, so much of a gradient is let pass, and never more"""
+    """upper limit where measured rounding allows more than the two above"""
 
 
 TOLERANCES = {torch.float32: Tolerance(5e-6, 2e-5, 2e-3), torch.float16: Tolerance(2e-3, 2e-2, 2.5e-1)}
 TIMES_ROUNDING = 8.0
 FLOOR = 1e-7
-"""of all gradients' norm: below it a weight's gradient is rounding and no more; in float16 a thousandfold"""
+"""share of all gradients' norm below which a weight's gradient is nothing but rounding; in float16 1000 times that"""
 
 
-class Result(NamedTuple):
-    """Of one forward and backward pass."""
+class PassResult(NamedTuple):
+    """Loss (nats a labelled token) and float32 gradients of one forward and backward pass, in the store's order."""
 
     loss: float
     gradients: list[Tensor]
 
 
 class SelfCheck:
-    """Compares an installed engine with the stock modules under the same model.
+    """Compare an installed engine with the stock modules under the same model, and keep the pieces that agree.
 
     Args:
         batch: the run's first, on the model's device; its labels may be -100 throughout.
-        watched_lengths: lengths at which the model may begin to compute something else (a sliding window's); with a
-            record beyond the smallest of them, the longest record is among those that are compared.
-        all_agree: of several processes, whether each says yes; each must come to the same pieces.
+        watched_lengths: lengths from which the model may compute something else (a sliding window's); if a record is
+            longer than the smallest of them, the longest record is among those that are compared.
+        all_agree: returns whether every process agrees; all of them must arrive at the same pieces.
         trl_head: whether the trainer takes the loss from TRL's fused head where ours is not used.
-        tokens: at most, of the records that are compared.
+        tokens: at most, in the records that are compared.
     """
 
     def __init__(
@@ -83,43 +93,46 @@ class SelfCheck:
         self._model = installed.model
         self._agree = all_agree
         self._trl_head = trl_head
-        self._batch = some_records(batch, tokens, watched_lengths)
+        self._batch = select_records(batch, tokens, watched_lengths)
         self._dtype = installed.compute_dtype
-        self._truth: Result | None = None
-        self._rounding: Result | None = None
+        self._truth: PassResult | None = None
+        self._rounding: PassResult | None = None
         self._measured = False
-        self._why = ""
+        self._reason = ""
 
     def run(self) -> None:
-        """Leave in use what computes the truth, and nothing else."""
+        """Leave in use what reproduces the truth, and nothing else.
+
+        Sets ``pieces``, ``left_out``, ``records_apart`` and ``own_logits`` of the installed engine.
+        """
         installed, wanted = self._installed, self._installed.pieces
-        with _untouched(installed):
-            # 1. The truth: stock modules, each record alone, and the loss from the model's own logits; where there is
-            #    none to compare with, that is what is trained
+        with _prepared(installed):
+            # 1. The truth: stock modules, each record alone, and the loss from the model's own logits; if that fails,
+            #    it is still how the run trains, and no piece is used
             installed.records_apart = installed.own_logits = True
             self._truth = self._result(NOTHING)
             if not self._agree(self._truth is not None):
-                installed.left_out["all pieces"] = f"the model by itself gives nothing to compare with: {self._why}"
+                installed.left_out["all pieces"] = f"the model by itself gives nothing to compare with: {self._reason}"
                 installed.use(replace(wanted, **dict.fromkeys(UNDER_THE_MODEL, False)))
                 return
-            # 2. All at once, as it was asked for: nearly always right, and then nothing more is to be done
+            # 2. All requested pieces at once: nearly always right, and then this is all
             installed.records_apart = installed.own_logits = False
-            if self._is_true(wanted) and installed.pieces == wanted:
+            if self._matches_truth(wanted) and installed.pieces == wanted:
                 return
-            # 3. Do records stay apart when they are packed, in the stock modules or with our attention?
+            # 3. Do packed records stay apart in the stock modules, or at least with our attention?
             installed.own_logits = True
-            packed_by_stock = self._is_true(NOTHING)
-            seen_by_stock = self._why
-            if not packed_by_stock:
+            stock_packs = self._matches_truth(NOTHING)
+            packing_reason = self._reason
+            if not stock_packs:
                 kept = replace(NOTHING, linear=wanted.linear, attention=wanted.attention)
-                if not (wanted.attention and self._is_true(kept)):
+                if not (wanted.attention and self._matches_truth(kept)):
                     installed.records_apart = True
                     installed.left_out["packing" if _is_packed(self._batch) else "padding"] = (
-                        f"records do not stay apart in this model's own modules ({seen_by_stock}); each goes alone"
+                        f"records do not stay apart in this model's own modules ({packing_reason}); each goes alone"
                     )
-            # 4. Piece by piece, each on top of those that were found right
+            # 4. Piece by piece, each on top of those that agreed; all but linear and head need the linear
             kept, order = NOTHING, list(UNDER_THE_MODEL)
-            if not packed_by_stock and not installed.records_apart:
+            if not stock_packs and not installed.records_apart:
                 kept = replace(kept, linear=wanted.linear, attention=True)
                 order = [name for name in order if name not in ("linear", "attention")]
             for name in order:
@@ -127,35 +140,36 @@ class SelfCheck:
                 if not getattr(wanted, name) or not all(getattr(kept, one) for one in needs):
                     continue
                 if name == "attention" and installed.records_apart:
-                    continue  # a record alone needs none
+                    continue  # it is for packed records only
                 tried = replace(kept, **{name: True})
-                if self._is_true(tried):
+                if self._matches_truth(tried):
                     kept = tried
                 else:
-                    installed.left_out.setdefault(name, self._why)
+                    installed.left_out.setdefault(name, self._reason)
             # 5. The head: ours, else TRL's fused one if it is right, else the model's own logits
             if not kept.head and self._trl_head and not installed.records_apart:
                 installed.own_logits = False
-                if not self._is_true(kept):
-                    installed.left_out["trl_fused_head"] = self._why
+                if not self._matches_truth(kept):
+                    installed.left_out["trl_fused_head"] = self._reason
                     installed.own_logits = True
             installed.use(replace(wanted, **{name: getattr(kept, name) for name in UNDER_THE_MODEL}))
-            for name in UNDER_THE_MODEL:  # what was in the way once and is in use now
+            for name in UNDER_THE_MODEL:  # left out in one trial and in use in the end
                 if getattr(installed.pieces, name):
                     installed.left_out.pop(name, None)
 
-    def _is_true(self, pieces: EngineOptions) -> bool:
-        """Whether loss and gradients with these pieces are the truth's but for rounding, in every process."""
+    def _matches_truth(self, pieces: EngineOptions) -> bool:
+        """Return whether loss and gradients with these pieces equal the truth up to rounding, in every process."""
         found = self._result(pieces)
         if not self._agree(found is not None) or found is None:
             return False
         if self._agree(self._is_near(found, measured=False)):
             return True
-        if not self._measured:  # what rounding does here takes another pass, and is seldom asked for
-            self._rounding, self._measured = self._result(NOTHING, shaken=True), True
+        if not self._measured:  # another pass, and seldom needed
+            self._rounding, self._measured = self._result(NOTHING, perturb=True), True
         return self._agree(self._is_near(found, measured=True))
 
-    def _is_near(self, found: Result, *, measured: bool) -> bool:
+    def _is_near(self, found: PassResult, *, measured: bool) -> bool:
+        """Compare with the truth; ``measured``: rounding as measured is allowed too. Sets the reason where it fails."""
         truth, rounding, tolerance = self._truth, self._rounding, TOLERANCES[self._dtype]
         if truth is None or (measured and rounding is None):
             return False
@@ -166,9 +180,9 @@ class SelfCheck:
             allowed = max(allowed, min(by_rounding, tolerance.at_most))
         off = abs(found.loss - truth.loss) / max(abs(truth.loss), 1e-30)
         if not off <= allowed:
-            self._why = f"the loss is {off:.1e} off"
+            self._reason = f"the loss is {off:.1e} off"
             return False
-        # 2. Every gradient, for its own size; one that is nothing beside the others counts as none
+        # 2. Every gradient, relative to its own size (norms in float64); beside the floor, a tiny one counts as zero
         whole = torch.stack([gradient.double().norm() for gradient in truth.gradients]).norm()
         floor = float(whole) * FLOOR * (1.0 if self._dtype == torch.float32 else 1e3)
         worst = 0.0
@@ -178,87 +192,102 @@ class SelfCheck:
             if measured and rounding is not None and size:
                 by_rounding = TIMES_ROUNDING * float((rounding.gradients[number] - theirs).double().norm()) / size
                 allowed = max(allowed, min(by_rounding, tolerance.at_most))
-            if not error <= allowed * size + floor:
+            if not error <= allowed * size + floor:  # true of nan too
                 worst = max(worst, error / (size + floor)) if error == error else float("inf")
-        self._why = f"a gradient is {worst:.1e} off" if worst else ""
+        self._reason = f"a gradient is {worst:.1e} off" if worst else ""
         return not worst
 
-    def _result(self, pieces: EngineOptions, *, shaken: bool = False) -> Result | None:
-        """Loss and gradients with these pieces; None where something raises or is not finite."""
+    def _result(self, pieces: EngineOptions, *, perturb: bool = False) -> PassResult | None:
+        """Compute loss and gradients with these pieces; None if something raises or is not finite."""
+        # 1. Install them, all or none
         installed = self._installed
         flags = installed.records_apart, installed.own_logits
-        lift = LIFT if self._dtype == torch.float16 else 1.0
+        half = self._dtype == torch.float16
+        lift = LIFT if half else 1.0
+        inputs = {name: value for name, value in self._batch.items() if name != "labels"}
+        labels, count = self._batch["labels"], int((self._batch["labels"][:, 1:] != -100).sum())
         try:
-            shake = _shaken(self._model, self._dtype) if shaken else nullcontext()
-            with warnings.catch_warnings(), torch.enable_grad(), shake:  # an evaluation may be what comes first
-                warnings.simplefilter("ignore")  # a warning is no verdict
-                if shaken:
+            perturbation = _perturbed(self._model, self._dtype) if perturb else nullcontext()
+            with (
+                warnings.catch_warnings(),
+                torch.enable_grad(),
+                perturbation,
+            ):  # an evaluation may come first, which has no gradient
+                warnings.simplefilter("ignore")  # a piece is judged by its numbers alone
+                if perturb:
                     installed.records_apart = installed.own_logits = True
                 installed.use(pieces)
                 missing = [n for n in UNDER_THE_MODEL if getattr(pieces, n) and not getattr(installed.pieces, n)]
                 if missing:
-                    raise ValueError(installed.left_out.get(missing[0], "it cannot be put in"))
-                loss = self._loss()
+                    raise ValueError(installed.left_out.get(missing[0], "it cannot be installed"))
+                # 2. The mean loss over the labelled tokens, as the trainer takes it with them: by ours, TRL's fused
+                #    head, or the model's own logits; the backward pass is outside autocast
+                with torch.autocast(labels.device.type, torch.float16) if half else nullcontext():
+                    if installed.pieces.head:
+                        call = {**inputs, "labels": labels, "use_cache": False, "engine_loss": True}
+                        loss = self._model(**call).loss / count
+                    elif self._trl_head and not installed.own_logits:
+                        call = {**inputs, "labels": labels, "use_cache": False, "fused_lm_head": True}
+                        loss = -self._model(**call).log_probs.sum() / count
+                    else:
+                        logits = self._model(**inputs, use_cache=False).logits[:, :-1].float()
+                        loss = functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1))
                 gradients = torch.autograd.grad(loss * lift, installed.store.parameters, allow_unused=True)
         except Exception as error:  # noqa: BLE001 - anything that an unknown model raises means: not this way
-            self._why = reason(error)
+            self._reason = reason(error)
             return None
         finally:
             installed.records_apart, installed.own_logits = flags
+        # 3. In float32, without the lift; a weight that the loss does not depend on has a gradient of zero
         filled = [
             torch.zeros_like(parameter) if gradient is None else gradient.detach().float() / lift
             for parameter, gradient in zip(installed.store.parameters, gradients, strict=True)
         ]
         if not all(bool(tensor.isfinite().all()) for tensor in (loss, *filled)):
-            self._why = "numbers that are none"
+            self._reason = "the loss or a gradient is not finite"
             return None
-        return Result(float(loss.detach()), filled)
-
-    def _loss(self) -> Tensor:
-        """Mean over what is learnt, as the trainer takes it, without dropout."""
-        inputs = {name: value for name, value in self._batch.items() if name != "labels"}
-        labels, count = self._batch["labels"], int((self._batch["labels"][:, 1:] != -100).sum())
-        half = torch.autocast(labels.device.type, torch.float16) if self._dtype == torch.float16 else nullcontext()
-        with half:
-            if self._installed.pieces.head:
-                return self._model(**inputs, labels=labels, use_cache=False, engine_loss=True).loss / count  # type: ignore[no-any-return]
-            if self._trl_head and not self._installed.own_logits:
-                output = self._model(**inputs, labels=labels, use_cache=False, fused_lm_head=True)
-                return -output.log_probs.sum() / count  # type: ignore[no-any-return]
-            logits = self._model(**inputs, use_cache=False).logits[:, :-1].float()
-            return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1))
+        return PassResult(float(loss.detach()), filled)
 
 
-def some_records(batch: Mapping[str, Any], tokens: int, watched_lengths: tuple[int, ...] = ()) -> dict[str, Any]:
-    """Two or three short records of a batch, put together as it was: packed in a row, or padded.
+def select_records(batch: Mapping[str, Any], tokens: int, watched_lengths: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Select two or three short records of a batch and assemble them as the batch was: packed in a row, or padded.
 
-    A record that is longer than a watched length is put before them. A batch of one record is cut in two, and labels
-    of which none is learnt are replaced by the tokens: what is compared need not be worth learning.
+    A record longer than a watched length is put before them. A batch of one record is cut in two, and if no token is
+    labelled, all are: what is compared need not be worth learning. Example: of packed records of 12, 25 and 17 tokens
+    and 512 allowed, all three, in the order 12, 17, 25.
+
+    Args:
+        batch: ``input_ids`` and ``labels`` (rows, tokens), and what the collator adds.
+        tokens: most tokens of the selection; a longer record is cut.
+        watched_lengths: see `SelfCheck`.
+
+    Returns:
+        A batch with the same keys.
     """
     ids, labels = batch["input_ids"], batch["labels"]
-    places = record_places(batch)
-    lengths = [columns.stop - columns.start for _, columns in places]
-    # 1. The shortest that are worth comparing, and the one in which a window shows
-    order = sorted(range(len(places)), key=lambda number: (lengths[number] < 4, lengths[number]))
+    slices = record_slices(batch)
+    lengths = [columns.stop - columns.start for _, columns in slices]
+    # 1. The shortest of at least 4 tokens, and the one in which a window shows
+    order = sorted(range(len(slices)), key=lambda number: (lengths[number] < 4, lengths[number]))
     chosen = order[:2]
     for number in order[2:RECORDS]:
         if sum(lengths[one] for one in (*chosen, number)) <= tokens:
             chosen.append(number)
-    longest = max(range(len(places)), key=lambda number: lengths[number])
+    longest = max(range(len(slices)), key=lambda number: lengths[number])
     cut = tokens
     if watched_lengths and lengths[longest] > min(watched_lengths):
         chosen, cut = [longest, *[number for number in chosen if number != longest][:1]], lengths[longest]
     taken = [
-        (ids[row, columns][:cut], labels[row, columns][:cut]) for row, columns in (places[number] for number in chosen)
+        (ids[row, columns][:cut], labels[row, columns][:cut]) for row, columns in (slices[number] for number in chosen)
     ]
     if len(taken) == 1 and len(taken[0][0]) > 3:
-        (whole, learnt), middle = taken[0], len(taken[0][0]) // 3
-        taken = [(whole[:middle], learnt[:middle]), (whole[middle:], learnt[middle:])]
-    # 2. The first token of a record is nobody's next one; where nothing else is learnt, all is
+        (whole, labelled), middle = taken[0], len(taken[0][0]) // 3
+        taken = [(whole[:middle], labelled[:middle]), (whole[middle:], labelled[middle:])]
+    # 2. No label on a record's first token: it follows nothing. Without any label, label all tokens
     taken = [(record, label.index_fill(0, label.new_zeros(1), -100)) for record, label in taken]
     if all(bool((label[1:] == -100).all()) for _, label in taken):
         taken = [(record, torch.cat([label[:1], record[1:]])) for record, label in taken]
-    # 3. Put together
+    # 3. Padded rows, on the right, with the padding token that the batch ends in or any other: it is masked
     if not _is_packed(batch):
         longest = max(len(record) for record, _ in taken)
         padded = [
@@ -267,6 +296,7 @@ def some_records(batch: Mapping[str, Any], tokens: int, watched_lengths: tuple[i
         ]
         mask = torch.stack([torch.arange(longest, device=ids.device) < len(record) for record, _ in taken]).long()
         return {"input_ids": padded[0], "labels": padded[1], "attention_mask": mask}
+    # 4. Or one packed row, with whichever of these keys the batch has
     sizes = [len(record) for record, _ in taken]
     bounds = torch.tensor([0, *itertools.accumulate(sizes)], dtype=torch.int32, device=batch["cu_seq_lens_q"].device)
     made = {
@@ -285,7 +315,10 @@ def some_records(batch: Mapping[str, Any], tokens: int, watched_lengths: tuple[i
 
 
 def lengths_to_watch(config: Any) -> tuple[int, ...]:
-    """Lengths that a model's config names, beyond which its attention or its rotary embedding may be another."""
+    """Return the lengths in a model's config beyond which its attention or rotary embedding may change.
+
+    Example: a Mistral config with ``sliding_window`` 4096 gives (4096,).
+    """
     found = {}
     for owner in (config, config.get_text_config()):
         for name, value in owner.to_dict().items():
@@ -300,10 +333,10 @@ def _is_packed(batch: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def _untouched(installed: InstalledEngine) -> Iterator[None]:
-    """An adapter that says something, no dropout; afterwards weights, modes and random state are what they were.
+def _prepared(installed: InstalledEngine) -> Iterator[None]:
+    """Move the adapter off zero and switch dropout off; restore weights, modes and random state afterwards.
 
-    A young adapter's B is zero, and with it every gradient of A: nothing could be seen in those.
+    B of a new LoRA is zero, and with it every gradient of A: neither could show a difference.
     """
     flat, modes = installed.store.flat.data, [(module, module.training) for module in installed.model.modules()]
     before = flat.clone()
@@ -324,15 +357,15 @@ def _untouched(installed: InstalledEngine) -> Iterator[None]:
 
 
 @contextmanager
-def _shaken(model: Any, dtype: torch.dtype) -> Iterator[None]:
-    """Every adapted linear's output off by about the rounding of one operation: what that does, rounding may do."""
+def _perturbed(model: Any, dtype: torch.dtype) -> Iterator[None]:
+    """Put every adapted linear's output off by about the rounding of one operation, to measure what rounding does."""
     step = torch.finfo(dtype).eps
 
-    def shake(module: Any, args: Any, output: Any) -> Any:
+    def perturb(module: Any, args: Any, output: Any) -> Any:
         return output * (1 + step * torch.randn_like(output)) if isinstance(output, Tensor) else output
 
     adapted = [module for module in model.modules() if hasattr(module, "lora_A")]
-    hooks = [module.register_forward_hook(shake) for module in (*adapted, model.get_input_embeddings())]
+    hooks = [module.register_forward_hook(perturb) for module in (*adapted, model.get_input_embeddings())]
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
     trainer = EngineTrainer(model, SFTConfig(...), ..., peft_config=LoraConfig(...))
     trainer.use_engine()                    # after the constructor; without this call it is SFTTrainer, unchanged
 
-Data, packing, schedule, logging, checkpoints and resuming stay TRL's. Nothing in a step waits for the GPU but the log.
+Data, packing, schedule, logging, checkpoints and resuming stay TRL's. Within a step only the log waits for the GPU.
 """
 
 from __future__ import annotations
@@ -23,17 +23,21 @@ from torch.utils._pytree import tree_leaves
 from trl import SFTConfig, SFTTrainer
 
 from bonsai.builder.errors import EngineError
-from bonsai.recipes.training.data import COLUMN
+from bonsai.recipes.training.engine import RECORD_IDS_COLUMN
 from bonsai.recipes.training.engine.cuda_graph import PackedRowLimits
 from bonsai.recipes.training.engine.install import EngineOptions, InstalledEngine, install
 from bonsai.recipes.training.engine.optimizer import FlatAdamW
 from bonsai.recipes.training.engine.self_check import MOST_TOKENS, SelfCheck, lengths_to_watch
 
+_LOG = logging.getLogger(__name__)
+_ADAMW = ("adamw_torch", "adamw_torch_fused")
+"""transformers' names of what the flat AdamW computes"""
+
 
 def first_nonfinite_module(model: nn.Module, inputs: dict[str, Any]) -> str | None:
-    """Name of the first module whose output is not finite in a forward pass, or None.
+    """Return the name of the first module whose output is not finite in a forward pass, or None.
 
-    Dropout is left as it is and the random state put back, so that a training run goes on as if nothing had been asked.
+    Dropout is left as it is and the random state is restored, so that a training run continues unchanged.
     """
     found: list[str] = []
 
@@ -59,77 +63,87 @@ def first_nonfinite_module(model: nn.Module, inputs: dict[str, Any]) -> str | No
 
 
 def check_finite(model: nn.Module, inputs: dict[str, Any], when: str) -> None:
-    """Stop with the layer's name.
+    """Raise an error that names the first layer whose output is infinite or not a number.
+
+    float16 ends at 65,504; a base trained in bfloat16 may exceed that.
+
+    Args:
+        when: begins the message ("step 7").
 
     Raises:
-        EngineError: some layer's output is infinite or not a number.
+        EngineError: some layer's output is not finite.
     """
     name = first_nonfinite_module(model, inputs)
     if name is not None:
+        dtypes = {str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()}
         raise EngineError(
-            f"{when}: the output of {name} is not finite in {_dtype(model)}; this base overflows here. Use SDPA "
-            "instead of eager attention, shorten the record, or take a GPU with bfloat16"
+            f"{when}: the output of {name} is not finite in {' and '.join(sorted(dtypes))}; this base overflows "
+            "here. Use SDPA instead of eager attention, shorten the record, or take a GPU with bfloat16"
         )
 
 
-def _dtype(model: nn.Module) -> str:
-    dtypes = {str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()}
-    return " and ".join(sorted(dtypes))
-
-
-_LOG = logging.getLogger(__name__)
-_ADAMW = ("adamw_torch", "adamw_torch_fused")
-"""what the flat AdamW computes, by transformers' names"""
-
-
 class EngineTrainer(SFTTrainer):
-    """SFTTrainer for a LoRA over NF4; `use_engine` puts the pieces in."""
+    """SFTTrainer for a LoRA over NF4; `use_engine` installs the pieces."""
 
     args: SFTConfig
     model: Any  # PeftModel, which Trainer's annotation does not know
     engine: InstalledEngine | None = None
     step_records: tuple[str, ...] = ()
     """ids of the records since the last log"""
-    _is_proven = False
-    _parameters_once: int | None = None
+    _is_checked = False
+    """whether `SelfCheck` has run on the first batch"""
+    _parameter_count: int | None = None
     _own_tokens = 0
-    _fetch: Callable[[], Any] | None = None
-    _ahead: tuple[Any, Any] | None = None
+    """tokens of this process since the last log"""
+    _fetch_next: Callable[[], Any] | None = None
+    _prefetched: tuple[Any, Any] | None = None
+    """an epoch's iterator and the next step's batches out of it"""
 
     def use_engine(self, pieces: EngineOptions | None = None) -> InstalledEngine:
-        """Put the pieces under the trainer's model, before `train`.
+        """Install the pieces under the trainer's model, before `train`.
 
-        What does not fit the arguments or the model is left out and named (`Installed.left_out`); on the first batch
-        the rest is compared with the stock modules (`SelfCheck`).
+        What does not support the arguments or the model is left out and named (`InstalledEngine.left_out`); on the
+        first batch the rest is compared with the stock modules (`SelfCheck`).
 
         Raises:
-            EngineError: it is too late, or the launcher cuts weights up.
+            EngineError: the optimizer exists already, or the launcher shards weights.
         """
+        # 1. The pieces that these arguments allow
         chosen = pieces or EngineOptions()
         if self.optimizer is not None:
             raise EngineError("the optimizer is built already; call use_engine before train")
-        not_ours = {name: why for name, why in self._not_for_these_arguments().items() if getattr(chosen, name)}
-        chosen = replace(chosen, **dict.fromkeys(not_ours, False))
+        unsupported = {name: why for name, why in self._unsupported_by_arguments().items() if getattr(chosen, name)}
+        chosen = replace(chosen, **dict.fromkeys(unsupported, False))
+        # 2. No gradient checkpointing: the recompute piece saves most of its memory at a fraction of its time
         if chosen.recompute:
-            self._disable_gradient_checkpointing()
+            base = self.model.get_base_model()
+            for name in ("gradient_checkpointing", "activation_checkpointing"):  # transformers renamed it in 5.20
+                if getattr(self.args, name, False):
+                    setattr(self.args, name, False)
+            if base.is_gradient_checkpointing:
+                getattr(base, "activation_checkpointing_disable", base.gradient_checkpointing_disable)()
+            if getattr(base, "_require_grads_hook", None) is not None:
+                base.disable_input_require_grads()
+        # 3. Nothing in a step waits for the GPU: batches are copied while it works, counts stay on the device
         dtype = torch.float16 if self.args.device.type == "cuda" else torch.float32
         self.accelerator.dataloader_config.non_blocking = self.args.dataloader_pin_memory
         self.args.logging_nan_inf_filter = False  # it waits for the GPU each step, and hides what must be seen
         self._correct = torch.zeros((), dtype=torch.int64, device=self.args.device)
-        self._learnt = 0
+        self._supervised = 0
         self._last_inputs: dict[str, Any] = {}
+        # 4. Install
         self.engine = install(self.model, chosen, dtype)
-        self.engine.left_out.update(not_ours)
-        self._is_proven = False
+        self.engine.left_out.update(unsupported)
+        self._is_checked = False
         if chosen.optimizer and self.accelerator.num_processes > 1:
             self._skip_ddp(self.engine.store.flat)
         return self.engine
 
-    def _not_for_these_arguments(self) -> dict[str, str]:
-        """Piece to the reason why these arguments ask for something that it does not compute."""
+    def _unsupported_by_arguments(self) -> dict[str, str]:
+        """Return piece to reason for the pieces that do not compute what these arguments ask for."""
         args, found = self.args, {}
         if args.loss_type != "nll" or args.label_smoothing_factor or self.aux_loss_enabled:
-            found["head"] = "it knows plain cross-entropy only, and the arguments ask for another loss"
+            found["head"] = "it computes plain cross-entropy only, and the arguments ask for another loss"
         elif self.compute_loss_func is not None:
             found["head"] = "the trainer was given a loss of its own"
         if self.optimizer_cls_and_kwargs is not None:
@@ -144,17 +158,30 @@ class EngineTrainer(SFTTrainer):
                 found["optimizer"] = f"it decays every weight, and transformers spares {spared[0]}"
         return found
 
-    def _prove(self, inputs: dict[str, Any]) -> None:
-        """Compare the engine with the stock modules on this batch, once, and leave out what differs.
+    def _check_engine(self, inputs: dict[str, Any]) -> None:
+        """Compare the engine with the stock modules on the first batch and leave out what differs.
 
         Raises:
             EngineError: the base overflows here; the layer is named.
         """
-        engine, self._is_proven = self.engine, True
+        engine, self._is_checked = self.engine, True
         if engine is None:
             return
+        # 1. The batch: this one, or the row with the dataset's longest record if only that exceeds a sliding window
+        batch = inputs
         watched = lengths_to_watch(self.model.get_base_model().config)
-        batch = self._longest_batch(inputs, min(watched)) if watched else inputs
+        train: Any = self.train_dataset
+        columns = getattr(train, "column_names", None) or []
+        lengths: list[int] = []
+        if watched and "seq_lengths" in columns:
+            lengths = [max(row) for row in train["seq_lengths"]]
+        elif watched and "input_ids" in columns:
+            lengths = [len(row) for row in train["input_ids"]]
+        if watched and max(lengths, default=0) > min(watched):
+            collated = self.data_collator([train[lengths.index(max(lengths))]])
+            collated.pop(RECORD_IDS_COLUMN, None)
+            batch = dict(self._prepare_inputs(collated))
+        # 2. The comparison, on at most a fifth of a step's tokens: a run of few steps should not wait long for it
         started = time.perf_counter()
         check = SelfCheck(
             engine,
@@ -166,87 +193,67 @@ class EngineTrainer(SFTTrainer):
         )
         check.run()
         _LOG.info("the engine was compared with the stock modules in %.1f s", time.perf_counter() - started)
+        # 3. Can float16 hold this base at all?
         tokens = {name: value for name, value in inputs.items() if name != "labels"}
-        learnt_too = {"labels": inputs["labels"], "engine_loss": True} if engine.pieces.head else {}
-        check_finite(self.model, {**tokens, "use_cache": False, **learnt_too}, "before the first step")
+        loss_inputs = {"labels": inputs["labels"], "engine_loss": True} if engine.pieces.head else {}
+        check_finite(self.model, {**tokens, "use_cache": False, **loss_inputs}, "before the first step")
         if self.accelerator.is_main_process:
             for name, why in engine.left_out.items():
                 _LOG.warning("engine: %s is left out: %s", name, why)
+        # 4. A graph needs the whole engine, a GPU, and one packed row a micro-step. Its tokens are rounded up to 8, as
+        #    tensor cores like their matrices
         on = engine.pieces
-        if on.graph and on.linear and on.attention and on.recompute and on.head and on.optimizer:
-            engine.limits = self._row_limits()
-
-    def _longest_batch(self, inputs: dict[str, Any], watched: int) -> dict[str, Any]:
-        """The row with the dataset's longest record where that is longer than ``watched``, else the inputs."""
-        train: Any = self.train_dataset
-        columns = getattr(train, "column_names", None) or []
-        if "seq_lengths" in columns:
-            lengths = [max(row) for row in train["seq_lengths"]]
-        elif "input_ids" in columns:
-            lengths = [len(row) for row in train["input_ids"]]
-        else:
-            return inputs
-        if max(lengths, default=0) <= watched:
-            return inputs
-        batch = self.data_collator([train[lengths.index(max(lengths))]])
-        batch.pop(COLUMN, None)
-        return dict(self._prepare_inputs(batch))
+        whole = on.graph and on.linear and on.attention and on.recompute and on.head and on.optimizer
+        one_row = self.args.per_device_train_batch_size == 1 and "seq_lengths" in columns
+        if whole and one_row and self.args.device.type == "cuda":
+            rows = list(train["seq_lengths"])
+            engine.limits = PackedRowLimits(
+                tokens=-(-max(sum(row) for row in rows) // 8) * 8,
+                longest=max(max(row) for row in rows),
+                records=max(len(row) for row in rows),
+            )
 
     def _all_agree(self, yes: bool) -> bool:
+        """Return whether every process says yes."""
         if self.accelerator.num_processes == 1:
             return yes
         answers = torch.tensor([int(yes)], device=self.args.device)
         return bool(self.accelerator.gather(answers).min().item())
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As Trainer's; the memory that only its speed needed is free afterwards."""
+        """Train as Trainer does; afterwards the memory that only speed needed is free."""
         try:
             return super().train(*args, **kwargs)
         finally:
             if self.engine is not None:
-                self.engine.rest()
+                self.engine.release_buffers()
 
     def _skip_ddp(self, weights: Tensor) -> None:
-        """Several processes: FlatAdamW averages its one buffer, so PyTorch's DDP has nothing to do around the model.
+        """Keep PyTorch's DDP off the model: with several processes, FlatAdamW averages its one buffer itself.
 
-        Its hooks on each weight would miss the gradients that a graph makes, and spoil the making of the graph.
+        DDP's hooks on each weight would miss the gradients that a graph computes, and break its capture.
         """
         kind = self.accelerator.distributed_type
         if kind not in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
             raise EngineError(
-                f"the engine trains several processes as DDP does and not under {kind.value}, which cuts weights up; "
+                f"the engine trains several processes as DDP does and not under {kind.value}, which shards weights; "
                 "launch without it, or train with TRL alone (with_engine=False)"
             )
         torch.distributed.broadcast(weights.data, src=0)
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
 
-    def _row_limits(self) -> PackedRowLimits | None:
-        """Of the packed rows; None where a graph cannot be used: no GPU, rows of any shape."""
-        train: Any = self.train_dataset
-        columns = getattr(train, "column_names", None) or []
-        if self.args.device.type != "cuda" or "seq_lengths" not in columns:
-            return None
-        if self.args.per_device_train_batch_size > 1:
-            return None
-        rows = list(train["seq_lengths"])
-        return PackedRowLimits(
-            tokens=-(-max(sum(row) for row in rows) // 8) * 8,
-            longest=max(max(row) for row in rows),
-            records=max(len(row) for row in rows),
-        )
-
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
-        """As Trainer's, from what was fetched while the GPU was busy with the step before, if anything was."""
+        """Return a step's batches, those fetched while the GPU was busy with the step before if there are any."""
         fetch = partial(super().get_batch_samples, epoch_iterator, num_batches, device)
-        iterator, found = self._ahead or (None, None)
-        self._ahead, self._fetch = None, lambda: (epoch_iterator, fetch())
+        iterator, found = self._prefetched or (None, None)
+        self._prefetched, self._fetch_next = None, lambda: (epoch_iterator, fetch())
         return found if iterator is epoch_iterator else fetch()
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """As Trainer's; when the step's last backward pass is on its way, the next step's batches are fetched."""
+        """Train a micro-step; once the step's last backward pass is queued, fetch the next step's batches."""
         loss: Tensor = super().training_step(*args, **kwargs)
-        if self.engine is not None and self._fetch is not None and self.accelerator.sync_gradients:
-            self._ahead, self._fetch = self._fetch(), None
+        if self.engine is not None and self._fetch_next is not None and self.accelerator.sync_gradients:
+            self._prefetched, self._fetch_next = self._fetch_next(), None
         return loss
 
     def compute_loss(
@@ -256,13 +263,16 @@ class EngineTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Cross-entropy over the learnt labels of the whole step, as TRL's."""
+        """Compute the cross-entropy over the labels of the whole step, as TRL does.
+
+        ``num_items_in_batch`` counts the labels of all micro-steps (and processes), so that each label weighs the same.
+        """
         inputs = dict(inputs)
-        records = inputs.pop(COLUMN, ())
+        records = inputs.pop(RECORD_IDS_COLUMN, ())
         if model.training:
             self.step_records = (*self.step_records, *records)
-        if self.engine is not None and not self._is_proven:
-            self._prove(inputs)
+        if self.engine is not None and not self._is_checked:
+            self._check_engine(inputs)
         if self.engine is None or not self.engine.pieces.head or return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         call = {**inputs, "use_cache": False, "engine_loss": True}
@@ -274,12 +284,12 @@ class EngineTrainer(SFTTrainer):
             loss = loss * self.accelerator.num_processes
         if model.training:
             self._correct += output.correct
-            self._learnt += output.learnt
+            self._supervised += output.learnt
             self._total_train_tokens += inputs["input_ids"].numel() * self.accelerator.num_processes
         return loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The flat AdamW where that piece is on, with the arguments' rates."""
+        """Create the flat AdamW if that piece is on, with the arguments' rates."""
         if self.engine is None or not self.engine.pieces.optimizer:
             return super().create_optimizer(model)
         if self.optimizer is None:
@@ -294,7 +304,7 @@ class EngineTrainer(SFTTrainer):
         return self.optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's log, with the accuracy and the skipped steps, which lie on the device until now.
+        """Log as TRL does, with the accuracy and the skipped steps, which are on the device until now.
 
         Raises:
             EngineError: the loss is not finite; the layer is named.
@@ -306,29 +316,22 @@ class EngineTrainer(SFTTrainer):
                 raise EngineError(
                     f"step {self.state.global_step}: the loss is {logs['loss']} though no layer overflows"
                 )
-            if self._learnt:
-                self._metrics["train"]["mean_token_accuracy"] = [self._correct.item() / self._learnt]
+            if self._supervised:
+                self._metrics["train"]["mean_token_accuracy"] = [self._correct.item() / self._supervised]
                 self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
                 self._correct.zero_()
-                self._learnt = 0
+                self._supervised = 0
             flat = self._flat_optimizer()
             if flat is not None:
                 logs["skipped_steps"] = float(flat.skipped.item())
-        self._gather_token_count()
+        if self.engine is not None and self.accelerator.num_processes > 1:
+            own = torch.tensor([self._own_tokens], device=self.args.device)
+            self.state.num_input_tokens_seen += int(self.accelerator.gather(own).sum().item())
+            self._own_tokens = 0
         super().log(logs, start_time)
         if "loss" in logs and self.step_records:  # into the history alone: trackers take numbers only
             entry: dict[str, Any] = self.state.log_history[-1]
             entry["records"], self.step_records = list(self.step_records), ()
-
-    def _disable_gradient_checkpointing(self) -> None:
-        base = self.model.get_base_model()
-        for name in ("gradient_checkpointing", "activation_checkpointing"):  # transformers renamed it in 5.20
-            if getattr(self.args, name, False):
-                setattr(self.args, name, False)
-        if base.is_gradient_checkpointing:
-            getattr(base, "activation_checkpointing_disable", base.gradient_checkpointing_disable)()
-        if getattr(base, "_require_grads_hook", None) is not None:
-            base.disable_input_require_grads()
 
     def _flat_optimizer(self) -> FlatAdamW | None:
         inner = getattr(self.optimizer, "optimizer", self.optimizer)
@@ -347,9 +350,9 @@ class EngineTrainer(SFTTrainer):
         return self.accelerator.clip_grad_norm_([flat.gather()], math.inf)  # the norm alone
 
     def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
-        """Packed rows have no padding, so their size is the count, and nothing waits for the GPU.
+        """Count tokens without waiting for the GPU: packed rows have no padding, so their size is the count.
 
-        Of several processes each counts its own until the log, where all wait for one another anyway.
+        Several processes count their own until the log, where they wait for one another anyway.
         """
         if self.engine is None or "cu_seq_lens_q" not in inputs or self.args.include_num_input_tokens_seen == "no":
             super()._track_num_input_tokens(inputs)
@@ -358,16 +361,10 @@ class EngineTrainer(SFTTrainer):
         else:
             self.state.num_input_tokens_seen += inputs["input_ids"].numel()
 
-    def _gather_token_count(self) -> None:
-        if self.engine is not None and self.accelerator.num_processes > 1:
-            own = torch.tensor([self._own_tokens], device=self.args.device)
-            self.state.num_input_tokens_seen += int(self.accelerator.gather(own).sum().item())
-            self._own_tokens = 0
-
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """As Trainer's, but the parameters are counted once and not every step."""
+        """Estimate 6 · tokens · parameters (https://arxiv.org/abs/2001.08361) as Trainer does, counting only once."""
         if self.engine is None:
             return int(super().floating_point_ops(inputs))
-        if self._parameters_once is None:
-            self._parameters_once = int(self.model.num_parameters(exclude_embeddings=True))
-        return 6 * int(inputs["input_ids"].numel()) * self._parameters_once
+        if self._parameter_count is None:
+            self._parameter_count = int(self.model.num_parameters(exclude_embeddings=True))
+        return 6 * int(inputs["input_ids"].numel()) * self._parameter_count

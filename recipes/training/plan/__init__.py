@@ -1,1 +1,1 @@
-"""What a recipe will take, said before anything is downloaded and without torch: memory, time, cost."""
+"""Estimate memory, time and cost of a recipe before anything is downloaded, and without torch."""

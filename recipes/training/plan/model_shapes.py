@@ -1,8 +1,10 @@
 """Look up the sizes of a base model: from its config.json, or from what is known without a download.
 
 The numbers in `KNOWN` are those of the public config.json files (huggingface.co/<id>/blob/main/config.json). For
-Phi-3-small they are read from copies of that file in public repositories; the Triton kernel and the tokenizer named in
-`STANDS_IN_THE_WAY` are told by its model card.
+Phi-3-small they are from copies of that file in public repositories; the Triton kernel and the tokenizer named in
+`UNSUPPORTED_BASES` are from its model card.
+
+    lookup_base("microsoft/phi-2").shape.parameters()       # 2.78 billion
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from bonsai.recipes.training.recipe import RecipeError
 
 
 class UnknownBaseError(RecipeError):
-    """Nothing is known of a base model's sizes."""
+    """The sizes of a base model are unknown."""
 
 
 Kind = Literal["phi", "phi3", "llama", "phi3small"]
@@ -26,7 +28,7 @@ Kind = Literal["phi", "phi3", "llama", "phi3small"]
 
 
 class Linear(NamedTuple):
-    """One matrix of a layer."""
+    """One linear of a layer."""
 
     name: str
     columns: int
@@ -34,7 +36,7 @@ class Linear(NamedTuple):
     rows: int
     """out_features"""
     reads: str
-    """what it reads; linears that read the same are computed as one group"""
+    """its input; linears with the same one are computed as a group"""
 
     @property
     def weights(self) -> int:
@@ -61,16 +63,16 @@ class ModelShape:
 
     @property
     def query_width(self) -> int:
-        """Of q and of the attention's output, a token."""
+        """Numbers of q, and of the attention's output, a token."""
         return self.num_attention_heads * self.head_dim
 
     @property
     def key_width(self) -> int:
-        """Of k, and of v, a token."""
+        """Numbers of k, and of v, a token."""
         return self.num_key_value_heads * self.head_dim
 
     def linears(self) -> tuple[Linear, ...]:
-        """The quantised matrices of one layer."""
+        """Return the quantised linears of one layer."""
         hidden, inner, q, kv = self.hidden_size, self.intermediate_size, self.query_width, self.key_width
         if self.kind == "phi":  # attention and MLP read the same norm
             return (
@@ -100,19 +102,19 @@ class ModelShape:
         )
 
     def layer_weights(self) -> int:
-        """Quantised weights of one layer."""
+        """Count the quantised weights of one layer."""
         return sum(linear.weights for linear in self.linears())
 
     def parameters(self) -> int:
-        """Weights of matrices, embedding and head; norms and biases are a thousandth of them."""
+        """Count the weights of linears, embedding and head; norms and biases are a thousandth of them."""
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
         return self.num_hidden_layers * self.layer_weights() + embeddings
 
     def adapter_weights(self, r: int, target_modules: tuple[str, ...] | Literal["all-linear"]) -> int:
-        """Trained weights of a LoRA of rank ``r``.
+        """Count the trained weights of a LoRA of rank ``r``: r · (in + out) a linear.
 
         Raises:
-            RecipeError: a target is no linear of this kind.
+            RecipeError: a layer of this kind has no such linear.
         """
         names = {linear.name for linear in self.linears()}
         wanted = names if isinstance(target_modules, str) else set(target_modules)
@@ -121,8 +123,8 @@ class ModelShape:
                 f"target_modules has {', '.join(sorted(wanted - names))}; a layer of this base has "
                 f"{', '.join(sorted(names))}"
             )
-        a_layer = sum(r * (linear.rows + linear.columns) for linear in self.linears() if linear.name in wanted)
-        return a_layer * self.num_hidden_layers
+        per_layer = sum(r * (linear.rows + linear.columns) for linear in self.linears() if linear.name in wanted)
+        return per_layer * self.num_hidden_layers
 
 
 _JOINED = {
@@ -184,10 +186,10 @@ UNSUPPORTED_BASES = {
 
 
 def lookup_base(name: str, revision: str | None = None) -> KnownBase:
-    """The sizes of a base model: a folder with config.json, a known id, or the Hub's cache; nothing is downloaded.
+    """Look up the sizes of a base model: a folder with config.json, a known id, or the Hub's cache; download nothing.
 
     Raises:
-        UnknownBaseError: neither; told is what is missing.
+        UnknownBaseError: none of these; the message names what is missing.
     """
     if (Path(name) / "config.json").is_file():
         return KnownBase(shape_of(_read(Path(name) / "config.json"), name), "gpt2", False)
@@ -199,9 +201,9 @@ def lookup_base(name: str, revision: str | None = None) -> KnownBase:
     if isinstance(cached, str):
         return KnownBase(shape_of(_read(Path(cached)), name), "gpt2", False)
     raise UnknownBaseError(
-        f"{name}: nothing is known of its sizes, so neither memory nor time can be told; missing is its config.json "
-        f"(a few kB): run `hf download {name} config.json{f' --revision {revision}' if revision else ''}`, or name a "
-        f"folder that has one. Known without it: {', '.join(KNOWN)}"
+        f"{name}: nothing is known of its sizes, so neither memory nor time can be estimated; missing is its "
+        f"config.json (a few kB): run `hf download {name} config.json{f' --revision {revision}' if revision else ''}`, "
+        f"or name a folder that has one. Known without it: {', '.join(KNOWN)}"
     )
 
 
@@ -211,10 +213,10 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def shape_of(config: Mapping[str, Any], name: str) -> ModelShape:
-    """The sizes in a config.json.
+    """Read the sizes out of a config.json.
 
     Raises:
-        UnknownBaseError: an architecture that the engine was never counted for, or a size is missing.
+        UnknownBaseError: the architecture is none of those counted here, or a size is missing.
     """
     kind = config.get("model_type")
     if kind not in ("phi", "phi3", "llama"):
@@ -226,7 +228,7 @@ def shape_of(config: Mapping[str, Any], name: str) -> ModelShape:
     missing = [field for field in needed if not isinstance(config.get(field), int)]
     if missing:
         raise UnknownBaseError(
-            f"{name}: its config.json lacks {', '.join(missing)}; without them no memory can be told"
+            f"{name}: its config.json lacks {', '.join(missing)}; without them memory cannot be estimated"
         )
     heads = config["num_attention_heads"]
     rope = config.get("rope_parameters") or {}

@@ -1,14 +1,17 @@
 """Plan a run: records and steps, memory by part, time and cost by GPU, and whether it fits.
 
-The engine keeps the whole base on each GPU and averages the adapter's gradients once a step. FSDP under TRL alone cuts
-base, adapter and optimizer up and brings each layer together when it is needed; `benchmarks/several_gpus.py` measures
-both.
+    plan = make_plan("phi2_category", recipe, rows)
+    plan.verdict        # "phi2_category fits: it takes ... of a 16 GB T4's 15.0 GiB, and about ... minutes ..."
+
+With several GPUs the engine keeps the whole base on each and averages the adapter's gradients once a step. FSDP
+(https://arxiv.org/abs/2304.11277) under TRL alone shards base, adapter and optimizer and gathers each layer when it is
+needed; `benchmarks/several_gpus.py` measures both.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, NamedTuple
@@ -50,21 +53,23 @@ from bonsai.recipes.training.plan.speed import (
 from bonsai.recipes.training.recipe import Recipe, RecipeError, gradient_accumulation_steps
 
 END_MARK = 1
+"""tokens after each completion"""
+CONTEXT_GIB = 0.5
+"""what CUDA and its libraries take beside PyTorch's tensors; assumed, `max_memory_allocated` doesn't count it"""
+LOCKSTEP_MS = 4.0
+"""a step in which GPUs wait for one another, beyond moving the gradients; measured on two H200 with the Phi-2 shape on
+2026-11-21: 72.7 ms a step where one alone takes 68.2"""
+_LENGTH_STEP = 128
+_SMALLER_RANKS = (8, 4)
 
 
 def record_lengths(rows: TrainingRows, vocabulary: Vocabulary) -> list[Length]:
-    """The lengths of the training records, in their order."""
+    """Count the tokens of the training records, in their order."""
     prompts, completions = list(rows.train["prompt"]), list(rows.train["completion"])
     before = count_tokens(prompts, vocabulary)
-    # together: the last token of a prompt and the first of its completion may be one
+    # concatenated: the last token of a prompt and the first of its completion may merge into one
     whole = count_tokens([prompt + rest for prompt, rest in zip(prompts, completions, strict=True)], vocabulary)
     return [Length(first, both - first + END_MARK) for first, both in zip(before, whole, strict=True)]
-
-
-CONTEXT_GIB = 0.5
-"""what CUDA and its libraries take beside PyTorch's tensors; assumed, `max_memory_allocated` doesn't count it"""
-_STEP = 128
-_SMALLER_RANKS = (8, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +86,7 @@ class PlanSettings:
 
     @classmethod
     def of(cls, recipe: Recipe) -> PlanSettings:
-        """Those of a recipe."""
+        """Take them from a recipe."""
         return cls(
             r=recipe.r,
             target_modules=recipe.target_modules,
@@ -93,11 +98,11 @@ class PlanSettings:
         )
 
     def rows(self, records: Sequence[Length]) -> Rows:
-        """The rows these records make."""
+        """Return the rows that these records make."""
         return rows_of(records, self.max_length, packing=self.packing, batch=self.per_device_train_batch_size)
 
     def for_memory(self) -> MemoryOptions:
-        """As the count of memory wants it."""
+        """Convert to what the memory estimate takes."""
         return MemoryOptions(
             r=self.r,
             target_modules=self.target_modules,
@@ -108,7 +113,7 @@ class PlanSettings:
 
 @cache
 def allocator_overhead() -> float:
-    """The most that PyTorch's allocator reserved over what was allocated, in the measured runs without a graph."""
+    """Return the largest ratio of reserved to allocated memory in the measured runs without a graph."""
     runs = [run for run in measured_runs() if run["variant"] == "+ optimizer"]
     return float(max(run["peak_reserved_gib"] / run["peak_gib"] for run in runs))
 
@@ -116,7 +121,7 @@ def allocator_overhead() -> float:
 def needed_gib(
     shape: ModelShape, settings: PlanSettings, rows: Rows, *, graph: bool = False, workspace: int = WORKSPACE
 ) -> float:
-    """GiB of GPU memory a run needs: its peak, the allocator's slack and the CUDA context."""
+    """Return the GiB of GPU memory a run needs: its peak, the allocator's overhead and the CUDA context."""
     if graph:
         tensors = peak_with_cuda_graph(shape, settings.for_memory(), rows, workspace=workspace)
     else:
@@ -127,37 +132,35 @@ def needed_gib(
 def suggest_fitting_settings(
     shape: ModelShape, settings: PlanSettings, records: Sequence[Length], memory_gib: float
 ) -> tuple[PlanSettings, float] | None:
-    """The first of `_nearer` that fits, and what it needs; None: none does."""
-    for changed in _nearer(settings, max(record.whole for record in records)):
+    """Find the closest settings that fit, and the GiB they need; None: none do.
+
+    What changes least comes first: the same gradient in smaller micro-batches, then shorter rows, then slower steps
+    (checkpointing), then a smaller adapter.
+    """
+    longest = max(record.whole for record in records)  # a row must hold every record
+    batch = settings.per_device_train_batch_size
+    single = replace(
+        settings,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps * batch,
+    )
+    first = (settings.max_length - 1) // _LENGTH_STEP * _LENGTH_STEP
+    shorter = range(first, longest - 1, -_LENGTH_STEP) if settings.packing else ()
+    ranks = [settings.r, *(rank for rank in _SMALLER_RANKS if rank < settings.r)]
+    candidates = [single] if batch > 1 else []
+    for r in ranks:
+        for checkpointing in sorted({settings.gradient_checkpointing, True}):
+            start = replace(single, r=r, gradient_checkpointing=checkpointing)
+            candidates += [start, *(replace(start, max_length=max_length) for max_length in shorter)]
+    for changed in candidates:
         needed = needed_gib(shape, changed, changed.rows(records))
         if needed <= memory_gib:
             return changed, needed
     return None
 
 
-def _nearer(settings: PlanSettings, longest: int) -> Iterator[PlanSettings]:
-    """What changes least first: the same gradient, then shorter rows, then slower steps, then a smaller adapter."""
-    batch = settings.per_device_train_batch_size
-    one = replace(
-        settings,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps * batch,
-    )
-    if batch > 1:
-        yield one
-    shorter = range((settings.max_length - 1) // _STEP * _STEP, longest - 1, -_STEP)
-    ranks = [settings.r, *(rank for rank in _SMALLER_RANKS if rank < settings.r)]
-    for r in ranks:
-        for checkpointing in sorted({settings.gradient_checkpointing, True}):
-            start = replace(one, r=r, gradient_checkpointing=checkpointing)
-            yield start
-            if settings.packing:
-                for max_length in shorter:
-                    yield replace(start, max_length=max_length)
-
-
 def as_recipe_overrides(settings: PlanSettings, changed: PlanSettings) -> str:
-    """The fields that differ, as they are written into a recipe."""
+    """Format the fields that differ as they are written into a recipe: "max_length=1024, r=8"."""
     names = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_length", "gradient_checkpointing", "r")
     return ", ".join(
         f"{name}={getattr(changed, name)}" for name in names if getattr(changed, name) != getattr(settings, name)
@@ -173,29 +176,33 @@ def explain_misfit(
     where: str,
     memory_gib: float,
 ) -> str | None:
-    """The refusal in words, or None: it fits."""
+    """Explain why a run does not fit into ``memory_gib`` and which change makes it fit; None: it fits.
+
+    Args:
+        where: names the GPU in the sentence ("a 16 GB T4").
+    """
     needed = needed_gib(shape, settings, settings.rows(records))
     if needed <= memory_gib:
         return None
-    said = f"{name} ({base}) needs {needed:.1f} GiB of GPU memory and {where} has {memory_gib:.1f}"
+    message = f"{name} ({base}) needs {needed:.1f} GiB of GPU memory and {where} has {memory_gib:.1f}"
     found = suggest_fitting_settings(shape, settings, records, memory_gib)
     if found is None:
         return (
-            f"{said}; no shorter row, smaller rank or checkpointing makes it fit: take a larger GPU or a smaller base"
+            f"{message}; no shorter row, smaller rank or checkpointing makes it fit: use a larger GPU or smaller base"
         )
     changed, then = found
     overrides = as_recipe_overrides(settings, changed)
-    return f"{said}; the nearest setting that fits: write {overrides} into the recipe ({then:.1f} GiB)"
+    return f"{message}; the nearest setting that fits: write {overrides} into the recipe ({then:.1f} GiB)"
 
 
 def check_fits_gpu(name: str, recipe: Recipe, rows: TrainingRows, gpu_memory_bytes: int) -> None:
-    """Stop a run before anything is downloaded; a base of unknown sizes is let through.
+    """Refuse a run that cannot fit before anything is downloaded; a base of unknown sizes passes.
 
     Args:
         gpu_memory_bytes: the device's whole memory.
 
     Raises:
-        RecipeError: it can't fit, in the plan's words, or this base can't be trained here at all.
+        RecipeError: it cannot fit, or this base cannot be trained here at all.
     """
     check_supported_base(recipe.base_model)
     try:
@@ -211,38 +218,33 @@ def check_fits_gpu(name: str, recipe: Recipe, rows: TrainingRows, gpu_memory_byt
 
 
 def check_supported_base(base_model: str) -> None:
-    """Stop at a base that no setting makes trainable.
+    """Refuse a base that no setting makes trainable.
 
     Raises:
-        RecipeError: and why.
+        RecipeError: with the reasons.
     """
     reasons = UNSUPPORTED_BASES.get(base_model)
     if reasons:
         raise RecipeError(f"{base_model} can't be trained here: {'; '.join(reasons)}")
 
 
-LOCKSTEP_MS = 4.0
-"""a step in which GPUs wait for one another, beyond the gradients' way; of two H200 and the Phi-2 shape, measured on
-2026-11-21: 72.7 ms a step where one alone takes 68.2"""
-
-
 def allreduce_ms(adapter_weights: int, gpus: int, gpu: Gpu) -> Bounds:
-    """Milliseconds a step takes longer for the GPUs' agreeing on a gradient, the shorter first; none for one GPU."""
+    """Estimate the milliseconds that averaging the gradients adds to a step, the shorter first; 0 for one GPU.
+
+    A ring all-reduce sends 2 (n - 1) / n of the float32 gradients over each GPU's link.
+    """
     if gpus == 1:
         return Bounds(0.0, 0.0)
     sent = 2 * (gpus - 1) / gpus * FULL * adapter_weights
-    slow, fast = (sent / (speed * 1e6) + LOCKSTEP_MS * host for speed, host in zip(*_ends(gpu), strict=True))
+    ends = zip(gpu.link_gb, gpu.launch_overhead, strict=True)
+    slow, fast = (sent / (speed * 1e6) + LOCKSTEP_MS * host for speed, host in ends)
     return Bounds(fast, slow)
 
 
-def _ends(gpu: Gpu) -> tuple[Bounds, Bounds]:
-    return gpu.link_gb, gpu.launch_overhead
-
-
 def fsdp_peak_memory(shape: ModelShape, setting: MemoryOptions, rows: Rows, gpus: int) -> Peak:
-    """The peak of one of ``gpus`` under FSDP and TRL alone, which makes every layer's activations again.
+    """Estimate the peak of one of ``gpus`` under FSDP and TRL alone, which recomputes every layer's activations.
 
-    TRL's logits are those of all positions, kept in float16 and three times in float32.
+    TRL's logits are those of all positions, held in float16 and three times in float32.
     """
     trained = shape.adapter_weights(setting.r, setting.target_modules)
     quantised, scales = quantised_bytes(shape)
@@ -251,7 +253,7 @@ def fsdp_peak_memory(shape: ModelShape, setting: MemoryOptions, rows: Rows, gpus
     tokens, hidden, inner = rows.most_tokens, shape.hidden_size, shape.intermediate_size
     largest = max(linear.weights for linear in shape.linears())
     inputs = sum(linear.columns for linear in shape.linears())
-    # autocast and peft: each linear's input in float32 and again in float16, norms in float32, the activation thrice
+    # autocast and peft: each linear's input in float32 and again in float16, norms in float32, thrice the activation
     again = tokens * ((FULL + LOW) * inputs + 4 * FULL * hidden + 3 * LOW * inner) + LOW * largest
     logits = tokens * shape.vocab_size * (LOW + 3 * FULL)
     worst = Part("logits and loss", logits) if logits > again else Part("a layer made again", again)
@@ -271,11 +273,11 @@ def fsdp_peak_memory(shape: ModelShape, setting: MemoryOptions, rows: Rows, gpus
 
 @dataclass(frozen=True, kw_only=True)
 class GpuEstimate:
-    """The run on one kind of GPU, or on several of it; an estimate."""
+    """The run on one kind of GPU, or on several of them; an estimate."""
 
     gpu: Gpu
     needed_gib: float
-    """of each, with the allocator's slack and the CUDA context"""
+    """on each, with the allocator's overhead and the CUDA context"""
     fits: bool
     graph: bool
     minutes: Bounds
@@ -283,20 +285,20 @@ class GpuEstimate:
     usd: Bounds
     tokens_per_second: Bounds
     times_stock: Bounds
-    """how many times as fast as TRL packed as it comes, on the same GPU by the same estimate; the smaller first"""
+    """speed relative to TRL's own packed training, on the same GPU by the same estimate; the smaller first"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """What a recipe will take."""
+    """Memory, time and cost of a recipe."""
 
     name: str
     base_model: str
     base: KnownBase
     settings: PlanSettings
     rows: Rows
-    together: int
-    """GPUs that train together"""
+    num_gpus: int
+    """GPUs of one machine that train together"""
     steps: int
     """optimizer steps"""
     micro_steps: int
@@ -313,19 +315,19 @@ class TrainingPlan:
     obstacles: tuple[str, ...]
     cpu_minutes: float | None
     fsdp_peak: Peak | None
-    """of each GPU where FSDP cuts the base up among them, without the engine; None: one GPU"""
+    """of each GPU if FSDP shards the base, without the engine; None: one GPU"""
 
     @property
     def packing_efficiency(self) -> float:
-        """Share of the packed rows that is tokens of records."""
+        """Share of the packed rows that is filled with records."""
         return self.rows.tokens / (self.rows.rows * self.settings.max_length) if self.settings.packing else 1.0
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """State in one sentence whether it fits, where, and for how long it trains."""
         t4 = self.gpus[0]
         room = f"{t4.needed_gib:.1f} of a 16 GB T4's {t4.gpu.memory_gib:.1f} GiB"
-        there = "there" if self.together == 1 else f"on {self.together} of them"
+        there = "there" if self.num_gpus == 1 else f"on {self.num_gpus} of them"
         if self.obstacles:
             fits = f"its {room} would do, but " if t4.fits else ""
             return f"{self.base_model}: {fits}it can't be trained here: {'; '.join(self.obstacles)}."
@@ -340,30 +342,34 @@ class TrainingPlan:
 
 
 def make_plan(
-    name: str, recipe: Recipe, rows: TrainingRows, base: KnownBase | None = None, *, together: int = 1
+    name: str, recipe: Recipe, rows: TrainingRows, base: KnownBase | None = None, *, num_gpus: int = 1
 ) -> TrainingPlan:
-    """The plan of a recipe over its records.
+    """Plan the run of a recipe over its records.
 
     Args:
-        base: the base's sizes where they are at hand; None: looked up by the recipe.
-        together: GPUs of one machine, as `accelerate launch` starts them.
+        base: the base's sizes; None: looked up by the recipe.
+        num_gpus: of one machine, as `accelerate launch` starts them.
 
     Raises:
         UnknownBaseError: nothing is known of the base's sizes.
-        RecipeError: a target module is none of the base's.
+        RecipeError: the base has no such target module.
     """
+    # 1. Sizes, settings, and the records as rows
     base = base or lookup_base(recipe.base_model, recipe.base_model_revision)
     settings = replace(
-        PlanSettings.of(recipe), gradient_accumulation_steps=gradient_accumulation_steps(recipe, together)
+        PlanSettings.of(recipe), gradient_accumulation_steps=gradient_accumulation_steps(recipe, num_gpus)
     )
     records = record_lengths(rows, base.vocabulary)
     packed = settings.rows(records)
-    micro_steps_an_epoch = math.ceil(packed.rows / recipe.per_device_train_batch_size / together)
+    # 2. Steps: a micro-step is one batch on each GPU, an optimizer step several of them
+    micro_steps_an_epoch = math.ceil(packed.rows / recipe.per_device_train_batch_size / num_gpus)
     steps_an_epoch = math.ceil(micro_steps_an_epoch / settings.gradient_accumulation_steps)
     steps = recipe.max_steps if recipe.max_steps > 0 else math.ceil(recipe.num_train_epochs * steps_an_epoch)
     epochs = steps / steps_an_epoch
     micro_steps = math.ceil(epochs * micro_steps_an_epoch)
     tokens = round(epochs * packed.tokens)
+    # 3. Memory by part on a T4, memory and time on every GPU, and whether it fits a T4
+    amount = Workload(num_gpus, steps, micro_steps, tokens)
     speed = CPU_TOKENS_PER_SECOND.get(recipe.base_model)
     return TrainingPlan(
         name=name,
@@ -371,39 +377,41 @@ def make_plan(
         base=base,
         settings=settings,
         rows=packed,
-        together=together,
+        num_gpus=num_gpus,
         steps=steps,
         micro_steps=micro_steps,
         tokens=tokens,
         overlong=sum(record.whole > recipe.max_length for record in records),
         peak=estimate_peak(base.shape, settings.for_memory(), packed, workspace=T4.workspace),
-        gpus=tuple(_on(gpu, base, settings, packed, Workload(together, steps, micro_steps, tokens)) for gpu in GPUS),
+        gpus=tuple(
+            _estimate_gpu(gpu, base, settings, packed, Workload(num_gpus, steps, micro_steps, tokens)) for gpu in GPUS
+        ),
         refusal=explain_misfit(name, recipe.base_model, base.shape, settings, records, "a 16 GB T4", T4.memory_gib),
         obstacles=UNSUPPORTED_BASES.get(recipe.base_model, ()),
         cpu_minutes=None if recipe.needs_gpu or speed is None else tokens / speed / 60,
-        fsdp_peak=fsdp_peak_memory(base.shape, settings.for_memory(), packed, together) if together > 1 else None,
+        fsdp_peak=fsdp_peak_memory(base.shape, settings.for_memory(), packed, num_gpus) if num_gpus > 1 else None,
     )
 
 
 class Workload(NamedTuple):
-    """What there is to do."""
+    """The size of a run; ``micro_steps`` of each GPU, ``tokens`` of all."""
 
-    together: int
+    num_gpus: int
     steps: int
     micro_steps: int
     tokens: int
 
 
-def _on(gpu: Gpu, base: KnownBase, settings: PlanSettings, rows: Rows, amount: Workload) -> GpuEstimate:
+def _estimate_gpu(gpu: Gpu, base: KnownBase, settings: PlanSettings, rows: Rows, amount: Workload) -> GpuEstimate:
     ours = estimate_on(kernels(base.shape, rows, settings.r, "engine"), gpu)
     stock = estimate_on(kernels(base.shape, rows, settings.r, "stock"), gpu)
     graph = ours.graph and not settings.gradient_checkpointing
     needed = needed_gib(base.shape, settings, rows, graph=graph, workspace=gpu.workspace)
     trained = base.shape.adapter_weights(settings.r, settings.target_modules)
-    exchange = allreduce_ms(trained, amount.together, gpu)
+    exchange = allreduce_ms(trained, amount.num_gpus, gpu)
     seconds = [
-        (step * amount.micro_steps + agreeing * amount.steps) / 1e3
-        for step, agreeing in zip(ours.milliseconds, exchange, strict=True)
+        (step * amount.micro_steps + averaging * amount.steps) / 1e3
+        for step, averaging in zip(ours.milliseconds, exchange, strict=True)
     ]
     times = sorted(theirs / mine for theirs, mine in zip(stock.milliseconds, ours.milliseconds, strict=True))
     return GpuEstimate(
@@ -412,7 +420,7 @@ def _on(gpu: Gpu, base: KnownBase, settings: PlanSettings, rows: Rows, amount: W
         fits=needed <= gpu.memory_gib,
         graph=graph,
         minutes=Bounds(*(value / 60 for value in seconds)),
-        usd=Bounds(*(value / 3600 * gpu.usd_per_hour * amount.together for value in seconds)),
+        usd=Bounds(*(value / 3600 * gpu.usd_per_hour * amount.num_gpus for value in seconds)),
         tokens_per_second=Bounds(*(amount.tokens / value for value in reversed(seconds))),
         times_stock=Bounds(*times),
     )

@@ -1,13 +1,14 @@
 """Estimate the step time on a GPU from kernel times measured on an H100.
 
-Peaks are NVIDIA's datasheets'; what of them is sustained is assumed where no run of ours says it, and given as a range.
-The H100 is the GPU that was measured. T4: GEMM 25-40 of 65 TFLOP/s at 70 W, memory 236-262 of
+Peaks are from NVIDIA's datasheets; how much of them is sustained is assumed where we have no run of our own, and given
+as a range. The H100 is the GPU that was measured. T4: GEMM 25-40 of 65 TFLOP/s at 70 W, memory 236-262 of
 320 GB/s (Jia et al., https://arxiv.org/abs/1903.07486, measured 220 GiB/s). L4: 72 W hold it below its 121 TFLOP/s.
 Between GPUs: PCIe for T4 and L4, NVLink for A100 and H100.
 
-Matrix products go by arithmetic, element-wise kernels and dequantisation by memory bandwidth, attention by the kernel's
-own share of arithmetic; where starting the kernels takes longer than running them, the host decides. The measurements
-lie in kernel_times.json with device and date. An estimate, never a measurement of the GPU it is about.
+Roofline (https://doi.org/10.1145/1498765.1498785): matrix products scale with arithmetic, element-wise kernels and
+dequantisation with memory bandwidth, attention with its kernel's own share of arithmetic; where launching the kernels
+takes longer than running them, the host decides. kernel_times.json holds the measurements with device and date. This
+is an estimate, never a measurement of the GPU in question.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ PRICES_FROM = "huggingface.co/docs/hub/jobs-pricing"
 
 
 class Bounds(NamedTuple):
-    """Two ends: of a GPU's figures the unfavourable one first; of times the shorter."""
+    """A range: of a GPU's figures the unfavourable end first; of times the shorter."""
 
     low: float
     high: float
@@ -38,21 +39,21 @@ class Gpu:
 
     name: str
     memory_gib: float
-    """what nvidia-smi calls its whole memory"""
+    """total memory, as nvidia-smi shows it"""
     gemm_tflops: Bounds | None
     """float16 matrix products, sustained; None: the GPU that was measured"""
     bandwidth_gb: Bounds | None
-    """of its memory, sustained, GB a second"""
+    """of its memory, sustained, GB/s; None: the GPU that was measured"""
     attention_share: Bounds
-    """speed of the memory-efficient attention kernel, in parts of the measured GPU's: by tensor cores, and by
+    """speed of the memory-efficient attention kernel relative to the measured GPU: by tensor cores, and by
     multiprocessors times clock; the kernel is between the two"""
     launch_overhead: Bounds
-    """how much longer its usual machine takes to start a kernel"""
+    """how many times as long its usual host takes to launch a kernel"""
     flavour: str | None
-    """on Hugging Face Jobs; None: not rented out there, and the price is assumed"""
+    """on Hugging Face Jobs; None: not offered there, and the price is assumed"""
     usd_per_hour: float
     link_gb: Bounds
-    """what gradients' summing sustains between GPUs of one machine, GB a second each way; assumed"""
+    """what an all-reduce sustains between GPUs of one machine, GB/s each way; assumed"""
     hopper: bool = False
 
     @property
@@ -108,11 +109,11 @@ H100 = Gpu(
 )
 GPUS = (T4, L4, A100, H100)
 JOB_PRICES = {**{gpu.flavour: gpu.usd_per_hour for gpu in GPUS if gpu.flavour}, "t4-medium": 0.60}
-"""US dollars an hour by flavor, of ``PRICES_READ``; of the others the list at ``PRICES_FROM`` tells"""
+"""US dollars an hour by flavor, of ``PRICES_READ``; the others are listed at ``PRICES_FROM``"""
 
 
 def list_price(device_name: str) -> float | None:
-    """The list price of a GPU by the name its driver gives it ("Tesla T4"); None: none is known."""
+    """Look up the US$ an hour of a GPU by the name its driver gives it ("Tesla T4"); None: unknown."""
     words = device_name.replace("-", " ").split()
     return next((gpu.usd_per_hour for gpu in GPUS if gpu.name.split()[0] in words), None)
 
@@ -127,8 +128,9 @@ METHOD = (
 )
 Trainer = Literal["engine", "stock"]
 _R = 16
+"""LoRA rank of the measured runs"""
 _GRAPH_WORTH = 0.9
-"""as the engine decides (`engine.step_graph`)"""
+"""as the engine decides (`engine.cuda_graph`)"""
 
 LLAMA_3B = ModelShape(
     kind="llama", hidden_size=3072, intermediate_size=8192, num_hidden_layers=28, num_attention_heads=24,
@@ -157,11 +159,11 @@ class Kernels:
     host_ms: float
     """the host starting them one by one"""
     graph_extra_ms: float | None
-    """what a step takes beyond its kernels where the layers are a CUDA graph; None: there is none"""
+    """what a step takes beyond its kernels if the layers are a CUDA graph; None: no graph"""
 
 
 class StepTime(NamedTuple):
-    """Of one micro-step."""
+    """The time of one micro-step."""
 
     milliseconds: Bounds
     """the fast end and the slow end"""
@@ -170,7 +172,7 @@ class StepTime(NamedTuple):
 
 
 def total_work(shape: ModelShape, rows: Rows, r: int, trainer: Trainer) -> dict[str, float]:
-    """How much each class has to do in one mean micro-step: gemm in operations, the others in units that cancel out."""
+    """Return the work of each kernel class in a mean micro-step: gemm in FLOP, the others in units that cancel out."""
     steps = rows.tokens / rows.most_tokens
     tokens, learnt = rows.most_tokens, rows.learnt / steps
     layers, heads = shape.num_hidden_layers, shape.num_attention_heads
@@ -189,7 +191,7 @@ def total_work(shape: ModelShape, rows: Rows, r: int, trainer: Trainer) -> dict[
 
 
 def kernels(shape: ModelShape, rows: Rows, r: int, trainer: Trainer) -> Kernels:
-    """The measured step of the nearest shape, scaled to this one on the same GPU."""
+    """Scale the measured step of the nearest shape to this one, on the same GPU."""
     name, reference = _MEASURED_FOR[shape.kind]
     run = _run(name, "+ optimizer" if trainer == "engine" else "trl packed")
     spent: dict[str, float] = run["by_class_ms"]
@@ -212,40 +214,35 @@ def kernels(shape: ModelShape, rows: Rows, r: int, trainer: Trainer) -> Kernels:
 
 
 def estimate_on(step: Kernels, gpu: Gpu) -> StepTime:
-    """One micro-step there."""
-    slow, fast = (_step(step, gpu, end) for end in (0, 1))
-    return StepTime(Bounds(fast.ms, slow.ms), fast.graph and slow.graph)
-
-
-class _Step(NamedTuple):
-    ms: float
-    graph: bool
-
-
-def _step(step: Kernels, gpu: Gpu, end: int) -> _Step:
-    gemm = 1.0 if gpu.gemm_tflops is None else gpu.gemm_tflops[end] / step.gemm_tflops
-    bandwidth = 1.0 if gpu.bandwidth_gb is None else gpu.bandwidth_gb[end] / _file()["copy_gb_per_s"]
-    host = gpu.launch_overhead[end]
-    running = step.gemm_ms / gemm + step.bandwidth_ms / bandwidth + step.attention_ms / gpu.attention_share[end]
-    alone = max(running, step.host_ms * host)
-    if step.graph_extra_ms is None or running >= _GRAPH_WORTH * alone:
-        return _Step(alone, graph=False)
-    return _Step(running + step.graph_extra_ms * host, graph=True)
+    """Estimate one micro-step on a GPU, at both ends of its range."""
+    milliseconds, graphs = [], []
+    for end in (0, 1):  # the slow one first
+        gemm = 1.0 if gpu.gemm_tflops is None else gpu.gemm_tflops[end] / step.gemm_tflops
+        bandwidth = 1.0 if gpu.bandwidth_gb is None else gpu.bandwidth_gb[end] / _file()["copy_gb_per_s"]
+        host = gpu.launch_overhead[end]
+        # without a graph, kernels and their launches overlap: the longer of the two is the step
+        running = step.gemm_ms / gemm + step.bandwidth_ms / bandwidth + step.attention_ms / gpu.attention_share[end]
+        eager = max(running, step.host_ms * host)
+        graph = step.graph_extra_ms is not None and running < _GRAPH_WORTH * eager
+        milliseconds.append(running + (step.graph_extra_ms or 0.0) * host if graph else eager)
+        graphs.append(graph)
+    slow, fast = milliseconds
+    return StepTime(Bounds(fast, slow), all(graphs))
 
 
 def measured_on() -> str:
-    """Device and day of the measurements, to be put after "measured on"."""
+    """Return device and day of the measurements, to follow "measured on": "an NVIDIA H100 ... on 2026-11-21"."""
     return f"an {_file()['device']} on {_file()['runs'][0]['date'][:10]}"
 
 
 @cache
 def measured_rows() -> Rows:
-    """The rows that were measured."""
+    """Return the rows that were measured."""
     return Rows(**_file()["rows"])
 
 
 def measured_runs() -> list[dict[str, Any]]:
-    """What was measured, as `benchmarks/engine.py` wrote it."""
+    """Return the measurements, as `benchmarks/engine.py` wrote them."""
     return list(_file()["runs"])
 
 

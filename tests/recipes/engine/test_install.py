@@ -10,7 +10,12 @@ import torch
 from bonsai.builder.errors import EngineError
 from bonsai.recipes.training.engine import install as install_module
 from bonsai.recipes.training.engine.cuda_graph import GraphTrial, PackedRowLimits
-from bonsai.recipes.training.engine.install import UNDER_THE_MODEL, EngineOptions, _graph_and_spare_memory, install
+from bonsai.recipes.training.engine.install import (
+    UNDER_THE_MODEL,
+    EngineOptions,
+    capture_graph_and_cache_weights,
+    install,
+)
 from bonsai.recipes.training.engine.linear import patch_linears
 from tests.recipes.engine.models import adapted, gradients, packed_batch, stock_loss
 from tests.recipes.engine.no_bfloat16 import NoBfloat16
@@ -48,7 +53,7 @@ def test_each_piece_and_all_together_give_the_loss_and_gradients_of_stock(kind: 
         loss.backward()
         assert torch.allclose(loss, expected, rtol=1e-5), piece
         assert_same(gradients(model), stock)
-        installed.remove()
+        installed.uninstall()
     again = stock_loss(model, batch)
     again.backward()
     assert torch.equal(again, expected)
@@ -102,7 +107,7 @@ def test_an_attention_that_slices_is_replaced_and_its_gradient_fills_no_zeros(ki
         loss = model(**packed_batch(), engine_loss=True).loss
         with torch.profiler.profile() as seen:
             loss.backward()
-        installed.remove()
+        installed.uninstall()
         assert "forward" not in vars(attention_of(model))
         return sum(event.name == "aten::slice_backward" for event in seen.events())
 
@@ -130,21 +135,21 @@ def test_an_attention_that_computes_something_else_keeps_its_own_forward(kind: s
 def test_weights_kept_dequantised_change_no_bit_and_take_no_more_than_the_room(kind: str) -> None:
     model, batch = adapted(kind), packed_batch()
     installed = install(model, EngineOptions(), torch.float32)
-    weights = installed.spare.weights
+    weights = installed.weight_cache.weights
     expected = model(**batch, engine_loss=True).loss
     expected.backward()
     stock = gradients(model)
-    room = sum(one.bytes_dequantised for one in weights) - weights[-1].bytes_dequantised
-    assert installed.spare.fill(room)
-    assert installed.spare.kept_bytes == room
-    assert installed.spare.told() == f"{len(weights) - 1} of {len(weights)} weights kept dequantised, 0.0 GiB"
+    room = sum(one.dequantized_bytes for one in weights) - weights[-1].dequantized_bytes
+    assert installed.weight_cache.fill(room)
+    assert installed.weight_cache.cached_bytes == room
+    assert installed.weight_cache.summary() == f"{len(weights) - 1} of {len(weights)} weights kept dequantised, 0.0 GiB"
     loss = model(**batch, engine_loss=True).loss
     loss.backward()
     assert torch.equal(loss, expected)
     assert all(torch.equal(found, stock[name]) for name, found in gradients(model).items())
-    installed.remove()
-    assert installed.spare.kept_bytes == 0
-    assert not installed.spare.fill(10)
+    installed.uninstall()
+    assert installed.weight_cache.cached_bytes == 0
+    assert not installed.weight_cache.fill(10)
 
 
 def test_a_graph_that_leaves_no_room_for_the_optimizer_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,8 +165,8 @@ def test_a_graph_that_leaves_no_room_for_the_optimizer_is_dropped(monkeypatch: p
     monkeypatch.setattr(install_module, "try_cuda_graph", lambda *_: GraphTrial(graph, 10))
     monkeypatch.setattr(install_module, "free_gpu_bytes", room_left)
     limits = PackedRowLimits(tokens=8, longest=8, records=1)
-    assert _graph_and_spare_memory(installed, lambda: None, limits) is None
-    assert _graph_and_spare_memory(installed, lambda: None, limits) is graph
+    assert capture_graph_and_cache_weights(installed, lambda: None, limits) is None
+    assert capture_graph_and_cache_weights(installed, lambda: None, limits) is graph
     assert needed == [installed.head_and_optimizer_bytes] * 2
     assert needed[0] > 8 * installed.store.flat.numel()  # AdamW's two states in float32
 
@@ -170,11 +175,11 @@ def test_a_young_adapters_small_part_survives_float16() -> None:
     """Smaller than half a step of float16 at the base's output, it is not lost but moves the rounding."""
     model = adapted("phi3", hidden_size=256)
     group = patch_linears(model, torch.float16).groups[0]
-    weight = group.weights.dequantised()[0].float()
+    weight = group.weights.dequantized()[0].float()
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(64, 256, generator=generator).half()
-    group.low_up[0].copy_(torch.randn(group.low_up[0].shape, generator=generator) * 3e-5)
-    part = group.scaling * (x.float() @ group.low_down.float().t()) @ group.low_up[0].float().t()
+    group.half_up[0].copy_(torch.randn(group.half_up[0].shape, generator=generator) * 3e-5)
+    part = group.scaling * (x.float() @ group.half_down.float().t()) @ group.half_up[0].float().t()
     base = x.float() @ weight.t()
     step = torch.finfo(torch.float16).eps * base.abs()
     assert (part.abs() < step / 2).float().mean() > 0.5

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bonsai.recipes.training.engine import layers
 from bonsai.recipes.training.engine.install import NOTHING, UNDER_THE_MODEL, EngineOptions, InstalledEngine, install
-from bonsai.recipes.training.engine.records_apart import record_places
-from bonsai.recipes.training.engine.self_check import SelfCheck, lengths_to_watch, some_records
+from bonsai.recipes.training.engine.records_apart import record_slices
+from bonsai.recipes.training.engine.self_check import SelfCheck, lengths_to_watch, select_records
 from tests.recipes.engine.architectures import CANT_BE_TINY, adapted_tiny, names, tiny_config
 from tests.recipes.engine.models import adapted, gradients, packed_batch
 
@@ -47,8 +47,8 @@ def packed() -> dict[str, Any]:
 
 def padded() -> dict[str, Any]:
     batch = packed_batch(LENGTHS)
-    rows = [batch["input_ids"][0, columns] for _, columns in record_places(batch)]
-    labels = [batch["labels"][0, columns] for _, columns in record_places(batch)]
+    rows = [batch["input_ids"][0, columns] for _, columns in record_slices(batch)]
+    labels = [batch["labels"][0, columns] for _, columns in record_slices(batch)]
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     mask = torch.arange(max(LENGTHS))[None] < torch.tensor(LENGTHS)[:, None]
     return {
@@ -61,7 +61,7 @@ def padded() -> dict[str, Any]:
 def alone(model: Any, batch: dict[str, Any]) -> tuple[float, dict[str, Tensor]]:
     """Sum of the losses of each record by itself, and its gradients: by transformers and peft and nothing of ours."""
     total = 0.0
-    for row, columns in record_places(batch):
+    for row, columns in record_slices(batch):
         ids, labels = (batch[name][row : row + 1, columns] for name in ("input_ids", "labels"))
         logits = model(input_ids=ids, use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(logits[0, :-1].float(), labels[0, 1:], reduction="sum")
@@ -159,15 +159,15 @@ def test_a_window_beyond_the_first_records_is_looked_at_in_the_longest() -> None
     config = tiny_config("mistral", sliding_window=20)
     assert lengths_to_watch(config) == (20,)
     batch = packed()
-    plain, watched = some_records(batch, 64), some_records(batch, 20, (20,))
-    assert [columns.stop - columns.start for _, columns in record_places(plain)] == [12, 17, 25]
-    assert [columns.stop - columns.start for _, columns in record_places(watched)] == [25, 12]
+    plain, watched = select_records(batch, 64), select_records(batch, 20, (20,))
+    assert [columns.stop - columns.start for _, columns in record_slices(plain)] == [12, 17, 25]
+    assert [columns.stop - columns.start for _, columns in record_slices(watched)] == [25, 12]
 
 
 def test_a_batch_of_one_record_is_cut_in_two_and_something_is_learnt() -> None:
     batch = packed_batch((30,))
     batch["labels"].fill_(-100)
-    found = some_records(batch, 64)
+    found = select_records(batch, 64)
     assert found["cu_seq_lens_q"].tolist() == [0, 10, 30]
     assert found["position_ids"][0].tolist() == [*range(10), *range(20)]
     assert (found["labels"] != -100).sum() == 28

@@ -197,6 +197,6 @@ def test_records_that_packing_would_mix_train_each_alone_and_the_log_says_so(
     assert fast.evaluate()["eval_loss"] == pytest.approx(unpacked.evaluate()["eval_loss"], rel=1e-5)
     assert fast.engine is not None
     assert fast.engine.records_apart
-    assert fast.engine.told().endswith("each record of a row alone")
+    assert fast.engine.summary().endswith("each record of a row alone")
     assert "engine: packing is left out: records do not stay apart" in caplog.text
     assert losses(fast) == pytest.approx(losses(plain), abs=2e-4)

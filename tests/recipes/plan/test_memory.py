@@ -54,7 +54,7 @@ def test_recomputing_layers_is_predicted_within_five_percent() -> None:
 def test_what_is_counted_as_kept_is_what_autograd_keeps(kind: str) -> None:
     model = adapted(kind)
     installed = install(model, EngineOptions(graph=False), torch.float32)
-    mine = [*model.parameters(), *model.buffers(), installed.store.flat, installed.store.low]
+    mine = [*model.parameters(), *model.buffers(), installed.store.flat, installed.store.half]
     weights_at = {tensor.untyped_storage().data_ptr() for tensor in mine}
     saved: dict[int, torch.UntypedStorage] = {}
 
