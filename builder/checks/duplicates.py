@@ -4,7 +4,7 @@ Similar pairs are found once and used twice: a pair is a duplicate, and a leak w
 
 Example:
     "How many legs has a spider?" and "How many legs does a spider have?" in two groups: one warning, "… are the same in
-    other words (0.97)"; if one of the groups is in train and the other in test, check_leakage warns as well.
+    other words (1.00)"; if one of the groups is in train and the other in test, check_leakage warns as well.
 """
 
 from __future__ import annotations
