@@ -1,12 +1,12 @@
-"""How well the checks that compare records find faults: precision and recall on hand-labelled cases, in one table.
+"""Measure precision and recall of the checks that compare records.
 
     python -m benchmarks.checks_relations [--records DIR] [--show]
 
-The cases lie in ``tests/checks/cases``: faults, and innocents that look like faults, in Japanese, English and
-Chinese. They were written before the thresholds were set and then served to set them, so the figures say how well the
-checks fit. The second table tells better how they do elsewhere: faults planted by machine into real records, which
-showed where rules were missing but set no threshold. The right half of the first table is what the checks find in these
-records as they are, and how long they take.
+The hand-labelled cases are in ``tests/checks/cases``: faults, and innocents that look like faults, in Japanese, English
+and Chinese. They were written before the thresholds were set and then used to set them, so the figures show how well
+the checks fit. The second table is closer to how they do elsewhere: faults planted by machine into real records, which
+showed where rules were missing but set no threshold. The right half of the first table shows what the checks find in
+these records as they are, and how long they take.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Ran(NamedTuple):
 
 
 def over_records(groups: Sequence[SourcedGroup]) -> dict[str, Ran]:
-    """Every check over the records, in one process as the report runs them: what is computed once counts once."""
+    """Run every check over the records in one process, as the report does: what is cached counts once."""
     probes = read_probes(default_probes())
     checks: dict[str, Check] = CHECKS | {"decontamination": lambda found: check_decontamination(found, probes)}
     ran = {}
@@ -48,7 +48,7 @@ def over_records(groups: Sequence[SourcedGroup]) -> dict[str, Ran]:
 
 
 def labelled_table(ran: dict[str, Ran]) -> tuple[Table, list[str]]:
-    """Labelled cases beside real records, and the cases that were judged wrongly."""
+    """Return the table of labelled cases beside real records, and the cases that were judged wrongly."""
     table = Table("check", "cases", "faults", "recall", "precision", "errors", "warnings", "notes", "seconds")
     wrong: list[str] = []
     for name in ALL:
@@ -60,7 +60,7 @@ def labelled_table(ran: dict[str, Ran]) -> tuple[Table, list[str]]:
             row.append(f"{real.seconds:.2f}")
         table.add_row(*row)
         wrong += [f"{name}: missed: {json.dumps(case, ensure_ascii=False)}" for case in result.missed]
-        wrong += [f"{name}: wrongly flagged: {json.dumps(case, ensure_ascii=False)}" for case in result.wrongly]
+        wrong += [f"{name}: wrongly flagged: {json.dumps(case, ensure_ascii=False)}" for case in result.false_alarms]
     return table, wrong
 
 
@@ -82,7 +82,7 @@ def main() -> None:
     console.print(planted)
     if arguments.show:
         findings = [one for each in ran.values() for one in each.findings if one.severity is not Severity.NOTE]
-        wrong += [f"{one.severity}: {one.check}: {one.place}: {one.field}: {one.what}" for one in findings]
+        wrong += [f"{one.severity}: {one.check}: {one.location}: {one.field}: {one.message}" for one in findings]
         for line in wrong:
             console.print(line, markup=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""Recall and precision of the single-record checks, and how long they take over the real records.
+"""Measure recall and precision of the single-record checks, and how long they take over the real records.
 
     python -m benchmarks.checks_text
 
@@ -21,7 +21,7 @@ from tests.checks.planted import plant
 
 
 def main() -> None:
-    """Print one row a check, then what was missed or blamed wrongly."""
+    """Print one row a check, then what was missed and the false alarms."""
     groups = read_groups(default_records_dir())
     planted = [*plant(groups)]
     table = Table("check", "faults", "innocents", "recall", "precision", "planted", "found", "records e/w/n", "seconds")
@@ -45,7 +45,7 @@ def main() -> None:
             f"{seconds:.2f}",
         )
         wrong += [f"{name}: missed: {why}" for why in result.missed]
-        wrong += [f"{name}: blamed: {why}" for why in result.blamed]
+        wrong += [f"{name}: blamed: {why}" for why in result.false_alarms]
         wrong += [f"{name}: {kind.kind}: {kind.found} of {kind.planted} found" for kind in here]
     console = Console(width=110)
     console.print(table)

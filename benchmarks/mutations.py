@@ -1,4 +1,4 @@
-"""Clean records corrupted in twelve ways: how many do the checks catch?
+"""Measure how many corruptions of clean records the checks catch, in twelve ways.
 
     python -m benchmarks.mutations
 
@@ -153,8 +153,8 @@ WAYS: dict[Mutation, tuple[str, ...]] = {
 """Each way, and the categories it is tried on."""
 
 
-def corrupted(groups: list[SourcedGroup], rng: random.Random) -> tuple[list[SourcedGroup], dict[str, str]]:
-    """The groups with some corrupted, and which way by group id."""
+def corrupt(groups: list[SourcedGroup], rng: random.Random) -> tuple[list[SourcedGroup], dict[str, str]]:
+    """Corrupt some groups; return all groups, and the way by group id."""
     ways: dict[str, str] = {}
     changed: dict[str, SourcedGroup] = {}
     for mutation, categories in WAYS.items():
@@ -175,22 +175,22 @@ def corrupted(groups: list[SourcedGroup], rng: random.Random) -> tuple[list[Sour
     return [changed.get(located.group.id, located) for located in groups], ways
 
 
-def told(findings: Iterable[Finding]) -> Counter[tuple[str, str]]:
-    """How often each check said more than a note of a group; what is said of a pair is said of both."""
+def count_warnings(findings: Iterable[Finding]) -> Counter[tuple[str, str]]:
+    """Count the errors and warnings of each check by group; a finding about a pair counts for both groups."""
     return Counter(
         (group_id, f.check)
         for f in findings
         if f.severity is not Severity.NOTE
-        for group_id in {f.group_id, *re.findall(r"[a-z_]+-\d{4}", f"{f.what} {f.why}")}
+        for group_id in {f.group_id, *re.findall(r"[a-z_]+-\d{4}", f"{f.message} {f.hint}")}
     )
 
 
 def caught_by_way() -> dict[str, tuple[int, int]]:
-    """Caught and tried, by way."""
+    """Return caught and tried corruptions, by way."""
     groups, probes = read_groups(default_records_dir()), read_probes(default_probes())
-    before = told(run_checks(groups, probes).findings)
-    mutated, ways = corrupted(groups, random.Random(SEED))
-    new = told(run_checks(mutated, probes).findings) - before
+    before = count_warnings(run_checks(groups, probes).findings)
+    mutated, ways = corrupt(groups, random.Random(SEED))
+    new = count_warnings(run_checks(mutated, probes).findings) - before
     seen = {group_id for group_id, _ in new}
     tried = Counter(ways.values())
     caught = Counter(way for group_id, way in ways.items() if group_id in seen)

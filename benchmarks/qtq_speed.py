@@ -50,11 +50,11 @@ class Choice(LogitsProcessor):
         seen = None
         if self._decoder.repetition_penalty != 1:
             seen = torch.zeros_like(scores, dtype=torch.bool)
-            seen[0, tokens[len(self._row.asked.token_ids) :]] = True
+            seen[0, tokens[len(self._row.prompt.token_ids) :]] = True
             seen[:, self._unpunished] = False
         size = self._decoder.no_repeat_ngram_size
         banned = [list(banned_ngram_tokens(tokens, size))] if size else ()
-        chosen = sample_next_tokens(scores.float(), seen, self._decoder, [self._row.draw], banned)
+        chosen = sample_next_tokens(scores.float(), seen, self._decoder, [self._row.rng], banned)
         return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
 
 
@@ -101,9 +101,9 @@ class Loop:
         speech = Detokenizer(tokenizer=self._tokenizer, ends=frozenset([self._tokenizer.eos_token_id]))
         for token in out[0, length:].tolist():
             row.tokens.append(token)
-            if (ending := speech.ending(row)) is not None:
-                return speech.generation(row, ending)
-        return speech.generation(row, "length")
+            if (ending := speech.finish_reason(row)) is not None:
+                return speech.completion(row, ending)
+        return speech.completion(row, "length")
 
 
 class Turn(NamedTuple):

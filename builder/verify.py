@@ -1,7 +1,9 @@
 """Load the published dataset as a new user would: ``python -m bonsai.builder.verify REPO TAG``.
 
 Run in a child process with a fresh HF_HOME and an empty working directory: a warm cache or a folder of the same name
-would hide a broken release. Prints one JSON object.
+would hide a broken release. Prints one JSON object:
+
+    {"rows": 2310, "configs": {"default": 2310, "ja": 905, …}, "first_id": "open_qa-0001-ja", "seconds_default": 3.1}
 """
 
 from __future__ import annotations
@@ -14,7 +16,14 @@ import datasets
 
 
 def verify(repo_id: str, tag: str) -> dict[str, object]:
-    """Load every config, a stream, and the tag; counts and seconds."""
+    """Load every config, a stream, and the tag.
+
+    Returns:
+        The number of rows in all and by config, the id of the first row, and how long the default config took.
+
+    Raises:
+        SystemExit: the stream or the tag gives other rows than the branch ``main``.
+    """
     datasets.disable_progress_bars()
     started = time.perf_counter()
     default = datasets.load_dataset(repo_id)

@@ -41,7 +41,7 @@ def measures_table(results: Results) -> Table:
         found = [one.estimates.get(name) for one in results.measured]
         if any(found):
             table.add_row(
-                metric.english + (" ↓" if metric.better == "lower" else ""),
+                metric.english + (" ↓" if metric.direction == "lower" else ""),
                 *(
                     f"{shown(one.value, name)} ({shown(one.low, name)} … {shown(one.high, name)})" if one else ""
                     for one in found
@@ -224,7 +224,7 @@ def _run(models: Sequence[str], plan: ComparisonConfig, folder: Path, out: Path,
     started = time.perf_counter()
     try:
         with AnswerProgress(console) as bars:
-            comparison = compare(models, plan, folder=folder, out=out, told=bars.tell)
+            comparison = compare(models, plan, folder=folder, out=out, on_progress=bars.tell)
     except KeyboardInterrupt:
         console.print(
             f"the answers so far are kept in {folder / ANSWERS}; the same command goes on from there. "
@@ -244,7 +244,7 @@ def _report(
     """Show it; whether it is as it should be."""
     from bonsai.recipes.evaluation.comparison.results import diff_comparisons
 
-    found = diff_comparisons(earlier, comparison, place=place) if earlier else None
+    found = diff_comparisons(earlier, comparison, location=place) if earlier else None
     if blind:
         _write_blind_page(comparison, folder, console)
     else:

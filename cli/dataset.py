@@ -17,7 +17,7 @@ from bonsai.builder.checks.base import Finding, Severity
 from bonsai.builder.checks.run import CHECKS, CheckReport, run_checks
 from bonsai.builder.files import exclusive
 from bonsai.builder.importing.check_rows import CheckedRows, check_rows
-from bonsai.builder.importing.import_file import Imported, import_file
+from bonsai.builder.importing.import_file import ImportResult, import_file
 from bonsai.builder.records import default_probes, read_groups, read_probes
 from bonsai.cli.common import quiet_libraries
 from bonsai.dataset_card.facts import DatasetFacts
@@ -114,7 +114,7 @@ def print_finding(finding: Finding, console: Console) -> None:
     """One finding, in the form an editor makes a link of."""
     colour = _COLOURS[finding.severity]
     field = f" {finding.field}" if finding.field else ""
-    said = f" {finding.place}: {finding.group_id}{field}: [{finding.check}] {finding.what}; {finding.why}"
+    said = f" {finding.location}: {finding.group_id}{field}: [{finding.check}] {finding.message}; {finding.hint}"
     console.print(Text.assemble((finding.severity.value, colour), said))
 
 
@@ -167,7 +167,7 @@ def run_import(
     for guess, rows in imported.guesses.items():
         console.print(f"guessed {rows}x {guess}")
     for draft in imported.drafts[:DRAFTS_SHOWN]:
-        console.print(f"draft {', '.join(row.piece.place for row in draft.rows)}: {draft.reason}")
+        console.print(f"draft {', '.join(row.text.location for row in draft.rows)}: {draft.reason}")
     if len(imported.drafts) > DRAFTS_SHOWN:
         console.print(f"and {len(imported.drafts) - DRAFTS_SHOWN} drafts more")
     if dry_run:
@@ -176,7 +176,7 @@ def run_import(
         console.print(Text.assemble("-> ", (str(written), "bold")))
 
 
-def _table(imported: Imported) -> Table:
+def _table(imported: ImportResult) -> Table:
     table = Table(title=f"{len(imported.groups)} groups, {len(imported.drafts)} drafts", title_style="bold")
     table.add_column("category")
     table.add_column("groups", justify="right")

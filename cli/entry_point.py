@@ -126,7 +126,7 @@ def _expected(error: BaseException) -> str | None:
             f"the memory of this machine or its GPU is not enough ({_one_line(error) or 'out of memory'}); close other "
             "programs, or take a smaller model, shorter records (max_length) or smaller batches"
         )
-    from bonsai.hub.target import httpx
+    from bonsai.hub.http_client import httpx
 
     if isinstance(error, httpx.RequestError):
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")

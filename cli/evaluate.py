@@ -19,9 +19,8 @@ from bonsai.hub.target import with_namespace
 from bonsai.recipes.training.recipe import Recipe, RecipeError, load_recipe
 
 if TYPE_CHECKING:
-    from bonsai.recipes.evaluation import results as evaluation_results
-    from bonsai.recipes.evaluation.comparison import results as comparison_results
     from bonsai.recipes.evaluation.results import Evaluation, ScoreChange
+    from bonsai.recipes.evaluation.statistics import Change
 
 _COLOURS = {"worse": "red", "better": "green", "unchanged": "dim"}
 
@@ -31,7 +30,7 @@ class ChangeRow(NamedTuple):
 
     what: str
     score: str
-    change: evaluation_results.ScoreChange | comparison_results.Change
+    change: Change
     shown: Callable[..., str]
     """a number as a reader expects it, with ``signed`` for a difference"""
 
@@ -135,7 +134,7 @@ def _evaluate(
             dataset=out / "dataset",
             answers=out / ANSWERS,
             scope=scope(decoder, limit),
-            told=tell,
+            on_progress=tell,
         )
     note_stage("ask before", answered["before"] - started)
     if adapter is not None:

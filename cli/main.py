@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from bonsai.cli import ask, dataset
+from bonsai.cli import ask
 from bonsai.cli import evaluate as cli_evaluate
 from bonsai.cli import publish as cli_publish
 from bonsai.cli import train as cli_train
@@ -47,7 +47,9 @@ def build(
 ) -> None:
     """Build the dataset from the records: out/dataset/. レコードからデータセットを作る。"""
     console.outlives_reader = True
-    dataset.build(records, out=out, check=check, again=again, console=console)
+    from bonsai.cli.dataset import build as build_dataset
+
+    build_dataset(records, out=out, check=check, again=again, console=console)
 
 
 @app.command()
@@ -219,7 +221,7 @@ def hub(
     out: Out = OUT,
 ) -> None:
     """Serve the Hub on this machine until Ctrl-C. この端末のHubを開く。"""
-    from bonsai.hub.server.request import USERS
+    from bonsai.hub.server.accounts import USERS
     from bonsai.hub.server.serve import main as serve
     from bonsai.hub.target import namespace
 

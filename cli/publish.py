@@ -99,8 +99,8 @@ def hub_client(destination: HubTarget, out: Path) -> HfApi:
 
     from huggingface_hub import HfApi
 
+    from bonsai.hub.http_client import set_idle_timeout
     from bonsai.hub.retry import RetryPolicy
-    from bonsai.hub.target import set_idle_timeout
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns of every try, with addresses
     set_idle_timeout()
@@ -162,7 +162,7 @@ def _adapter_release(api: HfApi, name: str, recipe: Recipe, out: Path, console: 
 
 
 def _dataset(api: HfApi, destination: HubTarget, out: Path, console: Console) -> None:
-    from bonsai.builder.release import release_dataset
+    from bonsai.builder.release import dataset_release
     from bonsai.hub.target import run_in_clean_environment
 
     repo_id = with_namespace("qeu/bonsai")
@@ -178,15 +178,15 @@ def _dataset(api: HfApi, destination: HubTarget, out: Path, console: Console) ->
         lines.append(f"  {configs}; streaming and revision={commit[:12]} agree")
 
     with console.status("publishing the dataset") as status:
-        pushed = release_dataset(api, out / "dataset", repo_id, may_move_tag=destination.is_local, loads=loads)
+        pushed = dataset_release(out / "dataset", repo_id).push(api, may_move_tag=destination.is_local, loads=loads)
     print_published(pushed, console)
     for line in lines:
         console.print(line)
 
 
 def _adapter(api: HfApi, destination: HubTarget, name: str, recipe: Recipe, out: Path, console: Console) -> None:
+    from bonsai.builder.errors import ReleaseError
     from bonsai.builder.prompt import RESPONSE_MARKER
-    from bonsai.builder.release import ReleaseError
     from bonsai.hub.publish import run_preflight
     from bonsai.hub.repo_files import read
     from bonsai.hub.retry import DEFAULT_RETRY

@@ -25,7 +25,6 @@ from bonsai.cli.common import ensure_base_models, quiet_libraries
 from bonsai.hub.target import DEFAULT_NAMESPACE, namespace, with_namespace
 from bonsai.recipes.training.plan.speed import JOB_PRICES, PRICES_FROM, PRICES_READ
 from bonsai.recipes.training.recipe import Recipe, RecipeError, is_main_process, load_recipe, world_size
-from bonsai.recipes.training.run_record import CHECKOUT
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -162,7 +161,7 @@ def _namespaces() -> tuple[set[str] | None, str]:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    from bonsai.hub.target import httpx, set_idle_timeout
+    from bonsai.hub.http_client import httpx, set_idle_timeout
 
     set_idle_timeout()
     try:
@@ -207,7 +206,7 @@ def _hub_of_checkpoints(recipe: Recipe) -> HfApi | None:
         return None
     from huggingface_hub import HfApi
 
-    from bonsai.hub.target import set_idle_timeout
+    from bonsai.hub.http_client import set_idle_timeout
 
     set_idle_timeout()
     return HfApi()
@@ -283,6 +282,8 @@ def job_command(recipes: Sequence[str], flavor: str, source: str) -> list[str]:
     flavors = [hardware.value for hardware in JobHardware]
     if flavor not in flavors:
         raise RecipeError(f"Hugging Face Jobs has no {flavor!r} in the installed client; choose from {flavors}")
+    from bonsai.recipes.training.run_record import CHECKOUT
+
     checked_out = CHECKOUT / SCRIPT
     script = os.path.relpath(checked_out) if checked_out.is_file() else f"{source}/raw/main/{SCRIPT}"
     namespace = with_namespace("qeu/x").split("/")[0]

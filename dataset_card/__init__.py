@@ -1,1 +1,1 @@
-"""The dataset's card: facts in, Markdown out; imports nothing of its siblings."""
+"""Render the card of the dataset; imports nothing of its sibling packages."""

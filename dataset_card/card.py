@@ -12,6 +12,12 @@ from jinja2 import Environment, StrictUndefined
 
 from bonsai.dataset_card.facts import DatasetFacts
 
+SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+"""the Hub's names for sizes, by the number of rows they end at"""
+
+_MARKUP = re.compile(r"[\\`*_\[\]<>|#&$~]")
+_LINE_START = re.compile(r"^(\d*)([-+=.)])")
+
 GUARDS: Mapping[str, str] = {
     "form": "labels that nobody offered, too few ideas, a constraint not kept, two questions where one was asked",
     "language": "text in the wrong language, or in two at once",
@@ -30,23 +36,29 @@ GUARDS: Mapping[str, str] = {
     "balance": "a lean towards one category, language, topic or length",
     "decontamination": "records that give away a probe: its question, or the fact that it asks for",
 }
-"""By the name of the check."""
+"""what each check keeps out of the dataset, by the name of the check"""
 
 
 class GuidelineRule(NamedTuple):
-    """What an answer of a category is, in three languages."""
+    """The definition of an answer of one category, in three languages."""
 
     ja: str
     en: str
     zh: str
 
 
+_ONE_ANSWER = GuidelineRule(
+    ja="（最も確からしい）答えが1つだけある。答えの内容はLLMから参照される。",
+    en="There is exactly one (most probable) answer. Its content comes from the LLM.",
+    zh="只有一个（最可能的）答案。答案的内容来自大语言模型。",
+)
+_NO_ANSWER = GuidelineRule(
+    ja="答えという概念自体がない。答えの内容はLLMから参照される。",
+    en='There is no notion of "the answer" at all. The content comes from the LLM.',
+    zh="根本不存在“答案”这个概念。内容来自大语言模型。",
+)
 GUIDELINE: Mapping[str, GuidelineRule] = {
-    "open_qa": GuidelineRule(
-        ja="（最も確からしい）答えが1つだけある。答えの内容はLLMから参照される。",
-        en="There is exactly one (most probable) answer. Its content comes from the LLM.",
-        zh="只有一个（最可能的）答案。答案的内容来自大语言模型。",
-    ),
+    "open_qa": _ONE_ANSWER,
     "closed_qa": GuidelineRule(
         ja="（最も確からしい）答えが1つだけある。答えの大部分は質問の内容から得られる。",
         en="There is exactly one (most probable) answer. Most of it comes from the content of the question.",
@@ -62,34 +74,15 @@ GUIDELINE: Mapping[str, GuidelineRule] = {
         en="There are several answers. Their content comes from the LLM.",
         zh="有多个答案。答案的内容来自大语言模型。",
     ),
-    "creative": GuidelineRule(
-        ja="答えという概念自体がない。答えの内容はLLMから参照される。",
-        en='There is no notion of "the answer" at all. The content comes from the LLM.',
-        zh="根本不存在“答案”这个概念。内容来自大语言模型。",
-    ),
-    "translation": GuidelineRule(
-        ja="（最も確からしい）答えが1つだけある。答えの内容はLLMから参照される。",
-        en="There is exactly one (most probable) answer. Its content comes from the LLM.",
-        zh="只有一个（最可能的）答案。答案的内容来自大语言模型。",
-    ),
-    "question_to_question": GuidelineRule(
-        ja="答えという概念自体がない。答えの内容はLLMから参照される。",
-        en='There is no notion of "the answer" at all. The content comes from the LLM.',
-        zh="根本不存在“答案”这个概念。内容来自大语言模型。",
-    ),
+    "creative": _NO_ANSWER,
+    "translation": _ONE_ANSWER,
+    "question_to_question": _NO_ANSWER,
 }
-"""By category, in the order of the post."""
-
-
-SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-"""The Hub's own names for sizes, by the number of rows they end at."""
-
-_MARKUP = re.compile(r"[\\`*_\[\]<>|#&$~]")
-_LINE_START = re.compile(r"^(\d*)([-+=.)])")
+"""by category, in the order of the post"""
 
 
 def render(facts: DatasetFacts) -> str:
-    """The whole README.md: YAML front matter, then Markdown in English and Japanese."""
+    """Render the whole README.md."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     template = environment.from_string(files(__package__).joinpath("README.md.j2").read_text(encoding="utf-8"))
     body = template.render(
@@ -99,7 +92,7 @@ def render(facts: DatasetFacts) -> str:
 
 
 def front_matter(facts: DatasetFacts) -> str:
-    """The YAML block, in the order the Hub's own cards use."""
+    """Format the YAML block, in the order of the Hub's own cards."""
     data: dict[str, Any] = {
         "license": "mit",
         "language": list(facts.languages),
@@ -117,12 +110,12 @@ def front_matter(facts: DatasetFacts) -> str:
 
 
 def size_category(rows: int) -> str:
-    """The Hub's name for this many rows."""
+    """Return the Hub's name for a number of rows."""
     return next((name for end, name in SIZE_CATEGORIES if rows < end), "n>1M")
 
 
 def fenced(text: str) -> str:
-    """A block of text that shows as it stands, whatever it holds."""
+    """Fence a text as a code block, with a fence longer than any inside it."""
     fence = "```"
     while fence in text:
         fence += "`"
@@ -130,13 +123,13 @@ def fenced(text: str) -> str:
 
 
 def blockquote(text: str) -> str:
-    """A quotation that wraps where a code block would run off the page; its lines stay lines, its markup stays text."""
+    """Quote a text with its line breaks and its markup escaped; unlike a code block, it wraps to the page."""
     lines = [_LINE_START.sub(r"\1\\\2", inline(line)) for line in text.strip().split("\n")]
     shown = [line + ("\\" if line and after else "") for line, after in zip(lines, [*lines[1:], ""], strict=True)]
     return "\n".join(f"> {line}".rstrip() for line in shown)
 
 
 def inline(text: str) -> str:
-    """Text from a record in running Markdown or a table cell: nothing in it is taken for markup."""
+    """Escape a record's text for running Markdown or a table cell."""
     line = " ".join(text.split())
     return _MARKUP.sub(r"\\\g<0>", line)

@@ -1,20 +1,20 @@
 """Draw the charts of the dataset card as SVG.
 
-Their background is opaque, because an image cannot know whether the page around it is light or dark; their text is
-English, because an SVG in a page may use no font but those of the reader's machine.
+Their background is opaque, because an image cannot know whether the page around it is light or dark. Their text is
+English, because an SVG in a page can only use the fonts of the reader's machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count, takewhile
 from xml.sax.saxutils import escape
 
 from bonsai.dataset_card.facts import LENGTH_BIN, DatasetFacts, LengthFacts
 
-COLOURS: Mapping[str, str] = {"ja": "#2c6e54", "en": "#c08a2d", "zh": "#5a6fb0"}
-"""told apart by the colour-blind; white text is legible on the first and the third, dark text on the second"""
-ON_COLOUR: Mapping[str, str] = {"ja": "#fff", "en": "#221a08", "zh": "#fff"}
+COLORS: Mapping[str, str] = {"ja": "#2c6e54", "en": "#c08a2d", "zh": "#5a6fb0"}
+"""distinct for the colour-blind; white text is legible on the first and third, dark text on the second"""
+ON_COLOR: Mapping[str, str] = {"ja": "#fff", "en": "#221a08", "zh": "#fff"}
 NAMES: Mapping[str, str] = {"ja": "Japanese", "en": "English", "zh": "Chinese"}
 
 WIDTH = 720
@@ -24,7 +24,7 @@ _INK, _FAINT, _PAPER = "#26302b", "#68736c", "#fbfaf6"
 
 
 def render_charts(facts: DatasetFacts) -> dict[str, str]:
-    """The SVG files of the dataset folder, by their path in it."""
+    """Render the SVG files of the dataset folder, by their path in it."""
     return {
         "images/category-language.svg": category_language(facts.category_language),
         "images/length.svg": length(facts.lengths, "GPT-2 tokens (what Phi-2 reads)"),
@@ -34,24 +34,26 @@ def render_charts(facts: DatasetFacts) -> dict[str, str]:
 
 
 def category_language(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """Rows by category, each bar cut by language."""
+    """Draw the rows by category, each bar cut by language."""
     scale = _PLOT / max(sum(row.values()) for row in counts.values())
-    parts = [_title("Rows by category and language"), *_legend()]
+    parts = [_title("Rows by category and language")]
+    for left, (language, name) in zip(count(_LEFT, 110), NAMES.items(), strict=False):
+        parts += [_bar(left, 52, 14, 14, COLORS[language]), _text(left + 20, 64, name, "small")]
     for top, (category, row) in zip(count(84, 34), counts.items(), strict=False):
         parts.append(_text(_LEFT - 10, top + 17, category.replace("_", " "), anchor="end"))
-        left = float(_LEFT)
+        end = float(_LEFT)
         for language, rows in row.items():
             width = rows * scale
-            parts.append(_bar(left, top, width, 24, COLOURS[language]))
-            if width > 28:
-                parts.append(_text(left + width / 2, top + 16, str(rows), "small", "middle", ON_COLOUR[language]))
-            left += width
-        parts.append(_text(left + 8, top + 17, str(sum(row.values())), "small", fill=_FAINT))
+            parts.append(_bar(end, top, width, 24, COLORS[language]))
+            if width > 28:  # room for a number of three digits
+                parts.append(_text(end + width / 2, top + 16, str(rows), "small", "middle", ON_COLOR[language]))
+            end += width
+        parts.append(_text(end + 8, top + 17, str(sum(row.values())), "small", fill=_FAINT))
     return _svg(84 + 34 * len(counts) + 14, "Rows by category and language", parts)
 
 
 def length(lengths: Sequence[LengthFacts], unit: str) -> str:
-    """How long rows are, one histogram a language over the same scale."""
+    """Draw the lengths of rows, one histogram for each language over the same scale."""
     longest = max(part.longest for part in lengths)
     bins = longest // LENGTH_BIN + 1
     highest = max(max(part.histogram) for part in lengths)
@@ -63,12 +65,12 @@ def length(lengths: Sequence[LengthFacts], unit: str) -> str:
         ),
     ]
     for top, part in zip(count(84, 122), lengths, strict=False):
-        told = f"{NAMES[part.language]}: median {part.median}, nine in ten below {part.p90}, longest {part.longest}"
-        parts.append(_text(40, top, told, fill=_INK))
+        summary = f"{NAMES[part.language]}: median {part.median}, nine in ten below {part.p90}, longest {part.longest}"
+        parts.append(_text(40, top, summary, fill=_INK))
         floor = top + 88
-        for place, rows in enumerate(part.histogram):
+        for index, rows in enumerate(part.histogram):
             height = 72 * rows / highest
-            parts.append(_bar(40 + place * step + 1, floor - height, step - 2, height, COLOURS[part.language]))
+            parts.append(_bar(40 + index * step + 1, floor - height, step - 2, height, COLORS[part.language]))
         at = 40 + part.median / LENGTH_BIN * step
         parts.append(f'<path d="M{at:.1f} {top + 10}V{floor}" stroke="{_INK}" stroke-dasharray="3 3"/>')
         parts.append(f'<path d="M40 {floor}H{WIDTH - 40}" stroke="{_FAINT}"/>')
@@ -79,12 +81,12 @@ def length(lengths: Sequence[LengthFacts], unit: str) -> str:
 
 
 def topics(counts: Mapping[str, int]) -> str:
-    """Groups by topic, the commonest first."""
+    """Draw the groups by topic, the most common first."""
     scale = _PLOT / max(counts.values())
     parts = [_title("Groups by topic")]
     for top, (topic, groups) in zip(count(58, 24), counts.items(), strict=False):
         parts.append(_text(_LEFT - 10, top + 14, topic, "small", "end"))
-        parts.append(_bar(_LEFT, top, groups * scale, 18, COLOURS["ja"]))
+        parts.append(_bar(_LEFT, top, groups * scale, 18, COLORS["ja"]))
         parts.append(_text(_LEFT + groups * scale + 6, top + 14, str(groups), "small", fill=_FAINT))
     return _svg(58 + 24 * len(counts) + 14, "Groups by topic", parts)
 
@@ -97,12 +99,6 @@ def _svg(height: float, label: str, parts: Sequence[str]) -> str:
         f"<style>text{{font-size:15px}}.small{{font-size:12px}}.title{{font-size:18px;font-weight:600}}</style>\n"
         f'<rect width="{WIDTH}" height="{height:.0f}" rx="10" fill="{_PAPER}"/>\n{body}\n</svg>\n'
     )
-
-
-def _legend() -> Iterator[str]:
-    for left, (language, name) in zip(count(_LEFT, 110), NAMES.items(), strict=False):
-        yield _bar(left, 52, 14, 14, COLOURS[language])
-        yield _text(left + 20, 64, name, "small")
 
 
 def _title(text: str) -> str:

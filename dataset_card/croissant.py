@@ -1,6 +1,7 @@
-"""croissant.json: the dataset described for machines, in the shape the Hub itself publishes (MLCommons Croissant 1.0).
+"""Write croissant.json, which describes the dataset to machines as the Hub itself does (MLCommons Croissant 1.0).
 
-Source: https://docs.mlcommons.org/croissant/docs/croissant-spec.html
+Source: https://docs.mlcommons.org/croissant/docs/croissant-spec.html. The Hub writes one for every Parquet dataset; the
+local Hub serves this one.
 """
 
 from __future__ import annotations
@@ -10,44 +11,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_TERMS = (
+    *("citeAs", "column", "equivalentProperty", "extract", "field", "fileObject", "fileProperty", "fileSet", "format"),
+    *("includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex"),
+    *("repeated", "replace", "samplingRate", "separator", "source", "subField", "transform"),
+)
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
     "conformsTo": "dct:conformsTo",
     "cr": "http://mlcommons.org/croissant/",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
     "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
+    **{term: f"cr:{term}" for term in _TERMS},
 }
+"""the JSON-LD context of the specification"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +53,37 @@ def render(
     languages: Sequence[str],
     configs: Sequence[CroissantConfig],
 ) -> str:
-    """The file as text, the same for the same facts."""
+    """Render the file, byte for byte the same for the same arguments."""
+    # 1. The repo, and the Parquet files of each config in it.
     page = f"https://huggingface.co/datasets/{repo_id}"
-    document: dict[str, Any] = {
-        "@context": _CONTEXT,
+    distribution: list[dict[str, Any]] = [
+        {
+            "@type": "cr:FileObject",
+            "@id": "repo",
+            "name": "repo",
+            "description": "The git repository on the Hub.",
+            "contentUrl": f"{page}/tree/v{version}",
+            "encodingFormat": "git+https",
+            # the specification wants a hash where a repository has none; the Hub gives this address too
+            "sha256": "https://github.com/mlcommons/croissant/issues/80",
+        }
+    ]
+    for config in configs:
+        distribution.append(
+            {
+                "@type": "cr:FileSet",
+                "@id": f"parquet-{config.name}",
+                "name": f"parquet-{config.name}",
+                "description": f"The Parquet files of the config {config.name}.",
+                "encodingFormat": "application/x-parquet",
+                "includes": f"{config.name}/*.parquet",
+                "containedIn": {"@id": "repo"},
+            }
+        )
+
+    # 2. The whole, with the columns of each config.
+    document = {
+        "@context": dict(sorted(_CONTEXT.items())),
         "@type": "sc:Dataset",
         "name": repo_id.rpartition("/")[2],
         "description": description,
@@ -85,42 +94,19 @@ def render(
         "version": version,
         "datePublished": released,
         "inLanguage": list(languages),
-        "distribution": [
+        "distribution": distribution,
+        "recordSet": [
             {
-                "@type": "cr:FileObject",
-                "@id": "repo",
-                "name": "repo",
-                "description": "The git repository on the Hub.",
-                "contentUrl": f"{page}/tree/v{version}",
-                "encodingFormat": "git+https",
-                "sha256": "https://github.com/mlcommons/croissant/issues/80",
-            },
-            *({**_files(config), "containedIn": {"@id": "repo"}} for config in configs),
+                "@type": "cr:RecordSet",
+                "@id": config.name,
+                "name": config.name,
+                "description": config.description,
+                "field": [_field(config, column, kind) for column, kind in config.columns.items()],
+            }
+            for config in configs
         ],
-        "recordSet": [_records(config) for config in configs],
     }
     return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
-
-
-def _files(config: CroissantConfig) -> dict[str, Any]:
-    return {
-        "@type": "cr:FileSet",
-        "@id": f"parquet-{config.name}",
-        "name": f"parquet-{config.name}",
-        "description": f"The Parquet files of the config {config.name}.",
-        "encodingFormat": "application/x-parquet",
-        "includes": f"{config.name}/*.parquet",
-    }
-
-
-def _records(config: CroissantConfig) -> dict[str, Any]:
-    return {
-        "@type": "cr:RecordSet",
-        "@id": config.name,
-        "name": config.name,
-        "description": config.description,
-        "field": [_field(config, column, kind) for column, kind in config.columns.items()],
-    }
 
 
 def _field(config: CroissantConfig, column: str, kind: str | Mapping[str, str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""What the card states about one build. Everything that can be counted is counted, so the card cannot disagree with
-the data it lies beside.
+"""Define the facts that the card states about a build.
+
+Everything that can be counted is counted, so the card cannot disagree with the data beside it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 LENGTH_BIN = 25
-"""tokens to one bar of a histogram of lengths"""
+"""tokens per bar of a length histogram"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigFacts:
-    """One config: its name, what it holds, and its rows by split."""
+    """One config, with its number of rows by split."""
 
     name: str
     description: str
@@ -33,12 +34,12 @@ class ExampleFacts:
     reasoning: str
     output: str
     as_trained: str
-    """the row as the config ``messages`` has it, both turns in one text"""
+    """the row as in the config ``messages``, both turns in one text"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LengthFacts:
-    """How long the rows of one language are, question and answer together, in tokens."""
+    """The lengths of one language's rows, question and answer together, in tokens."""
 
     language: str
     median: int
@@ -47,12 +48,12 @@ class LengthFacts:
     longest: int
     total: int
     histogram: Sequence[int]
-    """rows by length, `LENGTH_BIN` tokens a place"""
+    """rows by length, `LENGTH_BIN` tokens a bin"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetFacts:
-    """What the card states about one build."""
+    """Everything that the card states about one build."""
 
     repo_id: str
     version: str
@@ -61,7 +62,7 @@ class DatasetFacts:
     derived_rows: int
     """translation rows made from the questions of other groups; counted in ``rows``"""
     improved_reasoning: int
-    """groups whose earlier Reasoning is kept beside the improved one"""
+    """groups that keep their earlier Reasoning beside the improved one"""
     groups_with: Mapping[str, int]
     """groups by what they have: Chinese, an earlier input, a skill they teach, a chain of questions they belong to"""
     languages: Sequence[str]
@@ -78,7 +79,7 @@ class DatasetFacts:
     """probes by kind"""
     examples: Sequence[ExampleFacts]
     generators: Mapping[str, int]
-    """groups by the name of what wrote them"""
+    """groups by the name of their author"""
     metadata: Mapping[str, Any]
     """`configs` and `dataset_info`, as `datasets` writes them"""
 

@@ -1,16 +1,23 @@
-"""What the Hub answers when it says no: each error knows its HTTP status and the `X-Error-Code` clients look for."""
+"""Define the Hub's errors with their HTTP status and the `X-Error-Code` that clients look for.
+
+Adding an error: derive it from `RefusedError` and set `status`; set `code` only where huggingface_hub has an error of
+its own for it. The message is a sentence for the user of the client.
+"""
 
 from __future__ import annotations
 
 import errno
 
+DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""the disk, or a user's quota of it, is full"""
+
 
 class HubError(Exception):
-    """The base of every error raised in this package."""
+    """Base of every error raised in this package."""
 
 
 class RefusedError(HubError):
-    """A request that is answered with an error; the message is a sentence for the person at the client."""
+    """A request that is answered with an error; the message is a sentence for the user of the client."""
 
     status = 400
     code: str | None = None
@@ -19,27 +26,27 @@ class RefusedError(HubError):
         super().__init__(message)
         self.message = message
         self.commit = commit
-        """Which commit was looked at: clients cache "this file does not exist" by it."""
+        """The commit that was searched: clients cache "this file does not exist" by it."""
 
 
 class BadRequestError(RefusedError, ValueError):
-    """The request itself makes no sense, whoever sends it."""
+    """The request itself is invalid, whoever sends it."""
 
 
 class UnauthorizedError(RefusedError, PermissionError):
-    """No token where one is needed, or a token nobody has."""
+    """No token where one is needed, or an unknown one."""
 
     status = 401
 
 
 class ForbiddenError(RefusedError, PermissionError):
-    """A good token whose owner may not do this."""
+    """A valid token whose owner may not do this."""
 
     status = 403
 
 
 class RepoNotFoundError(RefusedError, LookupError):
-    """No such repository, or a private one seen from outside: the answer is the same, so that names do not leak."""
+    """No such repository, or somebody else's private one: the answer is the same, so that names do not leak."""
 
     status = 404
     code = "RepoNotFound"
@@ -60,7 +67,7 @@ class EntryNotFoundError(RefusedError, LookupError):
 
 
 class ConflictError(RefusedError):
-    """The thing to be made is there already, or somebody else holds the repository."""
+    """The repository, branch or tag exists already, or another writer holds the repository."""
 
     status = 409
 
@@ -72,25 +79,21 @@ class StaleParentError(RefusedError):
 
 
 class RefusedPathError(BadRequestError):
-    """A file that could not be kept, or would be dangerous to whoever downloads it, under this name."""
+    """A path that cannot be stored, or is dangerous to whoever downloads it."""
 
     status = 422
 
 
 class TooLargeError(RefusedError, ValueError):
-    """A body beyond what this endpoint reads into memory."""
+    """A body larger than this endpoint accepts."""
 
     status = 413
 
 
 class HubDiskFullError(RefusedError, OSError):
-    """There is no room for what was sent."""
+    """The disk of the Hub is full."""
 
     status = 507
-
-
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""what the machine says when a disk or somebody's share of it is full"""
 
 
 class ServeError(HubError):

@@ -1,15 +1,15 @@
-"""Publish one repo: preflight checks, one atomic commit, a verified download, then a tag; or nothing at all.
+"""Publish a repo: run preflight checks, commit atomically, verify a fresh download, tag; or change nothing.
 
-Each of the three steps may be done twice without harm, so what passes is simply tried again, and a release that was cut
-off anywhere is finished by doing it again.
+Each step is idempotent, so a transient failure is retried, and publishing again finishes an interrupted release.
 """
 
 from __future__ import annotations
 
 import difflib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,10 +17,12 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from bonsai.hub.errors import HubError
 from bonsai.hub.repo_files import (
+    CARD,
     HUB_MANAGED,
-    FileDiff,
     Files,
     diff_files,
+    diff_revisions,
+    download_card,
     list_files,
     mismatched_paths,
     read,
@@ -32,21 +34,15 @@ from bonsai.hub.retry import DEFAULT_RETRY, PushError, RetryPolicy, TransientErr
 
 @dataclass(frozen=True, kw_only=True)
 class PublishResult:
-    """Where a release stands on the Hub."""
+    """The state of a release on the Hub."""
 
     repo_id: str
     repo_type: str
     commit: str
     tag: str
     changed: bool
-    """False: the Hub already held just this; no commit was made"""
+    """False: the Hub already held exactly these files; no commit was made"""
     tag_moved: bool = False
-
-
-class _Landed(NamedTuple):
-    commit: str
-    changed: bool
-    tag_moved: bool
 
 
 def publish_files(
@@ -58,53 +54,72 @@ def publish_files(
     message: str,
     tag: str,
     may_move_tag: bool = False,
-    loads: Callable[[str], None] | None = None,
-    patience: RetryPolicy = DEFAULT_RETRY,
+    verify: Callable[[str], None] | None = None,
+    retry: RetryPolicy = DEFAULT_RETRY,
 ) -> PublishResult:
     """Make the repo hold ``files`` (path in the repo: content) and nothing else, in one commit, then tag it.
 
     Args:
-        may_move_tag: a rehearsal may publish a version again; on the real Hub strangers rely on its tags.
-        loads: called with the commit once its download is known to be what lies here, before the tag: what is
-            published is used as a stranger would, and raises if that fails.
-        patience: how long each step is tried.
+        may_move_tag: a rehearsal may publish a version again; on the real Hub others rely on its tags.
+        verify: called with the commit once its download equals ``files``, before the tag is set; uses the release as
+            a stranger would, and raises `HubError` if that fails.
+        retry: applied to each step.
 
     Raises:
-        PushError: the tag is taken by other content or was withdrawn, somebody else committed meanwhile, what was
-            published does not load, or the Hub failed for too long; the message says how the repo stands.
+        PushError: the tag is taken by other content or was withdrawn, somebody else committed meanwhile, the release
+            does not load, or the Hub failed for too long; the message describes the state of the repo.
     """
-    landing = _MainCommit(api, repo_id, repo_type, files, message, tag, may_move_tag)
-    landed = patience.run(landing.commit, state=landing.state)
+    # 1. Bring main to the files of the release.
+    main = _MainCommit(api, repo_id, repo_type, files, message, tag, may_move_tag)
+    result = retry.run(main.commit, state=main.state)
+    commit = result.commit
 
     def untagged() -> str:
         return (
-            f"{repo_id}: main holds the whole release at {landed.commit[:12]}, but it is not tagged {tag}; "
+            f"{repo_id}: main holds the whole release at {commit[:12]}, but it is not tagged {tag}; "
             "publish again, which only finishes it"
         )
 
-    if not landing.is_tagged(landed.commit):
-        patience.run(lambda: _verify_download(api, repo_id, repo_type, landed.commit, files), state=untagged)
-    if loads is not None:
+    # 2. Compare a download into an empty folder byte for byte; a commit that carries the tag has passed this before.
+    def verify_download() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            api.snapshot_download(repo_id, repo_type=repo_type, revision=commit, local_dir=folder, max_workers=4)
+            others = list(mismatched_paths(Path(folder), files))
+        if others:
+            raise TransientError(
+                f"{repo_id}: a fresh download of {commit[:12]} differs from what was published: {', '.join(others[:5])}"
+            )
+
+    if not main.is_tagged(commit):
+        retry.run(verify_download, state=untagged)
+
+    # 3. Use it as a stranger would.
+    if verify is not None:
         try:
-            loads(landed.commit)
+            verify(commit)
         except HubError as error:
             raise PushError(
-                f"{error}\n{repo_id}: main holds {landed.commit[:12]}, which was not tagged {tag}; mend it and publish "
+                f"{error}\n{repo_id}: main holds {commit[:12]}, which was not tagged {tag}; mend it and publish "
                 "again, or put an earlier release back with `bonsai releases current`"
             ) from error
-    patience.run(lambda: _tag(api, repo_id, repo_type, landed.commit, tag, may_move_tag), state=untagged)
-    return PublishResult(
-        repo_id=repo_id,
-        repo_type=repo_type,
-        commit=landed.commit,
-        tag=tag,
-        changed=landed.changed,
-        tag_moved=landed.tag_moved,
-    )
+
+    # 4. Tag it, last: a tag is a promise that the release was verified.
+    def set_tag() -> None:
+        target = tags(api, repo_id, repo_type).get(tag)
+        if target == commit:
+            return
+        if target is not None:
+            if not may_move_tag:
+                raise PushError(f"{repo_id}: somebody else tagged {target[:12]} as {tag} meanwhile; look at both")
+            api.delete_tag(repo_id, tag=tag, repo_type=repo_type)
+        api.create_tag(repo_id, tag=tag, revision=commit, repo_type=repo_type)
+
+    retry.run(set_tag, state=untagged)
+    return result
 
 
 class _MainCommit:
-    """The way of a release onto main; remembers between tries what it saw and whether it sent anything."""
+    """Commit a release to main; remembers the last head and whether a commit was sent between tries."""
 
     def __init__(
         self, api: HfApi, repo_id: str, repo_type: str, files: Files, message: str, tag: str, may_move_tag: bool
@@ -113,83 +128,88 @@ class _MainCommit:
         self._repo_id, self._repo_type = repo_id, repo_type
         self._files, self._message = files, message
         self._tag, self._may_move_tag = tag, may_move_tag
-        self._seen: str | None = None
+        self._last_head: str | None = None
         self._sent = False
         """a commit went out and its fate is unknown: the answer was lost"""
         self._tags: dict[str, str] = {}
 
-    def commit(self) -> _Landed:
-        """Read, compare, and commit what differs."""
-        sdk = "gradio" if self._repo_type == "space" else None
-        self._api.create_repo(self._repo_id, repo_type=self._repo_type, exist_ok=True, space_sdk=sdk)
-        head = self._api.repo_info(self._repo_id, repo_type=self._repo_type).sha
+    def commit(self) -> PublishResult:
+        """Compare main with the release and commit the difference; safe to repeat."""
+        api, repo_id, repo_type = self._api, self._repo_id, self._repo_type
+
+        # 1. Read main and the tags.
+        sdk = "gradio" if repo_type == "space" else None
+        api.create_repo(repo_id, repo_type=repo_type, exist_ok=True, space_sdk=sdk)
+        head = api.repo_info(repo_id, repo_type=repo_type).sha
         if head is None:
-            raise TransientError(f"{self._repo_id}: the Hub named no commit of main")
-        change = diff_files(self._files, list_files(self._api, self._repo_id, self._repo_type, head))
-        self._tags = tags(self._api, self._repo_id, self._repo_type)
-        tagged = self._tags.get(self._tag)
-        if tagged is not None and (change or tagged != head):
-            if not diff_files(self._files, list_files(self._api, self._repo_id, self._repo_type, tagged)):
-                return _Landed(tagged, False, False)
+            raise TransientError(f"{repo_id}: the Hub did not name the commit of main")
+        change = diff_files(self._files, list_files(api, repo_id, repo_type, head))
+        self._tags = tags(api, repo_id, repo_type)
+        target = self._tags.get(self._tag)
+        result = partial(PublishResult, repo_id=repo_id, repo_type=repo_type, tag=self._tag)
+
+        # 2. A tag stays with its content, and a withdrawn version stays withdrawn; only a rehearsal may replace them.
+        if target is not None and (change or target != head):
+            if not diff_files(self._files, list_files(api, repo_id, repo_type, target)):
+                return result(commit=target, changed=False, tag_moved=False)
             if not self._may_move_tag:
                 raise PushError(
-                    f"{self._repo_id}: {self._tag} is already published with other content; raise the version, "
+                    f"{repo_id}: {self._tag} is already published with other content; raise the version, "
                     "then build and publish again"
                 )
-        elif tagged is None and not self._may_move_tag:
-            self._refuse_withdrawn()
-        if change:
-            self._refuse_concurrent_commit(head)
-            commit = self._commit(head, change)
-        else:
-            commit = head
-        return _Landed(commit, bool(change) or self._sent, tagged is not None and tagged != commit)
+        elif target is None and not self._may_move_tag:
+            withdrawal = withdrawn_tags(api, repo_id, repo_type).get(self._tag)
+            if withdrawal is not None:
+                raise PushError(
+                    f"{repo_id}: {self._tag} was withdrawn by commit {withdrawal[:12]}; a withdrawn version does not "
+                    "come back: raise the version, then build and publish again"
+                )
+        if not change:
+            return result(commit=head, changed=self._sent, tag_moved=target not in (None, head))
 
-    def is_tagged(self, commit: str) -> bool:
-        """Whether this very commit was released before, and so looked at before."""
-        return self._tags.get(self._tag) == commit
-
-    def state(self) -> str:
-        """How the repo stands when there was no way onto main."""
-        if self._sent:
-            return (
-                f"{self._repo_id}: the answer to the commit was lost, so that main holds either the whole release, "
-                "untagged, or what it held before; publish again, which finds out and finishes it"
-            )
-        return f"{self._repo_id} is as it was; publish again"
-
-    def _commit(self, head: str, change: FileDiff) -> str:
-        operations: list[
-            CommitOperationAdd | CommitOperationDelete
-        ] = [  # anew for each try: the client refuses operations that it has sent before
+        # 3. Commit on top of the head that was compared. The operations are built anew for each try: the client refuses
+        #    those that it has sent before.
+        self._refuse_concurrent_commit(head)
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
             *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=self._files[name]) for name in change.written),
             *(CommitOperationDelete(path_in_repo=name) for name in change.removed),
         ]
         try:
-            made = self._api.create_commit(
-                self._repo_id, operations, commit_message=self._message, repo_type=self._repo_type, parent_commit=head
+            info = api.create_commit(
+                repo_id, operations, commit_message=self._message, repo_type=repo_type, parent_commit=head
             )
         except Exception as error:
             if is_stale_parent(error):
-                raise TransientError(f"{self._repo_id}: others commit again and again to main") from error
+                raise TransientError(f"{repo_id}: others keep committing to main") from error
             if type(error) is ValueError:
-                raise PushError(f"{self._repo_id}: the Hub refuses the card: {error}; nothing was committed") from error
+                raise PushError(f"{repo_id}: the Hub refuses the card: {error}; nothing was committed") from error
             self._sent = self._sent or may_have_committed(error)
             raise
-        return str(made.oid)
+        commit = str(info.oid)
+        return result(commit=commit, changed=True, tag_moved=target not in (None, commit))
+
+    def is_tagged(self, commit: str) -> bool:
+        """Whether this very commit already carries the tag, and so was verified before."""
+        return self._tags.get(self._tag) == commit
+
+    def state(self) -> str:
+        """Describe the repo after the commit failed for good."""
+        if self._sent:
+            return (
+                f"{self._repo_id}: the answer to the commit was lost, so main holds either the whole release, "
+                "untagged, or what it held before; publish again, which finds out and finishes it"
+            )
+        return f"{self._repo_id} is as it was; publish again"
 
     def _refuse_concurrent_commit(self, head: str) -> None:
-        """Since the first look, others may have changed what a release leaves alone, and nothing else."""
-        seen, self._seen = self._seen, head
-        if seen is None or seen == head:
+        """Raise `PushError` if somebody changed a file of the repo since the previous try."""
+        last, self._last_head = self._last_head, head
+        if last is None or last == head:
             return
-        before, now = (list_files(self._api, self._repo_id, self._repo_type, commit) for commit in (seen, head))
-        paths = sorted(
-            name
-            for name in {*before, *now} - HUB_MANAGED
-            if (before[name].blob_id if name in before else None) != (now[name].blob_id if name in now else None)
-        )
-        if paths:
+        before, now = (list_files(self._api, self._repo_id, self._repo_type, commit) for commit in (last, head))
+        change = diff_revisions(now, before)
+        if change:
+            paths = sorted((*change.written, *change.removed))
             newest = self._api.list_repo_commits(self._repo_id, repo_type=self._repo_type, revision=head)[0]
             raise PushError(
                 f"{self._repo_id}: while this release was on its way, {', '.join(newest.authors) or 'somebody'} "
@@ -198,110 +218,79 @@ class _MainCommit:
                 "over it"
             )
 
-    def _refuse_withdrawn(self) -> None:
-        at = withdrawn_tags(self._api, self._repo_id, self._repo_type).get(self._tag)
-        if at is not None:
-            raise PushError(
-                f"{self._repo_id}: {self._tag} was withdrawn by commit {at[:12]}; a withdrawn version does not come "
-                "back: raise the version, then build and publish again"
-            )
-
 
 def tags(api: HfApi, repo_id: str, repo_type: str) -> dict[str, str]:
-    """The commit behind each tag."""
+    """Map each tag to its commit."""
     return {ref.name: ref.target_commit for ref in api.list_repo_refs(repo_id, repo_type=repo_type).tags}
 
 
-def _verify_download(api: HfApi, repo_id: str, repo_type: str, commit: str, files: Files) -> None:
-    """Download the commit into an empty folder and compare it byte for byte."""
-    with tempfile.TemporaryDirectory() as folder:
-        api.snapshot_download(repo_id, repo_type=repo_type, revision=commit, local_dir=folder, max_workers=4)
-        others = list(mismatched_paths(Path(folder), files))
-    if others:
-        raise TransientError(
-            f"{repo_id}: a fresh download of {commit[:12]} is not what was published: {', '.join(others[:5])}"
-        )
-
-
-def _tag(api: HfApi, repo_id: str, repo_type: str, commit: str, tag: str, may_move: bool) -> None:
-    standing = tags(api, repo_id, repo_type).get(tag)
-    if standing == commit:
-        return
-    if standing is not None:
-        if not may_move:
-            raise PushError(f"{repo_id}: somebody else has tagged {standing[:12]} as {tag} meanwhile; look at both")
-        api.delete_tag(repo_id, tag=tag, repo_type=repo_type)
-    api.create_tag(repo_id, tag=tag, revision=commit, repo_type=repo_type)
-
-
 class PreflightCheck(NamedTuple):
-    """Something that must be in order."""
+    """One check that a release must pass before anything is sent."""
 
     name: str
-    """what is looked at, in a word or two"""
+    """what is checked, in a word or two"""
     reasons: Callable[[], Iterable[str]]
-    """each reason against the release, as a sentence; none: it may pass"""
+    """returns each reason against the release as a sentence; none: it passes"""
 
 
 class PreflightError(HubError):
-    """A release that was refused before anything was sent."""
+    """A release that was refused before anything was sent; ``reasons`` are the sentences of its checks."""
 
-    def __init__(self, what: str, reasons: Sequence[str]) -> None:
+    def __init__(self, release: str, reasons: Sequence[str]) -> None:
         self.reasons = tuple(reasons)
         count = "1 reason" if len(reasons) == 1 else f"{len(reasons)} reasons"
-        super().__init__(f"{what} is not published, for {count}:\n" + "\n".join(f"  - {reason}" for reason in reasons))
+        super().__init__(
+            f"{release} is not published, for {count}:\n" + "\n".join(f"  - {reason}" for reason in reasons)
+        )
 
 
 def run_preflight(
-    what: str, checks: Sequence[PreflightCheck], *, sentences: tuple[type[Exception], ...] = (HubError,)
+    release: str, checks: Sequence[PreflightCheck], *, sentences: tuple[type[Exception], ...] = (HubError,)
 ) -> None:
-    """Ask all checks.
+    """Run all checks, and report every reason at once.
 
     Args:
-        what: the release, as the person calls it.
-        sentences: errors whose text is a reason as well; a check may simply read what it needs.
+        release: what is to be published, as the user calls it.
+        sentences: exceptions whose text counts as a reason, such as a file that a check could not read.
 
     Raises:
-        GateError: with every reason of every check, in their order.
+        PreflightError: with every reason of every check, in order.
     """
-    against: list[str] = []
+    reasons: list[str] = []
     for check in checks:
         try:
-            against += [f"{check.name}: {reason}" for reason in check.reasons()]
+            reasons += [f"{check.name}: {reason}" for reason in check.reasons()]
         except sentences as error:
-            against.append(f"{check.name}: {error}")
-    if against:
-        raise PreflightError(what, against)
+            reasons.append(f"{check.name}: {error}")
+    if reasons:
+        raise PreflightError(release, reasons)
 
 
 def check_pinned_revision(api: HfApi, repo_id: str, repo_type: str, revision: str) -> Iterable[str]:
-    """Reasons why a revision that a release names would not be found, or not be the same, by a stranger.
+    """Yield reasons why a stranger would not find a pinned revision, or would find another one later.
 
-    A branch moves; what is no branch of the repo and is found there is a tag or a commit.
+    A branch moves; any other revision of the repo is a tag or a commit, which do not.
     """
     if not api.repo_exists(repo_id, repo_type=repo_type):
         yield f"{repo_id} is not on {api.endpoint}; publish it first, or correct its name"
     elif not api.revision_exists(repo_id, revision, repo_type=repo_type):
         yield f"{repo_id} has no revision {revision} on {api.endpoint}; publish it first, or pin another"
     elif revision in {branch.name for branch in api.list_repo_refs(repo_id, repo_type=repo_type).branches}:
-        yield f"{repo_id} is named at {revision}, a branch, which moves; pin a tag or a commit"
-
-
-CARD = "README.md"
+        yield f"{repo_id} is pinned at {revision}, a branch, which moves; pin a tag or a commit"
 
 
 class PlannedFile(NamedTuple):
-    """One file of the repo after, or before, the release."""
+    """One file of the repo, before or after the release."""
 
     path: str
     size: int
-    """bytes; of what is removed, those it has now"""
+    """bytes; of a file to be removed, its present size"""
     state: Literal["added", "changed", "removed", "same", "the Hub's own"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """A release that was not made."""
+    """What a release would do."""
 
     repo_id: str
     tag: str
@@ -312,50 +301,39 @@ class Preview:
     files: tuple[PlannedFile, ...]
     """by path"""
     card: str
-    """the card's unified diff; empty: the same"""
+    """the card's unified diff; empty: unchanged"""
 
     @property
     def sent(self) -> int:
-        """Bytes that would travel."""
+        """Bytes that would be uploaded."""
         return sum(file.size for file in self.files if file.state in ("added", "changed"))
 
 
 def preview_release(api: HfApi, *, repo_id: str, repo_type: str, files: Files, tag: str) -> Preview:
-    """Compare ``files`` with main; only questions go to the Hub."""
-    head = there = tagged = None
+    """Compare ``files`` with main; sends nothing."""
+    head = target = None
+    remote = {}
     if api.repo_exists(repo_id, repo_type=repo_type):
         head = api.repo_info(repo_id, repo_type=repo_type).sha
-        there = list_files(api, repo_id, repo_type, head or "main")
-        tagged = tags(api, repo_id, repo_type).get(tag)
-    change = diff_files(files, there or {})
+        remote = list_files(api, repo_id, repo_type, head or "main")
+        target = tags(api, repo_id, repo_type).get(tag)
+    change = diff_files(files, remote)
     states: dict[str, Literal["added", "changed", "removed"]] = {
         **dict.fromkeys(change.added, "added"),
         **dict.fromkeys(change.changed, "changed"),
         **dict.fromkeys(change.removed, "removed"),
     }
     planned = [PlannedFile(name, size(content), states.get(name, "same")) for name, content in files.items()]
-    for name, entry in (there or {}).items():
-        if name not in files:
-            planned.append(PlannedFile(name, entry.size, "the Hub's own" if name in HUB_MANAGED else "removed"))
-    before = _card(api, repo_id, repo_type, head) if head is not None and there and CARD in there else ""
+    planned += [
+        PlannedFile(name, entry.size, "the Hub's own" if name in HUB_MANAGED else "removed")
+        for name, entry in remote.items()
+        if name not in files
+    ]
+    before = download_card(api, repo_id, repo_type, head) if head is not None and CARD in remote else ""
     after = read(files[CARD]).decode("utf-8") if CARD in files else ""
-    return Preview(
-        repo_id=repo_id,
-        tag=tag,
-        tagged=tagged,
-        head=head,
-        files=tuple(sorted(planned)),
-        card="\n".join(_diff(before, after)),
-    )
-
-
-def _card(api: HfApi, repo_id: str, repo_type: str, revision: str) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        path = api.hf_hub_download(repo_id, CARD, repo_type=repo_type, revision=revision, local_dir=folder)
-        return Path(path).read_bytes().decode("utf-8")
-
-
-def _diff(before: str, after: str) -> Iterator[str]:
-    return difflib.unified_diff(
+    diff = difflib.unified_diff(
         before.splitlines(), after.splitlines(), f"{CARD} on the Hub", f"{CARD} of this release", lineterm=""
+    )
+    return Preview(
+        repo_id=repo_id, tag=tag, tagged=target, head=head, files=tuple(sorted(planned)), card="\n".join(diff)
     )

@@ -1,26 +1,20 @@
 """List releases, withdraw one, and make an earlier one current.
 
-Each change of main is one commit that names the parent it was made for. The commit comes first and the tag goes after
-it, so that a command that was cut off is finished by giving it again.
+Every change of main is one commit made on a known parent. The commit comes first and the tag second, so running an
+interrupted command again finishes it.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
-from huggingface_hub.hf_api import RepoFile
 
 from bonsai.hub import repo_files
 from bonsai.hub.publish import tags
-from bonsai.hub.repo_files import blob_id, diff_revisions, list_files
+from bonsai.hub.repo_files import CARD, blob_id, diff_revisions, download_card, list_files
 from bonsai.hub.retry import DEFAULT_RETRY, PushError, RetryPolicy, TransientError, is_stale_parent
-
-CARD = "README.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,22 +26,27 @@ class PublishedRelease:
     date: datetime
     """of the commit"""
     is_current: bool
-    """main holds its files; notes on withdrawals at the head of the card do not count"""
+    """main holds its files, withdrawal notes at the head of the card aside"""
 
 
 def list_releases(api: HfApi, repo_id: str, repo_type: str) -> list[PublishedRelease]:
-    """Every tagged commit, newest first.
+    """List every tagged commit, newest first.
 
     Raises:
         PushError: there is no such repo.
     """
-    _require(api, repo_id, repo_type)
+    _require_repo(api, repo_id, repo_type)
     main = list_files(api, repo_id, repo_type, "main")
     found = []
     for tag, commit in tags(api, repo_id, repo_type).items():
-        made = api.list_repo_commits(repo_id, repo_type=repo_type, revision=commit)[0]
-        current = _is_current(api, repo_id, repo_type, main, list_files(api, repo_id, repo_type, commit))
-        found.append(PublishedRelease(tag=tag, commit=commit, date=made.created_at, is_current=current))
+        info = api.list_repo_commits(repo_id, repo_type=repo_type, revision=commit)[0]
+        released = list_files(api, repo_id, repo_type, commit)
+        change = diff_revisions(released, main)
+        is_current = not change
+        if change.changed == (CARD,) and not change.added and not change.removed:
+            card = repo_files.strip_withdrawal_notes(download_card(api, repo_id, repo_type, "main"))
+            is_current = blob_id(card.encode()) == released[CARD].blob_id
+        found.append(PublishedRelease(tag=tag, commit=commit, date=info.created_at, is_current=is_current))
     return sorted(found, key=lambda release: (release.date, release.tag), reverse=True)
 
 
@@ -59,46 +58,47 @@ def withdraw(
     *,
     reason: str,
     instead: str | None = None,
-    patience: RetryPolicy = DEFAULT_RETRY,
+    retry: RetryPolicy = DEFAULT_RETRY,
 ) -> str:
-    """Say on main's card that ``tag`` was withdrawn, put the files of ``instead`` there if named, and remove the tag.
+    """Mark ``tag`` as withdrawn on main's card, restore the files of ``instead`` if given, and remove the tag.
 
     Returns:
-        The commit that says so.
+        The commit with the note.
 
     Raises:
         PushError: no such release, or the Hub failed for too long.
     """
-    _require(api, repo_id, repo_type)
+    _require_repo(api, repo_id, repo_type)
 
-    def write_down() -> str:
-        done = repo_files.withdrawn_tags(api, repo_id, repo_type).get(tag)
-        standing = tags(api, repo_id, repo_type)
-        if done is not None:
-            return done
+    # 1. One commit with the note on the card, unless an interrupted withdrawal has made it already.
+    def add_note() -> str:
+        commit = repo_files.withdrawn_tags(api, repo_id, repo_type).get(tag)
+        if commit is not None:
+            return commit
+        targets = tags(api, repo_id, repo_type)
         for name in (tag, *([instead] if instead else [])):
-            if name not in standing:
-                raise PushError(f"{repo_id} has no release {name}; it has {', '.join(sorted(standing)) or 'none'}")
+            _require_tag(repo_id, targets, name)
         if instead == tag:
             raise PushError(f"{repo_id}: {tag} cannot take its own place; name an earlier release")
-        source = standing[instead] if instead else "main"
-        card = repo_files.add_withdrawal_note(_card(api, repo_id, repo_type, source), tag, reason, instead=instead)
+        source = targets[instead] if instead else None
+        card = download_card(api, repo_id, repo_type, source or "main")
+        card = repo_files.add_withdrawal_note(card, tag, reason, instead=instead)
         title = repo_files.withdrawal_title(tag, instead=instead)
-        return _replace(api, repo_id, repo_type, standing[instead] if instead else None, title, card=card)
+        return _commit_files(api, repo_id, repo_type, source, title, card=card)
 
+    commit = retry.run(add_note, state=lambda: f"{repo_id}: {tag} is as it was, unless the answer was lost")
+
+    # 2. Remove the tag.
     def remove_tag() -> None:
         if tag in tags(api, repo_id, repo_type):
             api.delete_tag(repo_id, tag=tag, repo_type=repo_type)
 
-    commit = patience.run(write_down, state=lambda: f"{repo_id}: {tag} stands as it did, unless the answer was lost")
-    patience.run(remove_tag, state=lambda: f"{repo_id}: the card says that {tag} is withdrawn, but the tag is there")
+    retry.run(remove_tag, state=lambda: f"{repo_id}: the card says that {tag} is withdrawn, but its tag still exists")
     return commit
 
 
-def restore_release(
-    api: HfApi, repo_id: str, repo_type: str, tag: str, *, patience: RetryPolicy = DEFAULT_RETRY
-) -> str:
-    """Make main hold the files of ``tag`` again, in one commit; none if it does already.
+def restore_release(api: HfApi, repo_id: str, repo_type: str, tag: str, *, retry: RetryPolicy = DEFAULT_RETRY) -> str:
+    """Make main hold the files of ``tag`` again, in one commit; in none if it already does.
 
     Returns:
         The commit main is at.
@@ -106,24 +106,25 @@ def restore_release(
     Raises:
         PushError: no such release, or the Hub failed for too long.
     """
-    _require(api, repo_id, repo_type)
+    _require_repo(api, repo_id, repo_type)
 
-    def put_back() -> str:
-        standing = tags(api, repo_id, repo_type)
-        if tag not in standing:
-            raise PushError(f"{repo_id} has no release {tag}; it has {', '.join(sorted(standing)) or 'none'}")
-        return _replace(api, repo_id, repo_type, standing[tag], f"Make {tag} current again")
+    def restore() -> str:
+        targets = tags(api, repo_id, repo_type)
+        _require_tag(repo_id, targets, tag)
+        return _commit_files(api, repo_id, repo_type, targets[tag], f"Make {tag} current again")
 
-    return patience.run(put_back, state=lambda: f"{repo_id}: main is as it was, unless the answer was lost")
+    return retry.run(restore, state=lambda: f"{repo_id}: main is as it was, unless the answer was lost")
 
 
-def _replace(api: HfApi, repo_id: str, repo_type: str, source: str | None, title: str, card: str | None = None) -> str:
-    """One commit that makes main hold the files of ``source`` (None: those it holds), with another card if given."""
+def _commit_files(
+    api: HfApi, repo_id: str, repo_type: str, source: str | None, title: str, card: str | None = None
+) -> str:
+    """Make main hold the files of ``source`` (None: its own) in one commit, with another card if given."""
     head = str(api.repo_info(repo_id, repo_type=repo_type).sha)
-    there = list_files(api, repo_id, repo_type, head)
     operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = []
     if source is not None:
-        change = diff_revisions(list_files(api, repo_id, repo_type, source), there)
+        remote = list_files(api, repo_id, repo_type, head)
+        change = diff_revisions(list_files(api, repo_id, repo_type, source), remote)
         operations += [CommitOperationCopy(n, n, src_revision=source) for n in change.written if n != CARD or not card]
         operations += [CommitOperationDelete(path_in_repo=name) for name in change.removed]
     if card is not None:
@@ -131,32 +132,19 @@ def _replace(api: HfApi, repo_id: str, repo_type: str, source: str | None, title
     if not operations:
         return head
     try:
-        made = api.create_commit(repo_id, operations, commit_message=title, repo_type=repo_type, parent_commit=head)
+        info = api.create_commit(repo_id, operations, commit_message=title, repo_type=repo_type, parent_commit=head)
     except Exception as error:
         if is_stale_parent(error):
-            raise TransientError(f"{repo_id}: others commit again and again to main") from error
+            raise TransientError(f"{repo_id}: others keep committing to main") from error
         raise
-    return str(made.oid)
+    return str(info.oid)
 
 
-def _is_current(
-    api: HfApi, repo_id: str, repo_type: str, main: Mapping[str, RepoFile], released: Mapping[str, RepoFile]
-) -> bool:
-    change = diff_revisions(released, main)
-    if change.changed != (CARD,) or change.added or change.removed:
-        return not change
-    card = repo_files.strip_withdrawal_notes(_card(api, repo_id, repo_type, "main"))
-    return blob_id(card.encode()) == released[CARD].blob_id
-
-
-def _card(api: HfApi, repo_id: str, repo_type: str, revision: str) -> str:
-    if not api.file_exists(repo_id, CARD, repo_type=repo_type, revision=revision):
-        return ""
-    with tempfile.TemporaryDirectory() as folder:
-        path = api.hf_hub_download(repo_id, CARD, repo_type=repo_type, revision=revision, local_dir=folder)
-        return Path(path).read_bytes().decode("utf-8")
-
-
-def _require(api: HfApi, repo_id: str, repo_type: str) -> None:
+def _require_repo(api: HfApi, repo_id: str, repo_type: str) -> None:
     if not api.repo_exists(repo_id, repo_type=repo_type):
         raise PushError(f"{repo_id}: no such {repo_type} on {api.endpoint}, or the token may not see it")
+
+
+def _require_tag(repo_id: str, targets: dict[str, str], tag: str) -> None:
+    if tag not in targets:
+        raise PushError(f"{repo_id} has no release {tag}; it has {', '.join(sorted(targets)) or 'none'}")

@@ -1,53 +1,31 @@
-"""Choose the Hub to talk to, set timeouts on its client, and run Python in a clean environment against it.
+"""Choose the Hub to talk to, and run Python in a clean environment against it.
 
-The token in the environment is the consent. A login stored on the machine is not asked for: trying out the README must
-never publish anything.
+Nothing here imports huggingface_hub: its clients read HF_ENDPOINT and the caches once, when they are imported, and that
+must be after a command has chosen its Hub. What needs the client is in `http_client.py`.
+
+Only a token in the environment selects the real Hub. A login stored on the machine does not count as consent: trying
+out the README must never publish anything.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from huggingface_hub import constants, set_client_factory
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from bonsai.hub.errors import BadRequestError, HubError
+from bonsai.hub.server.accounts import default_token
 from bonsai.hub.server.names import check_user_name
-from bonsai.hub.server.request import default_token
-from bonsai.hub.server.serve import direct_loopback, is_loopback, on_this_machine, run_hub, unusable_proxies
-
-if TYPE_CHECKING:
-    import httpx2 as httpx
-else:  # huggingface_hub 1 speaks HTTP by httpx, 2 by httpx2; both may be installed, so its own error says which
-    httpx = importlib.import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])
-
-__all__ = [
-    "HubTarget",
-    "VerificationError",
-    "check_cache",
-    "httpx",
-    "local_hub",
-    "local_token",
-    "namespace",
-    "reach_loopback",
-    "resolve_hub",
-    "run_in_clean_environment",
-    "set_idle_timeout",
-    "with_namespace",
-]
+from bonsai.hub.server.serve import HubAddress, direct_loopback, run_hub
 
 DEFAULT_NAMESPACE = "qeu"
 REAL_ENDPOINT = "https://huggingface.co"
-CACHES = (
+CACHE_VARIABLES = (
     "HF_HUB_CACHE",
     "HUGGINGFACE_HUB_CACHE",
     "HF_ASSETS_CACHE",
@@ -56,12 +34,17 @@ CACHES = (
     "HF_XET_CACHE",
     "TRANSFORMERS_CACHE",
 )
-"""variables that each outrank HF_HOME"""
+"""each of them outranks HF_HOME"""
+VERIFY_SECONDS = 900
+
+
+class VerificationError(HubError):
+    """A published release that does not work in a clean environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubTarget:
-    """A Hub and the right to write to it."""
+    """A Hub and a token that may write to it."""
 
     endpoint: str
     token: str = field(repr=False)
@@ -69,13 +52,14 @@ class HubTarget:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What the clients read; they read it when imported, so set it before, or give it to a child process."""
-        settings = {"HF_ENDPOINT": self.endpoint, "HF_TOKEN": self.token}
-        return settings | {"HF_HUB_DISABLE_XET": "1", **on_this_machine(os.environ)} if self.is_local else settings
+        """Variables of the clients, which read them when imported: set them before, or pass them to a child process."""
+        if self.is_local:
+            return HubAddress(endpoint=self.endpoint, token=self.token).environment()
+        return {"HF_ENDPOINT": self.endpoint, "HF_TOKEN": self.token}
 
     def settle(self, home: Path) -> None:
-        """Point the clients that this process imports from now on to this Hub, with their caches below ``home``."""
-        for name in CACHES:
+        """Point clients that this process has yet to import at this Hub, with their caches below ``home``."""
+        for name in CACHE_VARIABLES:
             os.environ.pop(name, None)
         os.environ.update({**direct_loopback(os.environ), **self.environment, "HF_HOME": str(home.resolve())})
 
@@ -84,22 +68,26 @@ class HubTarget:
 
 
 def namespace() -> str:
-    """The user or organisation that publishes: BONSAI_NAMESPACE, or qeu."""
+    """Return the user or organisation that publishes: BONSAI_NAMESPACE, or qeu.
+
+    Raises:
+        HubError: BONSAI_NAMESPACE is not a valid name.
+    """
     name = os.environ.get("BONSAI_NAMESPACE", "").strip() or DEFAULT_NAMESPACE
     try:
         return check_user_name(name)
     except BadRequestError:
         raise HubError(
-            f"BONSAI_NAMESPACE is {name!r}, which is no name on the Hub; give the user or organisation alone, in "
-            "letters, digits, '-', '_' and '.'. ユーザー名か組織名だけを入れてください。"
+            f"BONSAI_NAMESPACE is {name!r}, which is not a valid name on the Hub; give the user or organisation alone, "
+            "in letters, digits, '-', '_' and '.'. ユーザー名か組織名だけを入れてください。"
         ) from None
 
 
 def check_cache() -> None:
-    """Look whether the Hub's clients can write what they fetch.
+    """Check that the Hub's clients can write to their cache.
 
     Raises:
-        HubError: they cannot; it names the variable that says where.
+        HubError: they cannot; the message names the variable that sets the folder.
     """
     name = next((name for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME") if os.environ.get(name)), None)
     if name is None:
@@ -111,106 +99,48 @@ def check_cache() -> None:
             pass
     except OSError as error:
         raise HubError(
-            f"{name} is {os.environ[name]!r}, where nothing can be written ({error.strerror}); set it to a folder of "
-            "yours, or unset it"
+            f"{name} is {os.environ[name]!r}, which is not writable ({error.strerror}); set it to a folder of yours, "
+            "or unset it"
         ) from error
 
 
 def with_namespace(repo_id: str) -> str:
-    """``qeu/bonsai`` under the namespace in force; repos of others stay as they are."""
+    """Move ``qeu/bonsai`` to the namespace in use; leave the repos of others alone."""
     owner, _, name = repo_id.rpartition("/")
     return f"{namespace()}/{name}" if owner == DEFAULT_NAMESPACE else repo_id
 
 
-def local_token() -> str:
-    """The token of the Hub on this machine: known to all, for it opens a door that only loopback reaches."""
-    return default_token(namespace())
-
-
 @contextlib.contextmanager
 def local_hub(root: Path) -> Iterator[HubTarget]:
-    """The Hub on this machine, stored in ``root``, for as long as the block lasts."""
-    token = local_token()
+    """Run the local Hub with its storage in ``root`` until the block ends."""
+    token = default_token(namespace())
     with run_hub(root, users={namespace(): token}) as address:
         yield HubTarget(endpoint=address.endpoint, token=token, is_local=True)
 
 
 @contextlib.contextmanager
 def resolve_hub(root: Path) -> Iterator[HubTarget]:
-    """The real Hub if HF_TOKEN is set, else `local_hub`."""
+    """Yield the real Hub if HF_TOKEN is set, else a `local_hub`."""
     token = os.environ.get("HF_TOKEN", "").strip()
     if token:
         yield HubTarget(
             endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or REAL_ENDPOINT, token=token, is_local=False
         )
     else:
-        with local_hub(root) as destination:
-            yield destination
+        with local_hub(root) as target:
+            yield target
 
 
-SILENCE_SECONDS = 60.0
-"""without a byte in either direction; a large file may take as long as it likes"""
+def run_in_clean_environment(arguments: Sequence[str], target: HubTarget, *, python: str = sys.executable) -> str:
+    """Run ``python *arguments`` with empty caches and working directory, and only the Hub's address and token set.
 
-
-def set_idle_timeout(seconds: float = SILENCE_SECONDS) -> None:
-    """From now on every request of huggingface_hub in this process breaks off after so much silence.
-
-    Many of its calls pass ``timeout=None``, which outranks a client's default, so each request is looked at on its way
-    out.
-    """
-
-    def look_at(request: httpx.Request) -> None:
-        if constants.is_offline_mode():
-            raise OfflineModeIsEnabled("HF_HUB_OFFLINE is set: nothing can be asked of the Hub; unset it and try again")
-        asked = request.extensions.get("timeout", {})
-        request.extensions["timeout"] = {
-            kind: min(asked.get(kind) or seconds, seconds) for kind in ("connect", "read", "write", "pool")
-        }
-
-    set_client_factory(lambda: _client([look_at], timeout=seconds))
-
-
-def reach_loopback(host: str) -> None:
-    """Let huggingface_hub reach a server on this machine whatever proxy is set; of other hosts nothing changes."""
-    if not is_loopback(host) and host != "0.0.0.0":
-        return
-    os.environ.update(direct_loopback(os.environ, host))
-    if unusable_proxies(os.environ):
-        set_client_factory(lambda: _client([], timeout=None))
-
-
-def _client(hooks: list[Callable[[httpx.Request], None]], **options: Any) -> httpx.Client:
-    """A client by the proxies in the environment; if it cannot speak to one of them, a client for this machine only."""
-    unusable = unusable_proxies(os.environ)
-
-    def stay_here(request: httpx.Request) -> None:
-        if not is_loopback(request.url.host) and request.url.host != "0.0.0.0":
-            raise HubError(
-                f"{unusable[0]} is {os.environ.get(unusable[0], '')!r}, a proxy that cannot be spoken to from here; "
-                "for SOCKS run `pip install socksio`, else write http://HOST:PORT, or unset it"
-            )
-
-    if unusable:
-        return httpx.Client(
-            event_hooks={"request": [*hooks, stay_here]}, follow_redirects=True, trust_env=False, **options
-        )
-    return httpx.Client(event_hooks={"request": hooks}, follow_redirects=True, **options)
-
-
-TIMEOUT_SECONDS = 900
-
-
-class VerificationError(HubError):
-    """What was published does not work for somebody else."""
-
-
-def run_in_clean_environment(arguments: Sequence[str], destination: HubTarget, *, python: str = sys.executable) -> str:
-    """Run ``python *arguments``; its standard output.
+    Returns:
+        Its standard output.
 
     Raises:
-        StrangerError: it failed; the last lines of what it said are in the message.
+        VerificationError: it failed; the message holds the last lines of its output.
     """
-    kept = {
+    inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))
     }
     with tempfile.TemporaryDirectory() as home:
@@ -218,8 +148,8 @@ def run_in_clean_environment(arguments: Sequence[str], destination: HubTarget, *
             [python, *arguments],
             cwd=home,
             env={
-                **kept,
-                **destination.environment,
+                **inherited,
+                **target.environment,
                 "HF_HOME": f"{home}/hf",
                 "HF_HUB_DISABLE_PROGRESS_BARS": "1",
                 "PYTHONIOENCODING": "utf-8",  # whatever this terminal's is: answers are Japanese and Chinese too
@@ -227,10 +157,10 @@ def run_in_clean_environment(arguments: Sequence[str], destination: HubTarget, *
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=TIMEOUT_SECONDS,
+            timeout=VERIFY_SECONDS,
             check=False,
         )
     if done.returncode:
-        told = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
-        raise VerificationError(f"what was published does not load:\n{told.replace(destination.token, '(token)')}")
+        output = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
+        raise VerificationError(f"what was published does not load:\n{output.replace(target.token, '(token)')}")
     return done.stdout

@@ -1,1 +1,1 @@
-"""An adapter's card: facts in, Markdown out; imports nothing of its siblings."""
+"""Render and check the card of an adapter; imports nothing of its sibling packages."""

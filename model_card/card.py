@@ -1,6 +1,6 @@
 """Render the README.md that the Hub shows for an adapter.
 
-Every number comes from the run's own record; the template holds none. A section without data is left out as a whole.
+Every number comes from the run's own record; the template has none. A section without data is left out.
 """
 
 from __future__ import annotations
@@ -16,24 +16,91 @@ from jinja2 import Environment, StrictUndefined
 from bonsai.model_card.facts import AdapterFacts, LossRow
 from bonsai.model_card.metadata import QUESTION, footprint, front_matter
 
-_MARKUP = re.compile(r"[\\`*_\[\]<>|#&$~]")
 CELL = 160
-"""characters of an answer that a table shows; the whole answers are in the evaluation's own file"""
+"""characters of an answer that a table shows; the evaluation's own file has the whole answers"""
+TABLE_ROWS = 12
+"""the loss table shows about this many steps; training/loss.csv has them all"""
+SERVED_AS = "bonsai"
+"""the adapter's name in a server"""
+NEW_TOKENS = 256
+NGRAM_SIZES = {"en": 12}
+"""no_repeat_ngram_size for adapters of one language. It must be more tokens than the beginnings of the two markers,
+which are 3 of SmolLM2's and 8 bytes, or the response's is barred; with 8 the seedling looped in 0 of 20 answers."""
+LONG_NGRAM = 24
+"""and for all others: a token of Japanese may be a third of a character, and a short n-gram a name in the question"""
+COLAB = "pip uninstall -y -q torchao   # Colab and Kaggle bring one that peft refuses; nothing here needs it"
+"""Removes a package of the notebooks' that keeps an adapter from loading."""
+
+_MARKUP = re.compile(r"[\\`*_\[\]<>|#&$~]")
+_PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_STAMP = "\n<!-- Rendered from the run's record; SHA-256 of what stands above: {} -->\n"
+"""the last line, invisible to readers; it tells an edited card from an old one"""
+
+
+def render(facts: AdapterFacts) -> str:
+    """Render the whole README.md: YAML front matter, then Markdown in English with a Japanese summary."""
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    environment.filters.update(cell=cell, fenced=fenced, inline=inline, value=value)
+    template = environment.from_string(files(__package__).joinpath("README.md.j2").read_text(encoding="utf-8"))
+    # probes without a right answer are shown, not counted
+    judged = [probe for probe in (facts.evaluation.probes if facts.evaluation else ()) if probe.right_after is not None]
+    snippets = (install, peft, pipeline, merge, vllm, llama_cpp)
+    body = template.render(
+        facts=facts,
+        losses=downsample_losses(facts.losses, facts.evaluations),
+        footprint=footprint(facts.device, facts.seconds),
+        answers={
+            "judged": len(judged),
+            "before": sum(bool(probe.right_before) for probe in judged),
+            "after": sum(bool(probe.right_after) for probe in judged),
+        },
+        snippets={snippet.__name__: snippet for snippet in snippets},
+    )
+    text = f"---\n{front_matter(facts)}---\n\n{body.strip()}\n"
+    return text + _STAMP.format(_sha256(text))
+
+
+def is_edited(card: str) -> bool:
+    """Check whether a card differs from what `render` once gave, by its stamp."""
+    head, tail = map(re.escape, _STAMP.split("{}"))
+    found = re.fullmatch(f"(.*){head}([0-9a-f]+){tail}", card, re.DOTALL)
+    return found is None or _sha256(found[1]) != found[2]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def downsample_losses(losses: Sequence[LossRow], evaluations: Mapping[int, float] | None = None) -> list[LossRow]:
+    """Pick the first step, the last, steps evenly between, and every step with a validation loss."""
+    if len(losses) <= TABLE_ROWS:
+        return list(losses)
+    picked = {round(i * (len(losses) - 1) / (TABLE_ROWS - 1)) for i in range(TABLE_ROWS)}
+    picked |= {number for number, row in enumerate(losses) if row.step in (evaluations or {})}
+    return [losses[i] for i in sorted(picked)]
+
+
+def python_snippets(card: str) -> list[str]:
+    """Find every Python block of a card, in order: PEFT, pipeline, merging."""
+    return _PYTHON_BLOCK.findall(card)
+
+
+# Filters of the template.
 
 
 def inline(text: str) -> str:
-    """One line of running text or a table cell."""
+    """Escape a text for one line of Markdown or a table cell."""
     return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def cell(text: str) -> str:
-    """An answer as a table cell, cut where it runs on."""
+    """Format an answer as a table cell, truncated to `CELL` characters."""
     line = " ".join(text.split())
     return inline(line if len(line) <= CELL else line[: CELL - 1] + "…")
 
 
 def fenced(text: str) -> str:
-    """A block of text that shows as it stands, whatever it holds."""
+    """Fence a text as a code block, with a fence longer than any inside it."""
     fence = "```"
     while fence in text:
         fence += "`"
@@ -41,7 +108,7 @@ def fenced(text: str) -> str:
 
 
 def value(setting: Any) -> str:
-    """A setting's value as a table cell."""
+    """Format a setting's value as a table cell."""
     if isinstance(setting, bool):
         return "yes" if setting else "no"
     if isinstance(setting, list | tuple):
@@ -49,38 +116,23 @@ def value(setting: Any) -> str:
     return inline(str(setting))
 
 
-_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SERVED_AS = "bonsai"
-"""the adapter's name in a server"""
-NEW_TOKENS = 256
-RUNS = {"en": 12}
-"""no_repeat_ngram_size for adapters of one language. It must be more tokens than the beginnings of the two markers,
-which are 3 of SmolLM2's and 8 bytes, or the response's is barred; with 8 the seedling looped in 0 of 20 answers."""
-LONG_RUN = 24
-"""and for all others: a token of Japanese may be a third of a character, and a short run a name of the question"""
-COLAB = "pip uninstall -y -q torchao   # Colab and Kaggle bring one that peft refuses; nothing here needs it"
-"""What an adapter's loading needs where notebooks come with packages of their own."""
+# Snippets of the card. `publish` runs the Python ones as they stand.
 
 
 def generation(languages: Sequence[str]) -> dict[str, Any]:
-    """Settings of the snippets, and of the generation_config.json saved beside an adapter.
+    """Choose the settings of the snippets, and of the generation_config.json saved beside an adapter.
 
-    A repetition penalty counts the prompt, its markers included, in transformers, vLLM and llama.cpp alike, and so
-    takes the form away that the adapter has learnt; 1.0 is written out, for a base may bring another. What the penalty
-    was there for, a text that runs in a loop, the barred runs of tokens prevent. Asked 20 English questions greedily,
-    the seedling gave Reasoning and response to 19 and looped in 9 without either, to 5 and 0 with a penalty of 1.15,
-    and to 19 and 3 with runs of 12 barred (benchmarks/card_settings.py).
+    In transformers, vLLM and llama.cpp a repetition penalty counts the prompt, its markers included, and so suppresses
+    the form that the adapter has learnt; 1.0 is written out, because a base may bring another. Barred n-grams prevent
+    the loops that the penalty was meant against. Asked 20 English questions greedily, the seedling gave Reasoning and
+    response to 19 and looped in 9 without either, to 5 and 0 with a penalty of 1.15, and to 19 and 3 with n-grams of 12
+    barred (benchmarks/card_settings.py).
 
     Args:
-        languages: that the adapter answers in.
+        languages: of the adapter's answers.
     """
-    run = RUNS.get(languages[0], LONG_RUN) if len(languages) == 1 else LONG_RUN
-    return {"max_new_tokens": NEW_TOKENS, "do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": run}
-
-
-def python_snippets(card: str) -> list[str]:
-    """Find every Python block of a card, in order: PEFT's, the pipeline's, the merging."""
-    return _BLOCK.findall(card)
+    size = NGRAM_SIZES.get(languages[0], LONG_NGRAM) if len(languages) == 1 else LONG_NGRAM
+    return {"max_new_tokens": NEW_TOKENS, "do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": size}
 
 
 def install(facts: AdapterFacts) -> str:
@@ -92,8 +144,8 @@ def install(facts: AdapterFacts) -> str:
 def peft(facts: AdapterFacts) -> str:
     """Load the adapter and ask it once; `publish` runs this very text from the published card.
 
-    An adapter that was trained on a GPU is loaded in float16, on a GPU where there is one: its base may be too large
-    for a notebook's memory otherwise.
+    An adapter trained on a GPU is loaded in float16, on a GPU if there is one: its base may not fit into a notebook's
+    memory otherwise.
     """
     half = facts.compute_dtype == "float16"
     placed = 'dtype=torch.float16, device_map="auto"' if half else "dtype=torch.float32"
@@ -112,10 +164,10 @@ print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1]:], skip_special_to
 
 
 def pipeline(facts: AdapterFacts) -> str:
-    """Ask by transformers' pipeline.
+    """Ask with transformers' pipeline.
 
-    It finds the base model through the adapter, but takes the base's tokenizer, which has no template of ours, unless
-    told; and it asks the base model too for the revision it is given, so it is given none.
+    It finds the base model through the adapter, but by default takes the base's tokenizer, which has no chat template;
+    and it would look for a given revision in the base's repo too, so it gets none.
     """
     return f'''from transformers import pipeline
 
@@ -127,7 +179,7 @@ print(answer[0]["generated_text"])'''
 
 
 def merge(facts: AdapterFacts) -> str:
-    """Merge into the base in float16, and ask what came of it; merged into NF4, most of the adapter is rounded away."""
+    """Merge into the base in float16, and ask the result; merged into NF4, most of the adapter is rounded away."""
     return f'''import torch
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer, pipeline
@@ -148,7 +200,7 @@ def _keywords(facts: AdapterFacts) -> str:
 
 
 def vllm(facts: AdapterFacts) -> str:
-    """A server that speaks OpenAI's protocol; the chat template is the adapter's, not the base model's."""
+    """Serve the adapter with OpenAI's protocol; the chat template is the adapter's, not the base model's."""
     return f'''pip install vllm
 hf download {facts.repo_id} chat_template.jinja --revision {facts.tag} --local-dir {facts.name}
 vllm serve {facts.base_model} --revision {facts.base_model_revision} \\
@@ -160,9 +212,9 @@ curl http://localhost:8000/v1/chat/completions -H "Content-Type: application/jso
 
 
 def llama_cpp(facts: AdapterFacts) -> str:
-    """The base as GGUF by llama.cpp's own script, and the adapter beside it."""
-    fetched = "git clone -q --depth 1 https://github.com/ggml-org/llama.cpp"
-    first = f"hf download {facts.base_model} --revision {facts.base_model_revision} --local-dir base"
+    """Convert the base to GGUF with llama.cpp's own script, and the adapter too if its repo has no GGUF."""
+    clone = "git clone -q --depth 1 https://github.com/ggml-org/llama.cpp"
+    download = f"hf download {facts.base_model} --revision {facts.base_model_revision} --local-dir base"
     convert = "python llama.cpp/convert_hf_to_gguf.py base --outtype f16 --outfile base.gguf"
     if facts.gguf:
         lora = facts.gguf
@@ -174,67 +226,7 @@ def llama_cpp(facts: AdapterFacts) -> str:
             f"python llama.cpp/convert_lora_to_gguf.py --base base --outfile {lora} {facts.name}"
         )
     ask = (
-        f"llama-completion -m base.gguf --lora {lora} -no-cnv --temp 0 --repeat-penalty 1 -n "
-        f"{NEW_TOKENS} \\\n"
+        f"llama-completion -m base.gguf --lora {lora} -no-cnv --temp 0 --repeat-penalty 1 -n {NEW_TOKENS} \\\n"
         f"  -p $'### Instruction:\\n{QUESTION}\\n\\n### Reasoning:\\n'"
     )
-    return "\n".join((fetched, first, convert, adapter, ask))
-
-
-TABLE_ROWS = 12
-"""the loss table shows about this many steps; training/loss.csv has them all"""
-_STAMP = "\n<!-- Rendered from the run's record; SHA-256 of what stands above: {} -->\n"
-"""the last line, which no reader sees; by it an edited card is told from an old one"""
-
-
-def render(facts: AdapterFacts) -> str:
-    """The whole README.md: YAML front matter, then Markdown in English with a Japanese summary."""
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    environment.filters.update(cell=cell, fenced=fenced, inline=inline, value=value)
-    template = environment.from_string(files(__package__).joinpath("README.md.j2").read_text(encoding="utf-8"))
-    body = template.render(
-        facts=facts,
-        losses=downsample_losses(facts.losses, facts.evaluations),
-        footprint=footprint(facts.device, facts.seconds),
-        answers=_answers(facts),
-        snippets={
-            "install": install,
-            "peft": peft,
-            "pipeline": pipeline,
-            "merge": merge,
-            "vllm": vllm,
-            "llama_cpp": llama_cpp,
-        },
-    )
-    text = f"---\n{front_matter(facts)}---\n\n{body.strip()}\n"
-    return text + _STAMP.format(_sha256(text))
-
-
-def is_edited(card: str) -> bool:
-    """Whether a card is not, to the letter, what `render` once gave."""
-    head, tail = map(re.escape, _STAMP.split("{}"))
-    found = re.fullmatch(f"(.*){head}([0-9a-f]+){tail}", card, re.DOTALL)
-    return found is None or _sha256(found[1]) != found[2]
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def downsample_losses(losses: Sequence[LossRow], evaluations: Mapping[int, float] | None = None) -> list[LossRow]:
-    """First, last, and steps evenly between, with every step after which the validation loss was taken."""
-    if len(losses) <= TABLE_ROWS:
-        return list(losses)
-    picked = {round(i * (len(losses) - 1) / (TABLE_ROWS - 1)) for i in range(TABLE_ROWS)}
-    picked |= {number for number, row in enumerate(losses) if row.step in (evaluations or {})}
-    return [losses[i] for i in sorted(picked)]
-
-
-def _answers(facts: AdapterFacts) -> Mapping[str, int]:
-    """How many of the probes with a right answer were answered rightly."""
-    judged = [p for p in (facts.evaluation.probes if facts.evaluation else ()) if p.right_after is not None]
-    return {
-        "judged": len(judged),
-        "before": sum(bool(probe.right_before) for probe in judged),
-        "after": sum(bool(probe.right_after) for probe in judged),
-    }
+    return "\n".join((clone, download, convert, adapter, ask))

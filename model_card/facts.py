@@ -1,4 +1,4 @@
-"""What a card states about one adapter. Every number on it comes from here, and the linter holds the two together."""
+"""Define the facts that a card states about an adapter; the linter checks every number on the card against them."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Setting(NamedTuple):
 
 
 class RecordLine(NamedTuple):
-    """A training record that kept much of its loss."""
+    """A training record whose loss stayed high."""
 
     id: str
     place: str
-    """``file:line``, without a folder; empty where unknown"""
+    """``file:line``, without a folder; empty if unknown"""
     loss: float
-    """in nats a completion token"""
+    """in nats per completion token"""
     reasons: tuple[str, ...]
-    """what the checks doubt in it"""
+    """what the checks found doubtful in it"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnosisFacts:
-    """The loss judged in words."""
+    """The diagnosis of the loss curve in words."""
 
     english: tuple[str, ...]
     japanese: tuple[str, ...]
@@ -50,23 +50,22 @@ class DiagnosisFacts:
     """records whose loss was measured after training"""
 
     def as_json(self) -> dict[str, Any]:
-        """For a file beside the loss table."""
+        """Convert to the JSON of the file beside the loss table."""
         return asdict(self) | {"highest": [line._asdict() for line in self.highest]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DiagnosisFacts:
-        """What `as_json` gave, once it has been through a file."""
-        lines = (RecordLine(**{**line, "reasons": tuple(line["reasons"])}) for line in data["highest"])
+        """Read what `as_json` gave."""
         return cls(
             english=tuple(data["english"]),
             japanese=tuple(data["japanese"]),
-            highest=tuple(lines),
+            highest=tuple(RecordLine(**{**line, "reasons": tuple(line["reasons"])}) for line in data["highest"]),
             measured=data["measured"],
         )
 
 
 class ScoreRow(NamedTuple):
-    """One line of the table of scores: one metric over one category and language."""
+    """One line of the score table: one metric over one category and language."""
 
     category: str
     language: str
@@ -75,30 +74,30 @@ class ScoreRow(NamedTuple):
     before: float
     after: float
     difference: tuple[float, float] | None
-    """ends of the interval of after minus before, over the same questions"""
+    """interval of after minus before, over the same questions"""
 
 
 class ProbeRow(NamedTuple):
-    """One fixed question, and what the two models said."""
+    """One fixed question, with the answers of the base model and the adapter."""
 
     question: str
     wanted: str
-    """an answer that counts as right; empty where there is no such thing"""
+    """an answer that counts as right; empty if there is no right or wrong"""
     before: str
     after: str
     right_before: bool | None
     right_after: bool | None
-    """None: not a matter of right or wrong"""
+    """`None`: there is no right or wrong"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationFacts:
-    """What was asked before and after training."""
+    """The evaluation before and after training."""
 
     adapter_sha256: str
-    """of the weights that were asked, so that an old evaluation is not told of a new adapter"""
-    decoder: str
-    """the decoder's settings in words"""
+    """of the evaluated weights, so that an old evaluation is not shown for a new adapter"""
+    generation_settings: str
+    """in words"""
     interval: float
     """e.g. 0.95"""
     scores: Sequence[ScoreRow]
@@ -109,7 +108,7 @@ class EvaluationFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What an hour of the device costs, and who says so."""
+    """The price of the device by the hour, with its source."""
 
     usd_per_hour: float
     source: str
@@ -117,12 +116,12 @@ class Price:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterFacts:
-    """What the card states about one adapter."""
+    """Everything that the card states about one adapter."""
 
     repo_id: str
     recipe_name: str
     command: str
-    """the shell command that does the run again, in a checkout"""
+    """the shell command that repeats the run in a checkout"""
     licence: str
     """the base model's, as the Hub names it"""
     dataset_licence: str
@@ -132,36 +131,36 @@ class AdapterFacts:
     dataset: str
     dataset_revision: str
     dataset_commit: str | None
-    """None: not looked up yet; publishing does"""
+    """`None`: not looked up before publishing"""
     dataset_content_hash: str
     languages: Sequence[str]
     categories: Sequence[str]
     rows_by_category: Mapping[str, Mapping[str, int]] | None
-    """training rows by category, then language; None: the run did not write them down"""
+    """training rows by category, then language; `None`: the run did not record them"""
     settings: Sequence[Setting]
     losses: Sequence[LossRow]
     evaluations: Mapping[int, float]
-    """validation loss on the way, by step"""
+    """validation loss during training, by step"""
     validation_loss_before: float
     validation_loss_after: float
     train_rows: int
     validation_rows: int
     kept_step: int | None
-    """the step whose adapter was kept, where it is not the last"""
+    """the step whose adapter was kept, if it is not the last"""
     seconds: float
     peak_memory_gib: float
     device: str
     compute_dtype: str
     engine: str | None
     price: Price | None
-    """of the device the run was on; None: none is known"""
+    """of the device; `None`: unknown"""
     trainable_parameters: int
     adapted_modules: Sequence[str]
     versions: Mapping[str, str]
     python: str
     constraints_sha256: str | None
     prompt: str
-    """a whole prompt, as the adapter was trained on it"""
+    """one whole prompt as the adapter was trained on it"""
     samples: Sequence[str]
     """whole training records, prompt and completion"""
     lengths_by_category: Mapping[str, tuple[int, float, int]] | None
@@ -169,14 +168,14 @@ class AdapterFacts:
     machine: str | None
     """processor, cores and memory"""
     passes: float | None
-    """how often the average record was seen"""
+    """how often the average record was seen, in epochs"""
     arguments: bool
-    """whether training/arguments.json lies in the repo"""
+    """whether the repo has training/arguments.json"""
     tag: str
     gguf: str | None
     """the name of the adapter's GGUF file in the repo"""
     generators: Mapping[str, int] | None = None
-    """training rows by who wrote them, as the dataset says; None: the run did not write them down"""
+    """training rows by who wrote them, according to the dataset; `None`: the run did not record them"""
     prompt_beginning: str = ""
     """special tokens before every prompt, as text"""
     diagnosis: DiagnosisFacts | None = None
@@ -189,7 +188,7 @@ class AdapterFacts:
 
     @property
     def owner(self) -> str:
-        """The user or organisation the repo belongs to."""
+        """The user or organisation that owns the repo."""
         return self.repo_id.rpartition("/")[0]
 
     @property
@@ -199,13 +198,13 @@ class AdapterFacts:
 
     @property
     def tokens(self) -> int:
-        """Tokens seen in training, prompts included, padding not."""
+        """Tokens seen in training, with prompts, without padding."""
         return self.losses[-1].tokens
 
     @property
     def missing(self) -> list[str]:
-        """What this card leaves out because the run has no data for it; for the run's notes, not for the card."""
-        said = {
+        """The parts that this card leaves out for lack of data; for the run's notes, not for the card."""
+        parts = {
             "the loss judged in words": self.diagnosis,
             "scores and probe answers before and after": self.evaluation,
             "rows by category and language": self.rows_by_category,
@@ -216,4 +215,4 @@ class AdapterFacts:
             "the hash of the constraints": self.constraints_sha256,
             "the cost, as no price of the device is known": self.price,
         }
-        return [name for name, value in said.items() if value is None]
+        return [name for name, value in parts.items() if value is None]

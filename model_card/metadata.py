@@ -1,7 +1,7 @@
 """Build the YAML front matter of a model card, and estimate energy and emissions.
 
-Energy is the device's stated power times the time in the training loop; that is an upper bound for the GPU itself and
-leaves out the machine around it. Carbon is the energy times the world's average intensity.
+Energy is the device's stated power times the time in the training loop: an upper bound for the GPU itself, without the
+machine around it. Carbon is the energy times the world's average intensity.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from huggingface_hub import CardData, EvalResult, ModelCardData
 
 from bonsai.model_card.facts import AdapterFacts
 
+QUESTION = "Why does bread dough rise?"
+"""what the card's snippets ask"""
 WATTS = {"T4": 70.0, "L4": 72.0, "A100": 400.0, "H100": 700.0, "H200": 700.0}
 """Board power by NVIDIA's datasheets (A100, H100 and H200 in their SXM form)"""
 CPU_WATTS = 65.0
@@ -24,7 +26,7 @@ GRAMS_PER_KWH = 473.0
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """What a run used, by estimate."""
+    """The estimated energy and emissions of a run."""
 
     watts: float
     watts_from: str
@@ -34,7 +36,7 @@ class Footprint:
 
     @property
     def method(self) -> str:
-        """How the figures were arrived at."""
+        """How the figures were estimated."""
         return (
             f"{self.watts:.0f} W ({self.watts_from}) times the time in the training loop, at {GRAMS_PER_KWH:.0f} g "
             "of CO2 a kWh (world average of 2024: Ember, Global Electricity Review 2025); not metered"
@@ -42,74 +44,34 @@ class Footprint:
 
 
 def footprint(device: str, seconds: float) -> Footprint | None:
-    """The estimate for a run on this device; None for a GPU whose power is not listed here."""
-    found = next((name for name in WATTS if name in device.replace("-", " ").split()), None)
-    if found is not None:
-        watts, said = WATTS[found], f"the {found}'s rating"
+    """Estimate the footprint of a run on a device; `None` for a GPU whose power is not in `WATTS`."""
+    gpu = next((name for name in WATTS if name in device.replace("-", " ").split()), None)
+    if gpu is not None:
+        watts, source = WATTS[gpu], f"the {gpu}'s rating"
     elif device == "CPU":
-        watts, said = CPU_WATTS, "assumed for a desktop processor"
+        watts, source = CPU_WATTS, "assumed for a desktop processor"
     else:
         return None
     kwh = watts * seconds / 3_600_000
-    return Footprint(watts=watts, watts_from=said, kwh=kwh, grams=kwh * GRAMS_PER_KWH)
-
-
-QUESTION = "Why does bread dough rise?"
-"""what the card's snippets ask"""
+    return Footprint(watts=watts, watts_from=source, kwh=kwh, grams=kwh * GRAMS_PER_KWH)
 
 
 def front_matter(facts: AdapterFacts) -> str:
-    """The YAML block; the licence is the base model's, for the adapter is of no use without it."""
+    """Format the YAML block."""
     return yaml.safe_dump(as_mapping(card_data(facts)), sort_keys=False, allow_unicode=True, width=120)
 
 
 def as_mapping(data: CardData) -> dict[str, Any]:
-    """What the YAML block holds, without the fields that are empty."""
+    """Convert card data to what the YAML block holds, without empty fields."""
     return dict(data.to_dict())  # type: ignore[no-untyped-call]  # huggingface_hub types what goes in only
 
 
 def card_data(facts: AdapterFacts) -> ModelCardData:
-    """What the Hub's filters, its model tree and its table of results are made of."""
-    results = eval_results(facts)
-    more: dict[str, Any] = {}
-    estimate = footprint(facts.device, facts.seconds)
-    if estimate is not None:
-        more["co2_eq_emissions"] = {
-            "emissions": round(estimate.grams, 2),
-            "source": estimate.method,
-            "training_type": "fine-tuning",
-            "hardware_used": facts.device,
-        }
-    return ModelCardData(
-        license=facts.licence,
-        language=list(facts.languages),
-        library_name="peft",
-        pipeline_tag="text-generation",
-        base_model=facts.base_model,
-        base_model_relation="adapter",
-        datasets=[facts.dataset],
-        metrics=list(dict.fromkeys(result.metric_type for result in results)),
-        tags=[
-            f"base_model:adapter:{facts.base_model}",
-            "lora",
-            "qlora",
-            "sft",
-            "trl",
-            "transformers",
-            "generated_from_trainer",
-            "reasoning",
-            "bonsai",
-            *(["gguf"] if facts.gguf else []),
-        ],
-        widget=[{"messages": [{"role": "user", "content": QUESTION}]}],
-        model_name=facts.name,
-        eval_results=results,
-        **more,
-    )
+    """Build the metadata behind the Hub's filters, its model tree and its table of results.
 
-
-def eval_results(facts: AdapterFacts) -> list[EvalResult]:
-    """The validation loss, which every run has, then the scores of the evaluation."""
+    The licence is the base model's, because the adapter is useless without it.
+    """
+    # 1. Collect the validation loss, which every run has, then the scores of the evaluation.
     loss = EvalResult(
         task_type="text-generation",
         task_name="Text Generation",
@@ -122,4 +84,33 @@ def eval_results(facts: AdapterFacts) -> list[EvalResult]:
         metric_name=f"Loss on {facts.validation_rows} rows",
         metric_value=round(facts.validation_loss_after, 4),
     )
-    return [loss, *(facts.evaluation.results if facts.evaluation else ())]
+    results = [loss, *(facts.evaluation.results if facts.evaluation else ())]
+
+    # 2. Estimate the emissions, where the device's power is known.
+    emissions: dict[str, Any] = {}
+    estimate = footprint(facts.device, facts.seconds)
+    if estimate is not None:
+        emissions["co2_eq_emissions"] = {
+            "emissions": round(estimate.grams, 2),
+            "source": estimate.method,
+            "training_type": "fine-tuning",
+            "hardware_used": facts.device,
+        }
+
+    # 3. Put it together; the tags are those that trl and peft give an adapter, then ours.
+    tags = ["lora", "qlora", "sft", "trl", "transformers", "generated_from_trainer", "reasoning", "bonsai"]
+    return ModelCardData(
+        license=facts.licence,
+        language=list(facts.languages),
+        library_name="peft",
+        pipeline_tag="text-generation",
+        base_model=facts.base_model,
+        base_model_relation="adapter",
+        datasets=[facts.dataset],
+        metrics=list(dict.fromkeys(result.metric_type for result in results)),
+        tags=[f"base_model:adapter:{facts.base_model}", *tags, *(["gguf"] if facts.gguf else [])],
+        widget=[{"messages": [{"role": "user", "content": QUESTION}]}],
+        model_name=facts.name,
+        eval_results=results,
+        **emissions,
+    )

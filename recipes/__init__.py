@@ -1,1 +1,1 @@
-"""One module here is one published adapter; the folder is the registry."""
+"""Published adapters: one recipe module each; the folder is the registry."""

@@ -1,7 +1,7 @@
-"""Phi-2, category step: the first one, told in the post of 2024-04-10 as "the task before".
+"""Phi-2, category step: the first one, which the post of 2024-04-10 calls "the task before".
 
-The post had added category tags to Japanese and English records and saw inference improve a little. Nothing of
-translation, Chinese or the improved Reasoning is in here, so that the later steps can be measured against it.
+The post added category tags to Japanese and English records and saw inference improve a little. This recipe contains no
+translation, no Chinese and no improved Reasoning, so that later steps can be measured against it.
 """
 
 from bonsai.recipes.training.recipe import Recipe

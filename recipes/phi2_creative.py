@@ -1,7 +1,7 @@
-"""Phi-2, creative step: the model the post of 2024-05-07 calls "Unsloth_creative" and puts the first questions to.
+"""Phi-2, creative step: the model that the post of 2024-05-07 calls "Unsloth_creative" and asks the first questions.
 
-The post does not say what it was trained on; here it is the free categories, brainstorming and creative, with the
-open questions they lean on. Its Reasoning vanished from the answers: this step keeps the marker in the prompt.
+The post does not say what it was trained on; here it is brainstorming and creative, with the open questions they build
+on. There the Reasoning disappeared from the answers; here the prompt keeps its marker.
 """
 
 from bonsai.recipes.training.recipe import Recipe

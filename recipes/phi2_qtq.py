@@ -1,7 +1,7 @@
 """Phi-2, Question-to-Question step: the improvement announced in the post of 2024-05-07.
 
-There the Reasoning vanished, questions did not deepen and went in circles. All seven categories, with chains of three
-to five questions, each deeper than the last.
+There the Reasoning disappeared and the questions went in circles instead of deeper. This recipe uses all seven
+categories, with chains of three to five questions, each deeper than the last.
 """
 
 from bonsai.recipes.training.recipe import Recipe

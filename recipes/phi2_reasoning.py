@@ -1,7 +1,7 @@
-"""Phi-2, reasoning step (post of 2024-04-24): a third and more of the records get an improved Reasoning.
+"""Phi-2, reasoning step (post of 2024-04-24): more than a third of the records get an improved Reasoning.
 
-The post saw the training loss get slightly worse ("what is to be learnt has become harder"). Same records as the
-translation step, so the two adapters differ by the Reasoning alone.
+The post saw a slightly higher training loss ("what is to be learnt has become harder"). The records are those of the
+translation step, so the two adapters differ only in the Reasoning.
 """
 
 from bonsai.recipes.training.recipe import Recipe

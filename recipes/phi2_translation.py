@@ -1,7 +1,7 @@
 """Phi-2, translation step (post of 2024-04-10): adds J<->E translation and a little Chinese.
 
-The post saw the loss no longer fall monotonically and suspected contradictions in the data; Chinese probes came out
-better than Japanese ones. The Reasoning is still the earlier one.
+The post saw a loss that no longer fell monotonically and suspected contradictions in the data; Chinese test questions
+were answered better than Japanese ones. The Reasoning is still the original one.
 """
 
 from bonsai.recipes.training.recipe import Recipe

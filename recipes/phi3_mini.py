@@ -1,6 +1,6 @@
-"""Phi-3-mini: the next base, announced in the post of 2024-04-24; the program stays nearly unchanged.
+"""Phi-3-mini: the next base, announced in the post of 2024-04-24; everything else stays nearly unchanged.
 
-Its own chat markers are left aside: the same plain-text prompt as with Phi-2, so that the adapters can be compared.
+Its own chat markers are not used: the prompt is plain text as with Phi-2, so that the adapters can be compared.
 """
 
 from bonsai.recipes.training.recipe import Recipe

@@ -1,7 +1,7 @@
 """Seedling (苗): the whole project on a laptop, without a GPU, a token or a Hub.
 
-SmolLM2-135M-Instruct comes inside a PyPI package; its English is sane, its Japanese is not, so the seedling learns from
-the English rows only. What it shows is the form: category, Reasoning, answer.
+SmolLM2-135M-Instruct comes in a PyPI package. Its English is usable and its Japanese is not, so the seedling learns
+from the English rows only. It demonstrates the format: category, Reasoning, answer.
 """
 
 from bonsai.recipes.training.recipe import Recipe

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bonsai.builder.release import ReleaseError
+from bonsai.builder.errors import ReleaseError
 from bonsai.dataset_card.card import fenced, size_category
 from bonsai.model_card.card import render
 from bonsai.model_card.linter import lint_card
@@ -120,7 +120,7 @@ def test_rows_are_counted_by_category_and_language() -> None:
 
 def test_an_evaluation_of_other_weights_is_refused(adapter: Path) -> None:
     assert FULL.evaluation is not None
-    with pytest.raises(ReleaseError, match="the evaluation is of other weights than lie here; run `bonsai ev"):
+    with pytest.raises(ReleaseError, match="of other weights than those in the folder; run `bonsai ev"):
         check_evaluated_weights(FULL.evaluation, FULL, adapter)
 
 
@@ -135,7 +135,7 @@ def test_the_results_are_pinned_to_the_datasets_commit(adapter: Path) -> None:
 def test_a_card_with_complaints_is_not_published_and_all_are_told() -> None:
     spoilt = render(FULL).replace("1,234,567", "1").replace("## Licence", "## Terms")
     with pytest.raises(
-        ReleaseError, match=r"(?s)not fit to be published.*README\.md:1: .*Licence.*README\.md:\d+: .*1,234"
+        ReleaseError, match=r"(?s)cannot be published.*README\.md:1: .*Licence.*README\.md:\d+: .*1,234"
     ):
         check_card(spoilt, FULL)
 

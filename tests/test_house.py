@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -66,6 +68,92 @@ def test_imports_only_point_down() -> None:
     assert wrong == ["bonsai.recipes.training.recipe imports bonsai.recipes"]
 
 
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    graph = {module: imported_at_load(module, path) for module, path in sources()}
+    order: list[str] = []
+    waiting: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " → ".join([*way[way.index(module) :], module])
+        if module not in waiting:
+            for name in sorted(graph[module] & graph.keys()):
+                visit(name, (*way, module))
+            waiting.add(module)
+            order.append(module)
+
+    for module in graph:
+        visit(module, ())
+    assert len(order) == len(graph)
+
+
+def imported_at_load(module: str, path: Path) -> set[str]:
+    """The modules that are imported when this one is: not inside functions, nor for type checkers."""
+    found = set()
+    waiting: list[ast.stmt] = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif isinstance(node, ast.If | ast.Try | ast.With):
+            waiting += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+    return {name for name in found if name.startswith("bonsai.")} - {module}
+
+
+def test_no_class_name_is_used_twice() -> None:
+    places: dict[str, list[str]] = {}
+    for module, path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(module)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_a_file_is_one_concept_long() -> None:
+    lines = {module: path.read_text(encoding="utf-8").count("\n") for module, path in sources()}
+    assert {module: number for module, number in lines.items() if number > 550} == {}
+    recipes = {module for module, path in sources() if path.parent.name == "recipes"}
+    packages = {module for module, path in sources() if path.name == "__init__.py"}
+    entry_points = {"bonsai.builder.verify", "bonsai.cli.main"}  # run with -m
+    few = {module for module, number in lines.items() if number < 40}
+    assert few - recipes - packages - entry_points == set()
+
+
+def chains() -> list[list[str]]:
+    """The ways that CONTRIBUTING leads a newcomer, as files in the order in which each imports the next."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return [re.findall(r"`([\w/]+\.py)`", way) for way in re.findall(r"`[\w/]+\.py`(?: → `[\w/]+\.py`)+", text)]
+
+
+def test_the_ways_in_contributing_are_those_of_the_code() -> None:
+    assert len(chains()) >= 10
+    for chain in chains():
+        for name, following in itertools.pairwise(chain):
+            module = "bonsai." + name.removesuffix(".py").replace("/", ".")
+            wanted = "bonsai." + following.removesuffix(".py").replace("/", ".")
+            found = names_imported(ROOT / name)
+            assert wanted in found, f"{module} does not import {wanted}"
+
+
+def names_imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_every_folder_in_contributing_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text[text.index("### Where things are") : text.index("**The way of one record**")]
+    named = re.findall(r"`([\w/]+)/`", table)
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).is_dir() and not list(ROOT.rglob(f"{name}/"))] == []
+
+
 def test_every_package_template_and_record_file_is_in_the_wheel(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     wanted = {
@@ -109,3 +197,11 @@ def test_the_wheel_works_in_a_new_environment(wheel: Path, tmp_path: Path) -> No
     )
     assert str(site) in done.stdout
     assert "seedling" in done.stdout
+
+
+def test_the_command_starts_without_heavy_libraries() -> None:
+    """The Hub's clients read their settings when they are imported, which is after a command has chosen its Hub."""
+    heavy = ("huggingface_hub", "datasets", "torch", "transformers", "pyarrow", "starlette", "httpx2")
+    code = f"import sys, bonsai.cli.main; print(*[name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -11,8 +11,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from locks.environments import LAYERS, read_audit, section
+
 ROOT = Path(__file__).parents[1]
-LOCKS = sorted((ROOT / "locks").glob("*.txt"))
 BY_VERSION = {"torch"}
 STANDS_ON = {
     "light": ("light",),
@@ -32,7 +33,7 @@ def pins(lines: str) -> dict[str, str]:
 
 
 def locked(layer: str) -> dict[str, str]:
-    return pins((ROOT / "locks" / f"{layer}.txt").read_text())
+    return pins(section(layer))
 
 
 def asked(layer: str) -> list[Requirement]:
@@ -48,15 +49,15 @@ def asked(layer: str) -> list[Requirement]:
     return [Requirement(line) for line in by_layer[layer]]
 
 
-def test_every_layer_has_its_lock() -> None:
-    assert {path.stem for path in LOCKS} == set(STANDS_ON)
+def test_every_layer_has_its_section() -> None:
+    assert set(LAYERS) == set(STANDS_ON)
+    assert all(section(layer).strip() for layer in LAYERS)
 
 
-@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
-def test_what_is_locked_has_hashes_and_the_version_of_the_constraints(path: Path) -> None:
+@pytest.mark.parametrize("layer", STANDS_ON)
+def test_what_is_locked_has_hashes_and_the_version_of_the_constraints(layer: str) -> None:
     constraints = pins((ROOT / "constraints.txt").read_text())
-    body = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
-    entries = re.split(r"\n(?=\S)", body.strip())
+    entries = re.split(r"\n(?=\S)", section(layer).strip())
     assert entries
     for entry in entries:
         name, version = re.match(r"([\w.-]+)==([\w.]+)", entry).groups()  # type: ignore[union-attr]
@@ -76,7 +77,7 @@ def test_a_layer_and_those_below_hold_all_that_the_project_asks_for(layer: str) 
 
 
 def test_colab_keeps_all_that_it_has_but_datasets_and_pyarrow() -> None:
-    tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "tests" / "recipes" / "on_colab.py").read_text(encoding="utf-8"))
     colab = next(
         ast.literal_eval(node.value)
         for node in tree.body
@@ -87,3 +88,14 @@ def test_colab_keeps_all_that_it_has_but_datasets_and_pyarrow() -> None:
     replaced = {name for name in there.keys() & wanted.keys() if not wanted[name].contains(there[name])}
     assert replaced == {"datasets", "pyarrow"}
     assert wanted["torch"].contains("2.13.0+cpu")
+
+
+def test_an_audit_without_a_database_has_audited_nothing() -> None:
+    assert read_audit("ERROR:pip_audit: no route to host\n").audited == 0
+    skipped = '{"dependencies": [{"name": "a", "skip_reason": "not found"}]}'
+    assert read_audit(f"note\n{skipped}\n") == (0, ["a"], [])
+
+
+def test_an_audit_names_each_vulnerability_with_its_version() -> None:
+    found = '{"dependencies": [{"name": "a", "version": "1.0", "vulns": [{"id": "CVE-1"}]}]}'
+    assert read_audit(found) == (1, [], ["a 1.0: CVE-1"])

@@ -23,7 +23,10 @@ def nox_python() -> str:
 
 def in_noxfile(code: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run code where noxfile.py can be imported, with nox's own logging on."""
-    begin = "import nox.logger; nox.logger.setup_logging(color=False); import noxfile\n"
+    begin = (
+        "import nox.logger; nox.logger.setup_logging(color=False)\n"
+        "import noxfile, time; from locks import environments\n"
+    )
     return subprocess.run(
         [nox_python(), "-c", begin + code],
         cwd=ROOT,
@@ -35,7 +38,7 @@ def in_noxfile(code: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_stages_are_told_in_order_with_their_seconds_and_sum() -> None:
-    code = "print(noxfile.stage_table({'install light': 9.04, 'build': 10.0, 'ask before': 0.25}))"
+    code = "print(environments.stage_table({'install light': 9.04, 'build': 10.0, 'ask before': 0.25}))"
     lines = in_noxfile(code).stdout.splitlines()
     assert [line.split() for line in lines] == [
         ["stage", "段階", "seconds", "秒"],
@@ -52,9 +55,9 @@ def test_parts_that_a_command_tells_are_stages_and_not_counted_twice(tmp_path: P
     subprocess.run([sys.executable, "-c", tell + "; note_stage('load back', 2.0)"], env=environment, check=True)
     code = (
         "from pathlib import Path\n"
-        f"noxfile.PARTS = Path({str(tmp_path / 'parts.jsonl')!r})\n"
-        "with noxfile._stage('train'): noxfile.time.sleep(0.05)\n"
-        "print([(name, round(seconds, 1)) for name, seconds in noxfile.STAGES.items()])"
+        f"environments.PARTS = Path({str(tmp_path / 'parts.jsonl')!r})\n"
+        "with environments.stage('train'): time.sleep(0.05)\n"
+        "print([(name, round(seconds, 1)) for name, seconds in environments.STAGES.items()])"
     )
     first, *table = in_noxfile(code).stdout.splitlines()
     assert first == "[('train', -43.4), ('ask before', 40.0), ('load back', 3.5)]"

@@ -1,1 +1,1 @@
-"""What a second reader would stumble over, found by machine; nothing is ever dropped or changed here."""
+"""Find by machine what a second reader would notice; nothing is ever changed or dropped here."""

@@ -1,12 +1,16 @@
-"""Whether the dataset leans to one side: categories, languages, topics, and the length of answers."""
+"""Check that the dataset is balanced: categories, topics, Chinese, and the length of answers.
+
+Example:
+    Of 40 groups of open_qa six are about "kitchen": one warning, "6 of 40 groups of open_qa are about kitchen".
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import median, quantiles
 
-from bonsai.builder.checks.base import Finding, QAView, Severity, iter_qa_views
+from bonsai.builder.checks.base import Finding, Issue, Severity, iter_qa_views
 from bonsai.builder.records import SourcedGroup
 from bonsai.builder.schema import CATEGORIES, Category, Language, TextGroup
 
@@ -24,93 +28,78 @@ LONG = {Language.JA: 250, Language.EN: 120, Language.ZH: 250}
 """Above this an answer is long: characters, in English words."""
 
 
-def check_balance(groups: Sequence[SourcedGroup]) -> Iterator[Finding]:
-    """Warnings where a share is out of bounds, and one note a category with its lengths."""
+def check_balance(groups: Sequence[SourcedGroup]) -> list[Finding]:
+    """Return warnings where a share is out of bounds, and one note on the lengths of each category's answers."""
+    findings: list[Finding] = []
+
+    def add(located: SourcedGroup, issue: Issue) -> None:
+        findings.append(issue.to_finding("balance", located))
+
     by_category: dict[Category, list[SourcedGroup]] = {}
     for located in groups:
         by_category.setdefault(Category(located.group.category), []).append(located)
-    yield from _categories(by_category)
-    for members in by_category.values():
-        yield from _topics(members)
-        yield from _chinese(members)
-        yield from _lengths(members)
 
+    # 1. The size of each category against the median.
+    if len(by_category) > 1:
+        middle = median(len(members) for members in by_category.values())
+        for name in CATEGORIES:
+            members = by_category.get(Category(name), [])
+            if not CATEGORY_SHARES[0] <= len(members) / middle <= CATEGORY_SHARES[1]:
+                issue = Issue.warning(
+                    f"{len(members)} groups of {name}, where the median category has {middle:g}",
+                    "an adapter learns what it sees most; write more of the one or hold some of the other back",
+                )
+                add(members[0] if members else groups[0], issue)
 
-def _categories(by_category: dict[Category, list[SourcedGroup]]) -> Iterator[Finding]:
-    if len(by_category) < 2:
-        return
-    middle = median(len(members) for members in by_category.values())
-    first = next(iter(by_category.values()))[0]
-    for name in CATEGORIES:
-        size = len(by_category.get(Category(name), ()))
-        if not CATEGORY_SHARES[0] <= size / middle <= CATEGORY_SHARES[1]:
-            where = by_category[Category(name)][0] if size else first
-            yield _warning(
-                where,
-                f"{size} groups of {name}, where the median category has {middle:g}",
-                "an adapter learns what it sees most; write more of the one or hold some of the other back",
-            )
-
-
-def _topics(members: Sequence[SourcedGroup]) -> Iterator[Finding]:
-    spelled: dict[str, list[SourcedGroup]] = {}
-    for located in members:
-        spelled.setdefault(re.sub(r"[\s_-]+", " ", located.group.topic.strip().casefold()), []).append(located)
-    for those in spelled.values():
-        if len(members) >= JUDGED_FROM and len(those) > TOPIC_SHARE * len(members):
-            ways = sorted({located.group.topic for located in those})
-            yield _warning(
-                those[0],
-                f"{len(those)} of {len(members)} groups of {those[0].group.category} are about {' / '.join(ways)}",
-                f"no topic above {TOPIC_SHARE:.0%} of a category; write about other topics",
-            )
-
-
-def _chinese(members: Sequence[SourcedGroup]) -> Iterator[Finding]:
-    share = sum(located.group.zh is not None for located in members) / len(members)
-    if len(members) >= JUDGED_FROM and not CHINESE_SHARES[0] <= share <= CHINESE_SHARES[1]:
-        yield _warning(
-            members[0],
-            f"{share:.0%} of the groups of {members[0].group.category} have Chinese",
-            f"keep it between {CHINESE_SHARES[0]:.0%} and {CHINESE_SHARES[1]:.0%}: a little props Japanese up",
-        )
-
-
-def _lengths(members: Sequence[SourcedGroup]) -> Iterator[Finding]:
-    if len(members) < JUDGED_FROM or not isinstance(members[0].group, TextGroup):
-        return
-    category, notes = members[0].group.category, []
-    for language in Language:
-        sizes = [_size(one) for one in iter_qa_views(members) if one.language is language]
-        if len(sizes) < JUDGED_FROM:
+    for category, members in by_category.items():
+        if len(members) < JUDGED_FROM:
             continue
-        deciles = quantiles(sizes, n=10)
-        notes.append(f"{language.value} {deciles[0]:.0f}/{median(sizes):.0f}/{deciles[-1]:.0f}")
-        share = sum(size > LONG[language] for size in sizes) / len(sizes)
-        if share > LONG_SHARE:
-            unit = "words" if language is Language.EN else "characters"
-            yield _warning(
-                members[0],
-                f"{share:.0%} of the {language.value} answers of {category} have over {LONG[language]} {unit}",
-                f"shorten: at most {LONG_SHARE:.0%} may be long, as long answers dominate what is learnt",
+
+        # 2. Topics; spellings that differ in case and hyphens are one topic.
+        by_topic: dict[str, list[SourcedGroup]] = {}
+        for located in members:
+            by_topic.setdefault(re.sub(r"[\s_-]+", " ", located.group.topic.strip().casefold()), []).append(located)
+        for alike in by_topic.values():
+            if len(alike) > TOPIC_SHARE * len(members):
+                spellings = " / ".join(sorted({located.group.topic for located in alike}))
+                issue = Issue.warning(
+                    f"{len(alike)} of {len(members)} groups of {category} are about {spellings}",
+                    f"no topic above {TOPIC_SHARE:.0%} of a category; write about other topics",
+                )
+                add(alike[0], issue)
+
+        # 3. Chinese.
+        share = sum(located.group.zh is not None for located in members) / len(members)
+        if not CHINESE_SHARES[0] <= share <= CHINESE_SHARES[1]:
+            issue = Issue.warning(
+                f"{share:.0%} of the groups of {category} have Chinese",
+                f"keep it between {CHINESE_SHARES[0]:.0%} and {CHINESE_SHARES[1]:.0%}: a little helps Japanese",
             )
-    yield _finding(
-        Severity.NOTE,
-        members[0],
-        f"length of the answers of {category}, lowest tenth/median/highest tenth: {', '.join(notes)}",
-        "English in words, Japanese and Chinese in characters; nothing to do",
-    )
+            add(members[0], issue)
 
-
-def _size(one: QAView) -> int:
-    return len(one.output.split()) if one.language is Language.EN else len(one.output)
-
-
-def _warning(located: SourcedGroup, what: str, why: str) -> Finding:
-    return _finding(Severity.WARNING, located, what, why)
-
-
-def _finding(severity: Severity, located: SourcedGroup, what: str, why: str) -> Finding:
-    return Finding(
-        check="balance", severity=severity, place=located.place, group_id=located.group.id, field="", what=what, why=why
-    )
+        # 4. The length of the answers in each language.
+        if not isinstance(members[0].group, TextGroup):
+            continue
+        deciles = []
+        for language in Language:
+            answers = [one.output for one in iter_qa_views(members) if one.language is language]
+            if len(answers) < JUDGED_FROM:
+                continue
+            sizes = [len(answer.split()) if language is Language.EN else len(answer) for answer in answers]
+            lowest, *_, highest = quantiles(sizes, n=10)
+            deciles.append(f"{language.value} {lowest:.0f}/{median(sizes):.0f}/{highest:.0f}")
+            share = sum(size > LONG[language] for size in sizes) / len(sizes)
+            if share > LONG_SHARE:
+                unit = "words" if language is Language.EN else "characters"
+                issue = Issue.warning(
+                    f"{share:.0%} of the {language.value} answers of {category} have over {LONG[language]} {unit}",
+                    f"shorten: at most {LONG_SHARE:.0%} may be long, as long answers dominate what is learnt",
+                )
+                add(members[0], issue)
+        issue = Issue(
+            Severity.NOTE,
+            f"length of the answers of {category}, lowest tenth/median/highest tenth: {', '.join(deciles)}",
+            "English in words, Japanese and Chinese in characters; nothing to do",
+        )
+        add(members[0], issue)
+    return findings

@@ -1,4 +1,12 @@
-"""Findings, the text fields that the checks walk over, and the question-answer view of a group."""
+"""Define findings, issues, and the two views of a group that checks walk over: its texts, and question with answer.
+
+A check is a function `check_x(groups) -> list[Finding]`. What it decides about one text is a function `x_issues(text)`
+that yields issues, so that answers of models can be judged by the same rules as records.
+
+Example:
+    >>> extract_previous_question("Question: Why is the sky blue?\\nAnswer: Air scatters blue light.")
+    'Why is the sky blue?'
+"""
 
 from __future__ import annotations
 
@@ -11,9 +19,18 @@ from typing import NamedTuple
 from bonsai.builder.records import SourcedGroup
 from bonsai.builder.schema import Category, Language, TextGroup
 
+SHOWN = 40
+"""characters of a text that a finding shows"""
+
+_LABEL = re.compile(r"^\s*(?:質問|問い|問|问题|问|提问|[Qq]uestion(?:\s*\d+)?|Q)\s*[:：]\s*")
+_NEXT_LABEL = re.compile(
+    r"^\s*(?:理由|答え|回答|根拠|考え方|答|Reasoning|Reason|Answer|推理|依据|答案|A)\s*[:：]",
+    re.IGNORECASE | re.MULTILINE,
+)
+
 
 class Severity(enum.StrEnum):
-    """An error keeps a dataset from being published; a warning wants a person's eye; a note is for the curious."""
+    """An error keeps a dataset from being published, a warning wants a person's eye, a note is only information."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -22,36 +39,54 @@ class Severity(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One doubtful place in the records."""
+    """One doubtful text or group in the records."""
 
     check: str
     """the check's name, e.g. ``contradiction``"""
     severity: Severity
-    place: str
+    location: str
     """``path:line`` of the group"""
     group_id: str
     field: str
-    """e.g. ``ja.output``; empty where it is about the whole group"""
-    what: str
+    """e.g. ``ja.output``; empty where the finding is about the whole group"""
+    message: str
     """what was found, with the text itself where it is short"""
-    why: str
+    hint: str
     """why it is doubtful and what to do"""
 
 
-Check = Callable[[Sequence[SourcedGroup]], Iterator[Finding]]
-"""A check sees all groups at once and yields its findings in the order of the groups."""
-
-
-SHOWN = 40
-"""characters of the text that a finding shows"""
+Check = Callable[[Sequence[SourcedGroup]], list[Finding]]
+"""A check sees all groups at once and returns its findings in the order of the groups."""
 
 
 class Issue(NamedTuple):
-    """What a check says of a string; a finding is this and a place."""
+    """What is wrong with a text; with a location it becomes a finding."""
 
     severity: Severity
-    what: str
-    why: str
+    message: str
+    hint: str
+
+    @classmethod
+    def error(cls, message: str, hint: str) -> Issue:
+        """Create an issue that keeps the dataset from being published."""
+        return cls(Severity.ERROR, message, hint)
+
+    @classmethod
+    def warning(cls, message: str, hint: str) -> Issue:
+        """Create an issue that a person should look at."""
+        return cls(Severity.WARNING, message, hint)
+
+    def to_finding(self, check: str, located: SourcedGroup, field: str = "") -> Finding:
+        """Locate the issue in a group, or in one ``field`` of it."""
+        return Finding(
+            check=check,
+            severity=self.severity,
+            location=located.place,
+            group_id=located.group.id,
+            field=field,
+            message=self.message,
+            hint=self.hint,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +99,22 @@ class TextField:
     """``instruction``, ``input``, ``reasoning``, ``output`` or, in a translation, ``text`` and ``reasoning``"""
     text: str
     earlier: bool = False
-    """whether it stands below ``original``"""
+    """whether it belongs to ``original``, the text before an edit"""
 
     @property
     def path(self) -> str:
-        """As it is found in the JSON: ``ja.output``, ``original.ja.reasoning``."""
+        """Path of the text in the JSON: ``ja.output``, ``original.ja.reasoning``."""
         return f"original.{self.language}.{self.name}" if self.earlier else f"{self.language}.{self.name}"
+
+    @property
+    def instruction(self) -> str:
+        """The instruction in the field's language; empty in a translation, whose instruction is derived."""
+        group = self.located.group
+        return group.texts()[self.language].instruction if isinstance(group, TextGroup) else ""
 
 
 def iter_text_fields(located: SourcedGroup) -> Iterator[TextField]:
-    """The filled texts of a group: language by language, what was kept of an earlier edit last."""
+    """Yield the non-empty texts of a group, language by language; texts from before an edit come last."""
     group = located.group
     if isinstance(group, TextGroup):
         for language, text in group.texts().items():
@@ -86,47 +127,23 @@ def iter_text_fields(located: SourcedGroup) -> Iterator[TextField]:
             yield TextField(located=located, language=language, name="reasoning", text=translation.reasoning)
     for language, original in group.original.items():
         for name in ("reasoning", "input"):
-            if getattr(original, name):
-                yield TextField(
-                    located=located, language=language, name=name, text=getattr(original, name), earlier=True
-                )
+            if text := getattr(original, name):
+                yield TextField(located=located, language=language, name=name, text=text, earlier=True)
 
 
-def field_instruction(field: TextField) -> str:
-    """What was asked in the field's language; empty for a translation, whose instruction is derived."""
-    group = field.located.group
-    return group.texts()[field.language].instruction if isinstance(group, TextGroup) else ""
-
-
-def to_findings(check: str, field: TextField, faults: Iterable[Issue]) -> Iterator[Finding]:
-    """The faults of one text, each with its place."""
-    for fault in faults:
-        yield Finding(
-            check=check,
-            severity=fault.severity,
-            place=field.located.place,
-            group_id=field.located.group.id,
-            field=field.path,
-            what=fault.what,
-            why=fault.why,
-        )
+def to_findings(check: str, field: TextField, issues: Iterable[Issue]) -> list[Finding]:
+    """Locate the issues of one text."""
+    return [issue.to_finding(check, field.located, field.path) for issue in issues]
 
 
 def truncate(text: str) -> str:
-    """A text as a finding shows it: one line, cut after some characters."""
+    """Shorten a text to one line of at most 40 characters, as a finding shows it."""
     line = " ".join(text.split())
     return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
 
 
-_LABEL = re.compile(r"^\s*(?:質問|問い|問|问题|问|提问|[Qq]uestion(?:\s*\d+)?|Q)\s*[:：]\s*")
-_NEXT_LABEL = re.compile(
-    r"^\s*(?:理由|答え|回答|根拠|考え方|答|Reasoning|Reason|Answer|推理|依据|答案|A)\s*[:：]",
-    re.IGNORECASE | re.MULTILINE,
-)
-
-
 class QAView(NamedTuple):
-    """One language of one group."""
+    """One language of one group as question, reasoning and answer."""
 
     located: SourcedGroup
     language: Language
@@ -134,7 +151,7 @@ class QAView(NamedTuple):
     input: str
     reasoning: str
     output: str
-    """the text itself in a translation group, which has no instruction of its own"""
+    """in a translation, which has no instruction of its own, the text itself"""
 
     @property
     def question(self) -> str:
@@ -143,7 +160,7 @@ class QAView(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """What sets this record apart from others with the same instruction.
+        """What distinguishes this record from others with the same instruction.
 
         The input, where there is one; for question_to_question the new question, as its input is the answer to an
         earlier one; for a translation the text.
@@ -154,7 +171,7 @@ class QAView(NamedTuple):
 
 
 def iter_qa_views(groups: Sequence[SourcedGroup]) -> Iterator[QAView]:
-    """Each language of each group, in the order of the groups and then ja, en, zh."""
+    """Yield each language of each group, in the order of the groups and then ja, en, zh."""
     for located in groups:
         group = located.group
         if isinstance(group, TextGroup):
@@ -166,7 +183,7 @@ def iter_qa_views(groups: Sequence[SourcedGroup]) -> Iterator[QAView]:
 
 
 def extract_previous_question(input_text: str) -> str:
-    """The question a question_to_question record starts from: what stands in its input before Reasoning and answer."""
+    """Return the question that a question_to_question record starts from: the part of its input before the answer."""
     rest = _LABEL.sub("", input_text, count=1)
     following = _NEXT_LABEL.search(rest)
     return (rest[: following.start()] if following else rest.split("\n", 1)[0]).strip()

@@ -1,7 +1,12 @@
-"""The constraints of a creative instruction that can be counted: sentences, lines, length, words.
+"""Check the constraints of a creative instruction that can be counted: sentences, lines, length, words.
 
 An instruction is free text, so only plain wordings are read, and a constraint counts as broken only where every reading
 of it is broken.
+
+Example:
+    >>> issues = constraint_issues("二文で書いてください。", "雨が降った。風も吹いた。月が出た。", Language.JA)
+    >>> [issue.message for issue in issues]
+    ['3 sentences where 2 were asked for']
 """
 
 from __future__ import annotations
@@ -9,8 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bonsai.builder.checks.base import Issue, Severity, truncate
-from bonsai.builder.checks.numbers import ENGLISH_NUMBER, HAN_NUMBER, number
+from bonsai.builder.checks.base import Issue, truncate
+from bonsai.builder.checks.numbers import ENGLISH_NUMBER, HAN_NUMBER, parse_count
 from bonsai.builder.checks.text import HAN, count_sentences
 from bonsai.builder.schema import Language
 
@@ -30,7 +35,7 @@ _ORDINAL = re.compile(
 )
 """'the solution on the fifth line' asks for five lines as well"""
 _PART = re.compile(r"本文|前書き|続けて|作り方|その下|body|prose|[Mm]ethod|below them|正文|做法|前言|后面|落款|remark")
-"""words that tell of other parts beside what is counted"""
+"""words that speak of other parts beside the one that is counted"""
 
 _MOST = {
     Language.JA: re.compile(r"(?P<n>\d+)字以内"),
@@ -67,88 +72,66 @@ _REQUIRED = (
     re.compile(rf"\b(?:[Ii]nclude|with) (?:the words? )?(?P<words>{_QUOTES})(?=[;.,]| in it| once)"),
     re.compile(rf"(?:，|须|要)(?:含|用到)(?P<words>{_QUOTES})"),
 )
-_QUOTED = re.compile(r"[「“\"]([^「」“”\"]+)[」”\"]")
+_QUOTED = re.compile(r"[「“\"]([^「」“”\"]+)[」”\"]")  # the members of _QUOTES: no titles in 『』 or 《》
 _CLAUSE = re.compile(r"[^。，、；;:,.]+")
 _LETTER = re.compile(r"\w")
 
 
 def constraint_issues(instruction: str, output: str, language: Language) -> Iterator[Issue]:
-    """The constraints stated in plain numbers or quoted words that an output breaks."""
-    yield from _sentences(instruction, output, language)
-    yield from _lines(instruction, output, language)
-    yield from _length(instruction, output, language)
-    yield from _words(instruction, output, language)
-    if language is Language.ZH and "五、七、五字" in instruction:
-        shape = [len(re.findall(f"[{HAN}]", line)) for line in output.split("\n") if line.strip()]
-        if shape != [5, 7, 5]:
-            yield _fault(f"the lines have {shape} characters", "5, 7 and 5 were asked for")
+    """Yield the constraints stated in plain numbers or quoted words that an output breaks."""
+    # 1. Sentences, where the instruction names one number of them. Title, method or signature may add up to three.
+    sentences = {parse_count(found["n"]) for found in _SENTENCES[language].finditer(instruction)} - {0, 1}
+    if len(sentences) == 1:
+        (wanted,) = sentences
+        fewest, most = count_sentences(output)
+        if not fewest - (3 if _PART.search(instruction) else 0) <= wanted <= most:
+            given = str(fewest) if fewest == most else f"{fewest} to {most}"
+            yield Issue.warning(f"{given} sentences where {wanted} were asked for", "count them again")
 
+    # 2. Lines. "The last word of the fifth line" asks for five lines as well; a title may add one.
+    lines = {parse_count(found["n"]) for found in _LINES[language].finditer(instruction)} - {1}
+    if lines:
+        ordinals = [
+            parse_count(word)
+            if (word := found["ja"] or found["zh"])
+            else _ENGLISH_ORDINALS.index(found["en"].casefold()) + 1
+            for found in _ORDINAL.finditer(instruction)
+        ]
+        lines.add(max([*ordinals, *lines]))
+        count = sum(bool(line.strip()) for line in output.split("\n"))
+        if count not in lines and count not in (max(lines) + 1, sum(lines)):
+            wanted_lines = " or ".join(map(str, sorted(lines)))
+            yield Issue.warning(f"{count} lines where {wanted_lines} were asked for", "count them again")
 
-def _sentences(instruction: str, output: str, language: Language) -> Iterator[Issue]:
-    asked = [number(found["n"]) for found in _SENTENCES[language].finditer(instruction)]
-    asked = [count for count in asked if count > 1]
-    if len(set(asked)) != 1:
-        return
-    fewest, most = count_sentences(output)
-    room = 3 if _PART.search(instruction) else 0
-    if not fewest - room <= asked[0] <= most:
-        yield _fault(f"{_range(fewest, most)} sentences where {asked[0]} were asked for", "count them again")
-
-
-def _lines(instruction: str, output: str, language: Language) -> Iterator[Issue]:
-    asked = {number(found["n"]) for found in _LINES[language].finditer(instruction)} - {1}
-    if not asked:
-        return
-    given = sum(bool(line.strip()) for line in output.split("\n"))
-    asked.add(max([*map(_ordinal, _ORDINAL.finditer(instruction)), *asked]))
-    if given not in asked and given not in (max(asked) + 1, sum(asked)):
-        yield _fault(f"{given} lines where {' or '.join(map(str, sorted(asked)))} were asked for", "count them again")
-
-
-def _ordinal(found: re.Match[str]) -> int:
-    word = found["ja"] or found["zh"]
-    return number(word) if word else _ENGLISH_ORDINALS.index(found["en"].casefold()) + 1
-
-
-def _length(instruction: str, output: str, language: Language) -> Iterator[Issue]:
+    # 3. Length, unless the limit is that of a part which can't be found in the output.
     for found in _MOST[language].finditer(instruction):
-        most = number(found.groupdict().get("n") or found.groupdict()["m"])
+        limit = parse_count(found.groupdict().get("n") or found.groupdict()["m"])
         before = _CLAUSE.findall(instruction[: found.start()])
         if _OF_A_PART.search((before[-1] if before else "") + found.group()):
             continue
         pieces = output.split("\n") if _EACH_LINE.search(instruction) else [output]
-        longest = max(_size(piece, language) for piece in pieces)
-        if longest > most:
-            unit = "words" if language is Language.EN else "characters, marks not counted,"
-            yield _fault(f"{longest} {unit} where {most} were allowed", "shorten it")
+        english = language is Language.EN
+        longest = max(len(piece.split()) if english else len(_LETTER.findall(piece)) for piece in pieces)
+        if longest > limit:
+            unit = "words" if english else "characters, marks not counted,"
+            yield Issue.warning(f"{longest} {unit} where {limit} were allowed", "shorten it")
+
+    # 4. Words that must not, or must, occur. In English "ash" does not occur in "washed".
+    for word in _quoted_words(_FORBIDDEN, instruction):
+        pattern = rf"\b{re.escape(word)}\b" if language is Language.EN else re.escape(word)
+        if re.search(pattern, output, re.IGNORECASE if language is Language.EN else re.NOFLAG):
+            yield Issue.warning(f"'{truncate(word)}' appears, which was forbidden", "say it in other words")
+    for word in _quoted_words(_REQUIRED, instruction):
+        if word.casefold() not in output.casefold():
+            yield Issue.warning(f"'{truncate(word)}' doesn't appear, which was asked for", "work it in")
+
+    # 5. A Chinese haiku.
+    if language is Language.ZH and "五、七、五字" in instruction:
+        shape = [len(re.findall(f"[{HAN}]", line)) for line in output.split("\n") if line.strip()]
+        if shape != [5, 7, 5]:
+            yield Issue.warning(f"the lines have {shape} characters", "5, 7 and 5 were asked for")
 
 
-def _size(text: str, language: Language) -> int:
-    return len(text.split()) if language is Language.EN else len(_LETTER.findall(text))
-
-
-def _words(instruction: str, output: str, language: Language) -> Iterator[Issue]:
-    for pattern in _FORBIDDEN:
-        for found in pattern.finditer(instruction):
-            for word in _QUOTED.findall(found["words"]):
-                if _appears(word, output, language):
-                    yield _fault(f"'{truncate(word)}' appears, which was forbidden", "say it in other words")
-    for pattern in _REQUIRED:
-        for found in pattern.finditer(instruction):
-            for word in _QUOTED.findall(found["words"]):
-                if word.casefold() not in output.casefold():
-                    yield _fault(f"'{truncate(word)}' doesn't appear, which was asked for", "work it in")
-
-
-def _appears(word: str, output: str, language: Language) -> bool:
-    if language is Language.EN:
-        return re.search(rf"\b{re.escape(word)}\b", output, re.IGNORECASE) is not None
-    return word in output
-
-
-def _range(fewest: int, most: int) -> str:
-    return str(fewest) if fewest == most else f"{fewest} to {most}"
-
-
-def _fault(what: str, why: str) -> Issue:
-    return Issue(Severity.WARNING, what, why)
+def _quoted_words(patterns: tuple[re.Pattern[str], ...], instruction: str) -> list[str]:
+    found = [match["words"] for pattern in patterns for match in pattern.finditer(instruction)]
+    return [word for words in found for word in _QUOTED.findall(words)]

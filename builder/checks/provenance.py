@@ -1,17 +1,20 @@
-"""Where a group comes from: without source, licence and generator it can't be published under MIT."""
+"""Check where each group comes from: without source, licence and generator it can't be published under MIT.
+
+Example:
+    >>> [issue.message for issue in license_issues("CC BY 4.0")]
+    ["licence 'CC BY 4.0'"]
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 
-from bonsai.builder.checks.base import Finding, Issue, Severity
+from bonsai.builder.checks.base import Finding, Issue
 from bonsai.builder.records import SourcedGroup
 
-CHECK = "provenance"
-
-LICENCE = "MIT"
-"""the one string a filter looks for: the SPDX identifier"""
+LICENSE = "MIT"
+"""SPDX identifier, the one string that a filter looks for"""
 
 _KNOWN_SOURCE = re.compile(
     r"(?:authored|書き下ろし|原创)(?:$|[,、，（( ])"
@@ -32,55 +35,46 @@ _STUB = re.compile(
 )
 
 
-def license_issues(licence: str) -> Iterator[Issue]:
-    """Anything but the string ``MIT``."""
-    if licence != LICENCE:
-        yield _fault(
-            f"licence {licence!r}",
-            "the dataset is published under MIT: write 'MIT' where it is so, and leave out what may not be given on",
+def check_provenance(groups: Sequence[SourcedGroup]) -> list[Finding]:
+    """Check source, licence and generator of every group."""
+    findings: list[Finding] = []
+    for located in groups:
+        group = located.group
+        for field, issues in (
+            ("source", source_issues(group.source)),
+            ("licence", license_issues(group.licence)),
+            ("generator", generator_issues(group.generator)),
+        ):
+            findings += [issue.to_finding("provenance", located, field) for issue in issues]
+    return findings
+
+
+def license_issues(license_id: str) -> Iterator[Issue]:
+    """Yield an error for anything but the string ``MIT``."""
+    if license_id != LICENSE:
+        yield Issue.error(
+            f"licence {license_id!r}",
+            "the dataset is published under MIT: write 'MIT' where it is so, and leave out what may not be passed on",
         )
 
 
 def source_issues(source: str) -> Iterator[Issue]:
-    """A source that is unknown, or known not to be ours to give."""
-    if taken := _NOT_OURS.search(source):
-        yield _fault(f"source {source!r}", f"'{taken.group()}' isn't ours to publish under MIT: write the text anew")
+    """Yield an error for a source that is unknown, or known not to be ours to publish."""
+    if match := _NOT_OURS.search(source):
+        yield Issue.error(
+            f"source {source!r}", f"'{match.group()}' isn't ours to publish under MIT: write the text anew"
+        )
     elif not _KNOWN_SOURCE.match(source):
-        yield _fault(
+        yield Issue.error(
             f"source {source!r}",
             "write 'authored', 'derived from <id of a group>' or 'derived from a public-domain text: <which>'",
         )
 
 
 def generator_issues(generator: str) -> Iterator[Issue]:
-    """A generator that isn't named."""
+    """Yield an error for a generator that names nobody."""
     if _STUB.fullmatch(generator):
-        yield _fault(
+        yield Issue.error(
             f"generator {generator!r}",
             "name who or what wrote the text: the model, in brackets or by its own name, or 'human: …'",
         )
-
-
-def _fault(what: str, why: str) -> Issue:
-    return Issue(Severity.ERROR, what, why)
-
-
-def check_provenance(groups: Sequence[SourcedGroup]) -> Iterator[Finding]:
-    """Source, licence and generator of every group."""
-    for located in groups:
-        group = located.group
-        for name, faults in (
-            ("source", source_issues(group.source)),
-            ("licence", license_issues(group.licence)),
-            ("generator", generator_issues(group.generator)),
-        ):
-            for fault in faults:
-                yield Finding(
-                    check=CHECK,
-                    severity=fault.severity,
-                    place=located.place,
-                    group_id=group.id,
-                    field=name,
-                    what=fault.what,
-                    why=fault.why,
-                )

@@ -1,17 +1,20 @@
-"""Reasoning that earns no place: it restates the question, announces the answer or is no better than before."""
+"""Check that Reasoning adds something: it must not restate the question, announce the answer or repeat an earlier one.
+
+Example:
+    >>> issues = uninformative_issues("It is large, so the answer is Lake Biwa.", "Which lake?", "Lake Biwa")
+    >>> [issue.message for issue in issues]
+    ["'the answer is Lake Biwa' announces the answer"]
+"""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 
-from bonsai.builder.checks.base import Finding, Issue, Severity, TextField, to_findings, truncate
-from bonsai.builder.checks.text import CJK_LETTER, HAN
+from bonsai.builder.checks.base import Finding, Issue, TextField, to_findings, truncate
+from bonsai.builder.checks.text import CJK_LETTER, HAN, normalize
 from bonsai.builder.records import SourcedGroup
 from bonsai.builder.schema import Category, TextGroup
-
-CHECK = "reasoning"
 
 _ANNOUNCES = re.compile(
     r"(?:答え|正解|解答|回答)は(?P<ja>[^。]+)"
@@ -43,18 +46,70 @@ _STOP = re.compile(
 _CONTENT = re.compile(rf"[{HAN}\u30a1-\u30fa]|[A-Za-z0-9]")
 """a letter that carries meaning; what is left of talk alone is hiragana"""
 _LEAST_NEW = 0.2
-"""share of a Reasoning that must stand neither in the question nor in the answer"""
+"""share of a Reasoning that must be new against the question and the answer"""
 _SAME = 0.9
 
 
-def normalize(text: str) -> str:
-    """A text for comparison: NFKC, no capitals, no marks, no spaces between CJK letters."""
-    words = re.sub(r"[^\w]+", " ", unicodedata.normalize("NFKC", text)).casefold().strip()
-    return words.replace(" ", "") if CJK_LETTER.search(words) else words
+def check_reasoning(groups: Sequence[SourcedGroup]) -> list[Finding]:
+    """Check each Reasoning against its question, its answer and the Reasoning it replaced."""
+    findings: list[Finding] = []
+    for located in groups:
+        group = located.group
+        for language, text in group.texts().items():
+            if not text.reasoning:
+                continue
+            field = TextField(located=located, language=language, name="reasoning", text=text.reasoning)
+            if isinstance(group, TextGroup):
+                whole = group.texts()[language]
+                answers = group.category is not Category.QUESTION_TO_QUESTION
+                issues = uninformative_issues(whole.reasoning, whole.instruction, whole.output, answers=answers)
+                findings += to_findings("reasoning", field, issues)
+            original = group.original.get(language)
+            if original and original.reasoning:
+                findings += to_findings("reasoning", field, not_improved_issues(original.reasoning, text.reasoning))
+    return findings
+
+
+def uninformative_issues(reasoning: str, instruction: str, output: str, *, answers: bool = True) -> Iterator[Issue]:
+    """Yield what makes a Reasoning empty talk.
+
+    Args:
+        answers: whether the output is an answer; a question_to_question's Reasoning may speak of the answer given.
+    """
+    # 'the answer is in the table' announces nothing: what is announced must be the output, whole or by half
+    answer, plain_answer = set(content_pieces(output)), _POLITE.sub("", normalize(output))
+    for found in _ANNOUNCES.finditer(reasoning) if answers else ():
+        pieces = content_pieces(next(part for part in found.groups() if part))
+        shared = sum(piece in answer for piece in pieces)
+        if plain_answer in normalize(found.group()) or (pieces and shared >= 0.5 * len(pieces)):
+            clause = truncate(found.group())
+            yield Issue.warning(f"'{clause}' announces the answer", "the answer comes below; stop before it")
+            return
+    if restated := _RESTATES.search(reasoning):
+        yield Issue.warning(f"'{truncate(restated.group())}' restates the question", "begin with the deciding fact")
+    elif novelty(reasoning, instruction, output) < _LEAST_NEW:
+        yield Issue.warning(
+            f"'{truncate(reasoning)}' says only what the question and the answer say",
+            "name the fact, rule or passage that decides",
+        )
+
+
+def not_improved_issues(earlier: str, improved: str) -> Iterator[Issue]:
+    """Yield what shows that a Reasoning does not improve on the earlier one."""
+    if normalize(earlier) == normalize(improved) or dice_overlap(earlier, improved) >= _SAME:
+        yield Issue.warning(
+            f"'{truncate(earlier)}' is kept as the earlier Reasoning, but says the same",
+            "improve it, or drop `original`",
+        )
+    elif len(normalize(earlier)) >= len(normalize(improved)):
+        yield Issue.warning(
+            f"'{truncate(earlier)}' is longer than the improved Reasoning",
+            "swap the two if they were mixed up; else improve it: decompose, check, rule out the near miss",
+        )
 
 
 def content_pieces(text: str) -> list[str]:
-    """The content of a text: pairs of neighbouring letters in Japanese and Chinese, stems of words in English."""
+    """Split a text into comparable content: letter bigrams in Japanese and Chinese, word stems in English."""
     words = normalize(text)
     if CJK_LETTER.search(words):
         return [words[at : at + 2] for at in range(len(words) - 1)]
@@ -62,13 +117,13 @@ def content_pieces(text: str) -> list[str]:
 
 
 def dice_overlap(one: str, other: str) -> float:
-    """Dice's coefficient of the pieces of two texts: 1 where they say the same in the same words."""
+    """Return Dice's coefficient of the content of two texts: 1 where they use the same words."""
     left, right = set(content_pieces(one)), set(content_pieces(other))
     return 2 * len(left & right) / (len(left) + len(right)) if left and right else 0.0
 
 
 def novelty(reasoning: str, *known: str) -> float:
-    """The share of a Reasoning's pieces that no known text has; talk about questions and answers is left out."""
+    """Return the share of a Reasoning's content that no known text has, without talk about questions and answers."""
     rest = _TALK.sub("", reasoning)
     if CJK_LETTER.search(reasoning) and not _CONTENT.search(rest):
         return 0.0
@@ -77,71 +132,3 @@ def novelty(reasoning: str, *known: str) -> float:
         pieces = [piece for piece in pieces if not _TALK_WORD.match(piece)]
     seen = {piece for text in known for piece in content_pieces(text)}
     return sum(piece not in seen for piece in pieces) / len(pieces) if pieces else 0.0
-
-
-def uninformative_issues(reasoning: str, instruction: str, output: str, *, answers: bool = True) -> Iterator[Issue]:
-    """A Reasoning without a reason.
-
-    Args:
-        answers: whether the output is an answer; a question_to_question's Reasoning may speak of the answer given.
-    """
-    if answers and (announced := _announced(reasoning, output)):
-        yield _fault(f"'{truncate(announced)}' announces the answer", "the answer comes below; stop before it")
-    elif restated := _RESTATES.search(reasoning):
-        yield _fault(f"'{truncate(restated.group())}' restates the question", "begin with the deciding fact")
-    elif novelty(reasoning, instruction, output) < _LEAST_NEW:
-        yield _fault(
-            f"'{truncate(reasoning)}' says only what the question and the answer say",
-            "name the fact, rule or passage that decides",
-        )
-
-
-def _announced(reasoning: str, output: str) -> str:
-    """The announcing clause, if what it announces is the output: 'the answer isn't in the table' announces nothing."""
-    answer = set(content_pieces(output))
-    for found in _ANNOUNCES.finditer(reasoning):
-        said = content_pieces(next(part for part in found.groups() if part))
-        if _POLITE.sub("", normalize(output)) in normalize(found.group()) or (
-            said and sum(piece in answer for piece in said) >= 0.5 * len(said)
-        ):
-            return found.group()
-    return ""
-
-
-def not_improved_issues(earlier: str, improved: str) -> Iterator[Issue]:
-    """An earlier Reasoning that the improved one doesn't improve on."""
-    if normalize(earlier) == normalize(improved) or dice_overlap(earlier, improved) >= _SAME:
-        yield _fault(
-            f"'{truncate(earlier)}' is kept as the earlier Reasoning, but says the same",
-            "improve it, or drop `original`",
-        )
-    elif len(normalize(earlier)) >= len(normalize(improved)):
-        yield _fault(
-            f"'{truncate(earlier)}' is longer than the improved Reasoning",
-            "swap the two if they were mixed up; else improve it: decompose, check, rule out the near miss",
-        )
-
-
-def _fault(what: str, why: str) -> Issue:
-    return Issue(Severity.WARNING, what, why)
-
-
-def check_reasoning(groups: Sequence[SourcedGroup]) -> Iterator[Finding]:
-    """Each Reasoning against its question, its answer and the Reasoning it replaced."""
-    for located in groups:
-        group = located.group
-        for language, text in group.texts().items():
-            if not text.reasoning:
-                continue
-            field = TextField(located=located, language=language, name="reasoning", text=text.reasoning)
-            if isinstance(group, TextGroup):
-                shown = group.texts()[language]
-                answers = group.category is not Category.QUESTION_TO_QUESTION
-                yield from to_findings(
-                    CHECK,
-                    field,
-                    uninformative_issues(shown.reasoning, shown.instruction, shown.output, answers=answers),
-                )
-            original = group.original.get(language)
-            if original and original.reasoning:
-                yield from to_findings(CHECK, field, not_improved_issues(original.reasoning, text.reasoning))

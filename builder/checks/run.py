@@ -1,4 +1,4 @@
-"""Run all checks over all records and sort the findings: gravest first, then by location."""
+"""Run all checks over all records and sort the findings: gravest first, then by check and location."""
 
 from __future__ import annotations
 
@@ -39,14 +39,12 @@ CHECKS: dict[str, Check] = {
     "chains": check_chains,
     "balance": check_balance,
 }
-"""By the name shown while a check runs; decontamination, which needs the probes too, comes last."""
-
-_ORDER = list(Severity)
+"""By the name shown while a check runs; decontamination, which also needs the probes, comes last."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What the checks found, and what they cost."""
+    """Findings of all checks, and how long each check took."""
 
     findings: list[Finding]
     seconds: dict[str, float]
@@ -64,7 +62,7 @@ def run_checks(
     """Run every check.
 
     Args:
-        on_step: told the name of each check before it runs.
+        on_step: called with the name of each check before it runs.
     """
     findings: list[Finding] = []
     seconds: dict[str, float] = {}
@@ -74,6 +72,7 @@ def run_checks(
         started = time.perf_counter()
         findings.extend(check(groups))
         seconds[name] = time.perf_counter() - started
-    place = {located.place: number for number, located in enumerate(groups)}
-    findings.sort(key=lambda f: (_ORDER.index(f.severity), f.check, place.get(f.place, -1), f.field))
+    order = list(Severity)
+    number = {located.place: number for number, located in enumerate(groups)}
+    findings.sort(key=lambda f: (order.index(f.severity), f.check, number.get(f.location, -1), f.field))
     return CheckReport(findings=findings, seconds=seconds)

@@ -1,1 +1,1 @@
-"""Bringing one's own data: a file becomes groups and drafts, and a large one is checked row by row."""
+"""Import a user's own files as groups and drafts, and check large ones row by row."""

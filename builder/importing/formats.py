@@ -1,4 +1,10 @@
-"""Detect the format of foreign rows (Alpaca, Dolly, ShareGPT, BONSAI) and parse them."""
+"""Detect the format of foreign rows (Alpaca, Dolly, ShareGPT, messages, BONSAI, parallel columns) and parse them.
+
+A Dolly row ``{"instruction": "Sum up.", "context": "…", "response": "…", "category": "summarization"}`` becomes
+
+    ImportedText(location="notes.jsonl:1", instruction="Sum up.", input="…", output="…",
+                 columns={"category": "summarization"})
+"""
 
 from __future__ import annotations
 
@@ -22,29 +28,30 @@ ALIASES = {
     "conversation": "messages",
     "license": "licence",
 }
-"""Column names read as another one's; Dolly's are ``context`` and ``response``, ShareGPT's ``conversations``."""
+"""Column names and what they are read as; Dolly's are ``context`` and ``response``, ShareGPT's ``conversations``."""
 TEXTS = ("instruction", "input", "reasoning", "output")
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedText:
-    """One language of one thought, as the file has it; ``doubts`` are reasons why it can't become a record as it is."""
+    """A question and its answer in one language, as the file has them."""
 
-    place: str
+    location: str
     instruction: str = ""
     input: str = ""
     reasoning: str = ""
     output: str = ""
     columns: dict[str, str] = field(default_factory=dict)
-    """every other column, by name"""
+    """Every other column, by name."""
     language: str | None = None
-    """as named by the column's or the columns' own names; null where it has to be found"""
+    """As the file names it, in a column or in the names of its columns; None: to be detected."""
     doubts: tuple[str, ...] = ()
+    """Reasons why the text can't become a record as it is."""
 
 
 def detect_format(names: set[str]) -> str | None:
-    """The name of the shape that these columns make, or None."""
+    """Name the format that has these columns; None if no format has."""
     lower = {name.strip().lower() for name in names}
     known = {ALIASES.get(name, name) for name in lower}
     if "messages" in known:
@@ -59,32 +66,38 @@ def detect_format(names: set[str]) -> str | None:
 
 
 def parse_row(row: RawRow, faults: list[str]) -> list[ImportedText]:
-    """The pieces of one row: one, or one a language where the columns are parallel; none if there is a fault."""
-    columns = {_name(name): value for name, value in row.columns.items()}
-    shape = detect_format(set(row.columns))
-    if shape is None:
+    """Parse a row into one text, or into one a language if the columns are parallel.
+
+    Args:
+        faults: gets a sentence for each fault; a row that cannot be parsed gives no text.
+    """
+    location = row.location
+    columns = {ALIASES.get(key := name.strip().lower(), key): value for name, value in row.columns.items()}
+    row_format = detect_format(set(row.columns))
+    if row_format is None:
         names = ", ".join(row.columns) or "none"
         wanted = "instruction, input, output (Alpaca), instruction, context, response (Dolly) or messages"
-        faults.append(f"{row.place}: the columns are {names}; name them {wanted}")
+        faults.append(f"{location}: the columns are {names}; name them {wanted}")
         return []
-    if shape == "parallel columns":
-        return _parallel(row.place, columns, faults)
     if "messages" in columns:
-        rest = {name: value for name, value in columns.items() if name != "messages"}
-        found = _conversation(row.place, columns["messages"], faults)
-        texts = _strings(row.place, rest, faults)
-        return [] if found is None else [replace(found, columns=texts, language=texts.get("language") or None)]
-    texts = _strings(row.place, columns, faults)
-    return [_piece(row.place, texts, texts, texts.get("language") or None)]
+        conversation = _parse_conversation(location, columns.pop("messages"), faults)
+        texts = _to_texts(location, columns, faults)
+        language = texts.get("language") or None
+        return [] if conversation is None else [replace(conversation, columns=texts, language=language)]
+    texts = _to_texts(location, columns, faults)
+    if row_format != "parallel columns":
+        return [_to_imported_text(location, texts, texts, texts.get("language") or None)]
+    by_language = {language: {name: texts.get(f"{name}_{language}", "") for name in TEXTS} for language in LANGUAGES}
+    suffixed = {f"{name}_{language}" for name in TEXTS for language in LANGUAGES}
+    shared = {name: value for name, value in texts.items() if name not in suffixed}
+    shared["group_id"] = shared.get("group_id") or location  # the languages of a row are one group
+    return [
+        _to_imported_text(location, own, shared, language) for language, own in by_language.items() if any(own.values())
+    ]
 
 
-def _name(name: str) -> str:
-    lower = name.strip().lower()
-    return ALIASES.get(lower, lower)
-
-
-def _strings(place: str, columns: dict[str, Value], faults: list[str]) -> dict[str, str]:
-    """Texts with Unix line ends, numbers as text, null as nothing; a list or an object in a text is a fault."""
+def _to_texts(location: str, columns: dict[str, Value], faults: list[str]) -> dict[str, str]:
+    """Return texts with Unix line ends, numbers as text, null as nothing; a list or an object in a text is a fault."""
     found = {}
     for name, value in columns.items():
         if isinstance(value, str):
@@ -92,22 +105,15 @@ def _strings(place: str, columns: dict[str, Value], faults: list[str]) -> dict[s
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             found[name] = str(value)
         elif value is not None and name in TEXTS:
-            faults.append(f"{place}: '{name}' is a {type(value).__name__}, {str(value)[:40]!r}; write a text")
+            faults.append(f"{location}: '{name}' is a {type(value).__name__}, {str(value)[:40]!r}; write a text")
     return found
 
 
-def _parallel(place: str, columns: dict[str, Value], faults: list[str]) -> list[ImportedText]:
-    texts = _strings(place, columns, faults)
-    suffixed = {f"{name}_{language}" for name in TEXTS for language in LANGUAGES}
-    shared = {name: value for name, value in texts.items() if name not in suffixed}
-    shared["group_id"] = shared.get("group_id") or place
-    by_language = {language: {name: texts.get(f"{name}_{language}", "") for name in TEXTS} for language in LANGUAGES}
-    return [_piece(place, own, shared, language) for language, own in by_language.items() if any(own.values())]
-
-
-def _piece(place: str, texts: dict[str, str], columns: dict[str, str], language: str | None) -> ImportedText:
+def _to_imported_text(
+    location: str, texts: dict[str, str], columns: dict[str, str], language: str | None
+) -> ImportedText:
     return ImportedText(
-        place=place,
+        location=location,
         instruction=texts.get("instruction", ""),
         input=texts.get("input", ""),
         reasoning=texts.get("reasoning", ""),
@@ -117,43 +123,44 @@ def _piece(place: str, texts: dict[str, str], columns: dict[str, str], language:
     )
 
 
-def _conversation(place: str, value: Value, faults: list[str]) -> ImportedText | None:
-    if isinstance(value, str):  # a CSV cell
+def _parse_conversation(location: str, value: Value, faults: list[str]) -> ImportedText | None:
+    """Parse the turns of a conversation; None, and a fault, if they are not a list of roles and texts."""
+    # 1. Read the turns under either naming. A CSV cell holds the list as JSON.
+    if isinstance(value, str):
         try:
             value = json.loads(value)
         except ValueError:
             value = None
-    turns = [_turn(turn) for turn in value] if isinstance(value, list) else []
-    known = [turn for turn in turns if turn is not None]
-    if not known or len(known) < len(turns):
-        faults.append(f"{place}: 'messages' isn't a list of turns; write role and content, both texts")
+    listed = value if isinstance(value, list) else []
+    turns: list[tuple[str, str]] = []
+    for turn in listed:
+        if isinstance(turn, dict):
+            role, text = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+            if isinstance(role, str) and isinstance(text, str) and role in _ROLES:
+                turns.append((_ROLES[role], text.replace("\r\n", "\n").strip()))
+    if not turns or len(turns) < len(listed):
+        faults.append(f"{location}: 'messages' isn't a list of turns; write role and content, both texts")
         return None
-    doubts = ["has a system prompt, which a record has no place for"] if known[0][0] == "system" else []
-    said = [turn for turn in known if turn[0] != "system"]
-    if [role for role, _ in said] != ["user", "assistant"]:
-        roles = ", ".join(role for role, _ in said)
-        doubts.append(f"has {len(said)} turns ({roles}); a record is a question and its answer")
-    question = next((text for role, text in said if role == "user"), "")
-    answer = next((text for role, text in said if role == "assistant"), "")
+
+    # 2. A record is one question and one answer; anything more is kept as a doubt, for a person to decide.
+    doubts = ["has a system prompt, which a record has no place for"] if turns[0][0] == "system" else []
+    turns = [turn for turn in turns if turn[0] != "system"]
+    if [role for role, _ in turns] != ["user", "assistant"]:
+        roles = ", ".join(role for role, _ in turns)
+        doubts.append(f"has {len(turns)} turns ({roles}); a record is a question and its answer")
+    question = next((text for role, text in turns if role == "user"), "")
+    answer = next((text for role, text in turns if role == "assistant"), "")
+
+    # 3. Take them apart at the markers of the config ``messages``.
     instruction, _, input_text = question.partition(SECTION_BREAK + INPUT_MARKER)
     reasoning = ""
     if answer.startswith(REASONING_MARKER) and SECTION_BREAK + RESPONSE_MARKER in answer:
         reasoning, _, answer = answer.removeprefix(REASONING_MARKER).partition(SECTION_BREAK + RESPONSE_MARKER)
-    answer = answer.removeprefix(RESPONSE_MARKER)
     return ImportedText(
-        place=place,
+        location=location,
         instruction=instruction,
         input=input_text,
         reasoning=reasoning,
-        output=answer,
+        output=answer.removeprefix(RESPONSE_MARKER),
         doubts=tuple(doubts),
     )
-
-
-def _turn(turn: object) -> tuple[str, str] | None:
-    if not isinstance(turn, dict):
-        return None
-    role, text = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-    if not isinstance(role, str) or not isinstance(text, str) or role not in _ROLES:
-        return None
-    return _ROLES[role], text.replace("\r\n", "\n").strip()

@@ -1,23 +1,25 @@
-"""Somebody's file becomes groups ready for the records, and drafts that say what they lack.
+"""Import a file: rows become groups ready for the records, or drafts that name what they lack.
 
-Nothing is added to the records here: the groups lie in a folder of their own, numbered on from the records, for a
-person to read and to move.
+Nothing is added to the records. The groups are written to a folder of their own, numbered on from the records, for a
+person to read and to move:
+
+    new/open_qa.jsonl         groups, one a line, as in the records
+    new/drafts/drafts.jsonl   rows that are no group yet, each with its reason
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bonsai.builder.errors import RecordError
+from bonsai.builder.files import atomic_create_dir
 from bonsai.builder.importing.formats import detect_format, parse_row
-from bonsai.builder.importing.pairing import ClassifiedRow, Draft, GroupingResult, Provenance, classify_row, group_rows
+from bonsai.builder.importing.pairing import ClassifiedRow, Draft, Provenance, classify_row, group_rows
 from bonsai.builder.importing.readers import read_rows
 from bonsai.builder.records import default_records_dir
 from bonsai.builder.schema import CATEGORIES, ID_PATTERN
@@ -25,30 +27,31 @@ from bonsai.builder.schema import CATEGORIES, ID_PATTERN
 Progress = Callable[[int, int | None], None]
 """Rows done, and rows in all where that is known."""
 FAULTS_SHOWN = 50
-_EVERY = 200
+_PROGRESS_ROWS = 200
 _ID = re.compile(rf'"id"\s*:\s*"{ID_PATTERN}"')
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported:
-    """What came in, or would come in; everything that was guessed stands here with its rule."""
+class ImportResult:
+    """The outcome of an import or a dry run, with the rule of everything that was guessed."""
 
     rows: int
     shape: str
+    """The format, as `formats.detect_format` names it."""
     encoding: str
     encoding_rule: str
     groups: tuple[dict[str, object], ...]
-    places: tuple[str, ...]
-    """of each group: the rows it was made of"""
+    locations: tuple[str, ...]
+    """Of each group: the rows it was made of."""
     drafts: tuple[Draft, ...]
     languages: dict[str, int]
-    """rows by language"""
+    """Rows by language."""
     categories: dict[str, int]
-    """groups by category"""
+    """Groups by category."""
     guesses: dict[str, int]
-    """rows by guess: ``open_qa: no word tells; there is no input``"""
+    """Rows by guess: ``open_qa: no word tells; there is no input``."""
     written: tuple[Path, ...]
-    """empty after a dry run"""
+    """Empty after a dry run."""
 
 
 def import_file(
@@ -65,18 +68,18 @@ def import_file(
     records: Path | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
-) -> Imported:
+) -> ImportResult:
     """Read a CSV, TSV, XLSX, JSON, JSONL or Parquet file; write ``<category>.jsonl`` and ``drafts/drafts.jsonl``.
 
     Args:
         path: the file; its columns are Alpaca's, Dolly's, messages (or ShareGPT's conversations), BONSAI's, or parallel
             (``instruction_ja``, ``instruction_en``, …).
         output: the folder to write into; it doesn't exist yet.
-        source: where the texts come from; a row's own column ``source`` goes first. Licence and generator likewise.
+        source: where the texts come from; a row's own column ``source`` takes precedence. Likewise the next two.
         licence: under which they may be published.
         generator: who or which model wrote them.
         topic: for rows without a column ``topic``.
-        encoding: overrules the guess between UTF-8, CP932 and GB18030.
+        encoding: overrules the detection of UTF-8, CP932 and GB18030.
         expected_language: a prior where the script leaves Japanese and Chinese open.
         pair_by: the column whose equal values make a group; see `pairing.PAIR_COLUMNS` for the default.
         records: the folder whose ids are taken; by default the installation's own.
@@ -86,40 +89,7 @@ def import_file(
     Raises:
         RecordError: with every faulty row (at most 50, and the count of the others); nothing is written then.
     """
-    _refuse_bad_arguments(output, source, licence, dry_run)
-    read = read_rows(path, encoding)
-    faults = list(read.faults)
-    rows: list[ClassifiedRow] = []
-    for number, row in enumerate(read.rows, 1):
-        rows.extend(classify_row(piece, expected_language) for piece in parse_row(row, faults))
-        if progress and number % _EVERY == 0:
-            progress(number, len(read.rows))
-    if faults:
-        more = len(faults) - FAULTS_SHOWN
-        raise RecordError(faults[:FAULTS_SHOWN] + ([f"{path}: and {more} faults more"] if more > 0 else []))
-    provenance = Provenance(source=source, licence=licence, generator=generator, topic=topic)
-    paired = group_rows(rows, provenance, _taken(records or default_records_dir()), pair_by)
-    written = () if dry_run else _write(paired, provenance, output)
-    if progress:
-        progress(len(read.rows), len(read.rows))
-    guessed = [row.category for row in rows if row.category and row.category.guessed]
-    guesses = Counter(f"{guess.category}: {guess.rule}" for guess in guessed)
-    return Imported(
-        rows=len(read.rows),
-        shape=detect_format(set(read.rows[0].columns)) or "",
-        encoding=read.encoding,
-        encoding_rule=read.encoding_rule,
-        groups=tuple(paired.groups),
-        places=tuple(paired.places),
-        drafts=tuple(paired.drafts),
-        languages=dict(Counter(row.language for row in rows).most_common()),
-        categories=dict(Counter(str(group["category"]) for group in paired.groups).most_common()),
-        guesses=dict(guesses.most_common()),
-        written=written,
-    )
-
-
-def _refuse_bad_arguments(output: Path, source: str, licence: str, dry_run: bool) -> None:
+    # 1. Refuse bad arguments, all of them at once.
     faults = []
     if not source.strip():
         faults.append("source: nothing given; say where the texts come from, a name or a URL")
@@ -130,53 +100,72 @@ def _refuse_bad_arguments(output: Path, source: str, licence: str, dry_run: bool
     if faults:
         raise RecordError(faults)
 
+    # 2. Read the rows and find their category and language.
+    read = read_rows(path, encoding)
+    faults = list(read.faults)
+    rows: list[ClassifiedRow] = []
+    for number, row in enumerate(read.rows, 1):
+        rows.extend(classify_row(text, expected_language) for text in parse_row(row, faults))
+        if progress and number % _PROGRESS_ROWS == 0:
+            progress(number, len(read.rows))
+    if faults:
+        more = [f"{path}: and {len(faults) - FAULTS_SHOWN} more faults"] if len(faults) > FAULTS_SHOWN else []
+        raise RecordError(faults[:FAULTS_SHOWN] + more)
 
-def _taken(records: Path) -> dict[str, int]:
-    """The highest number of each category, drafts and faulty lines included: an id is never given twice."""
+    # 3. Number the groups on from the records. Drafts and faulty lines count too, so that no id is given twice.
     highest: dict[str, int] = {}
-    for file in sorted(records.glob("*.jsonl")):
-        for found in _ID.finditer(file.read_text("utf-8", errors="replace")):
-            highest[found["category"]] = max(highest.get(found["category"], 0), int(found["number"]))
-    return highest
+    for file in sorted((records or default_records_dir()).glob("*.jsonl")):
+        for taken in _ID.finditer(file.read_text("utf-8", errors="replace")):
+            highest[taken["category"]] = max(highest.get(taken["category"], 0), int(taken["number"]))
+    provenance = Provenance(source=source, licence=licence, generator=generator, topic=topic)
+    result = group_rows(rows, provenance, highest, pair_by)
+
+    # 4. Write the folder, as a whole or not at all.
+    files: dict[str, list[dict[str, object]]] = {
+        f"{category}.jsonl": [group for group in result.groups if group["category"] == category]
+        for category in CATEGORIES
+    }
+    files["drafts/drafts.jsonl"] = [_draft_entry(draft, provenance) for draft in result.drafts]
+    files = {name: objects for name, objects in files.items() if objects and not dry_run}
+    if not dry_run:
+        with atomic_create_dir(output) as folder:
+            for name, objects in files.items():
+                (folder / name).parent.mkdir(exist_ok=True)
+                text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in objects)
+                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    if progress:
+        progress(len(read.rows), len(read.rows))
+
+    guesses = [row.category for row in rows if row.category and row.category.guessed]
+    return ImportResult(
+        rows=len(read.rows),
+        shape=detect_format(set(read.rows[0].columns)) or "",
+        encoding=read.encoding,
+        encoding_rule=read.encoding_rule,
+        groups=tuple(result.groups),
+        locations=tuple(result.locations),
+        drafts=tuple(result.drafts),
+        languages=dict(Counter(row.language for row in rows).most_common()),
+        categories=dict(Counter(str(group["category"]) for group in result.groups).most_common()),
+        guesses=dict(Counter(f"{guess.category}: {guess.rule}" for guess in guesses).most_common()),
+        written=tuple(output / name for name in files),
+    )
 
 
-def _write(paired: GroupingResult, provenance: Provenance, output: Path) -> tuple[Path, ...]:
-    """The whole folder is written beside and renamed, so that it is there in full or not at all."""
-    beside = output.with_name(f"{output.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    names: list[str] = []
-    for category in CATEGORIES:
-        groups = [group for group in paired.groups if group["category"] == category]
-        if groups:
-            names.append(f"{category}.jsonl")
-            _lines(beside / names[-1], groups)
-    if paired.drafts:
-        names.append("drafts/drafts.jsonl")
-        (beside / "drafts").mkdir()
-        _lines(beside / names[-1], [_draft(draft, provenance) for draft in paired.drafts])
-    beside.replace(output)
-    return tuple(output / name for name in names)
-
-
-def _lines(path: Path, objects: list[dict[str, object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(json.dumps(found, ensure_ascii=False) + "\n" for found in objects)
-
-
-def _draft(draft: Draft, provenance: Provenance) -> dict[str, object]:
+def _draft_entry(draft: Draft, provenance: Provenance) -> dict[str, object]:
+    """Return a draft as a line of ``drafts.jsonl``."""
     rows = [
         {
-            "place": row.piece.place,
+            "place": row.text.location,
             "category": str(row.category.category) if row.category else None,
             "category_rule": row.category.rule if row.category else None,
             "language": row.language,
             "language_rule": row.language_rule,
-            "instruction": row.piece.instruction,
-            "input": row.piece.input,
-            "reasoning": row.piece.reasoning,
-            "output": row.piece.output,
-            "columns": row.piece.columns,
+            "instruction": row.text.instruction,
+            "input": row.text.input,
+            "reasoning": row.text.reasoning,
+            "output": row.text.output,
+            "columns": row.text.columns,
         }
         for row in draft.rows
     ]

@@ -1,1 +1,1 @@
-"""The server side of the local Hub."""
+"""Serve a local Hub that huggingface_hub, datasets, transformers and git-lfs use unchanged."""

@@ -1,7 +1,9 @@
 """Validate the YAML metadata of cards as the Hub does.
 
-The rules and their wording follow huggingface.co/docs/hub/datasets-cards and /model-cards; what the Hub only warns
-about is a warning here too.
+Rules and wording follow huggingface.co/docs/hub/datasets-cards and /model-cards; what is only a warning on the Hub is a
+warning here. A card with `license: nonsense` in its front matter gives one error:
+
+    "license" with value "nonsense" is not valid. It must be one of the Hub's identifiers, or "other"
 """
 
 from __future__ import annotations
@@ -17,26 +19,17 @@ from bonsai.hub.errors import BadRequestError
 from bonsai.hub.server.names import RepoKind
 
 CARD_LIMIT = 1_000_000
-"""Characters of a README.md that are looked at."""
+"""Characters of a README.md that are parsed."""
 _FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
-_PREFIXED = (
-    "task_categories",
-    "task_ids",
-    "language",
-    "license",
-    "size_categories",
-    "multilinguality",
-    "annotations_creators",
-    "language_creators",
-    "source_datasets",
-    "base_model",
-    "datasets",
-)
+_PREFIXED_FIELDS = """
+task_categories task_ids language license size_categories multilinguality annotations_creators language_creators
+source_datasets base_model datasets
+"""
 _SINGULAR = {"datasets": "dataset"}
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key written twice, as the Hub does; YAML itself would quietly keep the last one."""
+    """Refuse a duplicate key, as the Hub does; PyYAML would silently keep the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -51,16 +44,12 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _date_as_text(_: _StrictLoader, node: yaml.Node) -> str:
-    """A date stays the text it was: it has to go out again as JSON."""
-    return str(node.value)
-
-
-_StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _date_as_text)
+# A date stays a text, because the metadata goes out again as JSON.
+_StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.value))
 
 
 def read_metadata(readme: str) -> dict[str, Any]:
-    """The metadata of a card; empty if it has none.
+    """Parse the metadata of a card; empty if it has none.
 
     Raises:
         BadRequestError: if it is not a YAML mapping.
@@ -68,6 +57,7 @@ def read_metadata(readme: str) -> dict[str, Any]:
     match = _FRONT_MATTER.match(readme[:CARD_LIMIT])
     if not match:
         return {}
+    # Aliases can make a small card expand to gigabytes ("billion laughs").
     if "&" in match[1] and re.search(r"(^|[\s\[{,:-])\*\w", match[1]):
         raise BadRequestError("the metadata uses YAML aliases ('*name'); write the values out")
     try:
@@ -82,28 +72,24 @@ def read_metadata(readme: str) -> dict[str, Any]:
 
 
 def texts(value: object) -> list[str]:
-    """A field that may hold one text or a list of them."""
+    """Return the texts of a field that may hold one text or a list."""
     return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
 
 
 def derived_tags(metadata: Mapping[str, Any], kind: RepoKind) -> list[str]:
-    """The tags the Hub shows and filters by."""
-    return list(dict.fromkeys(_tags(metadata, kind)))
-
-
-def _tags(metadata: Mapping[str, Any], kind: RepoKind) -> Iterator[str]:
+    """Return the tags that the Hub shows and filters by, such as `license:mit`."""
+    tags = []
     if kind is RepoKind.MODEL:
-        yield from texts(metadata.get("library_name"))
-        yield from texts(metadata.get("pipeline_tag"))
-        yield from texts(metadata.get("language"))
-    yield from texts(metadata.get("tags"))
-    for field in _PREFIXED:
+        for field in ("library_name", "pipeline_tag", "language"):
+            tags += texts(metadata.get(field))
+    tags += texts(metadata.get("tags"))
+    for field in _PREFIXED_FIELDS.split():
         if not (kind is RepoKind.MODEL and field == "language"):
-            yield from (f"{_SINGULAR.get(field, field)}:{value}" for value in texts(metadata.get(field)))
+            tags += [f"{_SINGULAR.get(field, field)}:{value}" for value in texts(metadata.get(field))]
     relation = metadata.get("base_model_relation")
     if isinstance(relation, str):
-        yield from (f"base_model:{relation}:{base}" for base in texts(metadata.get("base_model")))
-    yield "region:us"
+        tags += [f"base_model:{relation}:{base}" for base in texts(metadata.get("base_model"))]
+    return list(dict.fromkeys([*tags, "region:us"]))
 
 
 _LICENSES = """
@@ -137,8 +123,7 @@ SIZE_CATEGORIES = frozenset(_SIZE_CATEGORIES.split())
 TASKS = frozenset(_TASKS.split())
 BASE_MODEL_RELATIONS = ("adapter", "finetune", "merge", "newversion", "quantized")
 NOT_A_LANGUAGE = ("code", "multilingual")
-"""Values that stand in `language` without being one."""
-
+"""Special values of `language`."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 _MODEL_ID = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*")
@@ -154,18 +139,26 @@ class Verdict:
 
 
 def check_card(readme: str, kind: RepoKind) -> Verdict:
-    """Checks the metadata at the head of a README.md."""
+    """Check the metadata at the head of a README.md."""
     try:
         metadata = read_metadata(readme)
     except BadRequestError as error:
         return Verdict(errors=[error.message], warnings=[])
     if not metadata:
         return Verdict(errors=[], warnings=["empty or missing yaml metadata in repo card"])
-    errors = [*_common(metadata), *(_dataset(metadata) if kind is RepoKind.DATASET else _model(metadata))]
-    return Verdict(errors=errors, warnings=list(_warnings(metadata)))
+    kind_errors = _dataset_errors if kind is RepoKind.DATASET else _model_errors
+    warnings = [
+        f'The {field} "{name}" is not in the official list'
+        for field in ("pipeline_tag", "task_categories")
+        for name in texts(metadata.get(field))
+        if name not in TASKS
+    ]
+    if "licence" in metadata:
+        warnings.append('The key is spelled "license" on the Hub; "licence" is not read')
+    return Verdict(errors=[*_common_errors(metadata), *kind_errors(metadata)], warnings=warnings)
 
 
-def _common(metadata: dict[str, Any]) -> Iterator[str]:
+def _common_errors(metadata: dict[str, Any]) -> Iterator[str]:
     for name in texts(metadata.get("license")):
         if name not in LICENSES:
             yield f'"license" with value "{name}" is not valid. It must be one of the Hub\'s identifiers, or "other"'
@@ -184,7 +177,7 @@ def _common(metadata: dict[str, Any]) -> Iterator[str]:
         yield '"tags" must be at most 100 characters each'
 
 
-def _model(metadata: dict[str, Any]) -> Iterator[str]:
+def _model_errors(metadata: dict[str, Any]) -> Iterator[str]:
     for field in ("library_name", "pipeline_tag"):
         if not isinstance(metadata.get(field), str | None):
             yield f'"{field}" must be a string'
@@ -204,7 +197,7 @@ def _model(metadata: dict[str, Any]) -> Iterator[str]:
         yield '"model-index[].results" must be an array'
 
 
-def _dataset(metadata: dict[str, Any]) -> Iterator[str]:
+def _dataset_errors(metadata: dict[str, Any]) -> Iterator[str]:
     for field in ("task_categories", "task_ids", "size_categories", "source_datasets", "annotations_creators"):
         if field in metadata:
             yield from _text_or_list(field, metadata[field])
@@ -215,14 +208,17 @@ def _dataset(metadata: dict[str, Any]) -> Iterator[str]:
     if not isinstance(metadata.get("pretty_name"), str | None):
         yield '"pretty_name" must be a string'
     if "configs" in metadata:
-        yield from _configs(metadata["configs"])
+        yield from _config_errors(metadata["configs"])
     if "dataset_info" in metadata:
         infos = metadata["dataset_info"]
-        for number, info in enumerate(infos if isinstance(infos, list) else [infos]):
-            yield from _dataset_info(f"dataset_info[{number}]" if isinstance(infos, list) else "dataset_info", info)
+        if isinstance(infos, list):
+            for number, info in enumerate(infos):
+                yield from _dataset_info_errors(f"dataset_info[{number}]", info)
+        else:
+            yield from _dataset_info_errors("dataset_info", infos)
 
 
-def _configs(configs: Any) -> Iterator[str]:
+def _config_errors(configs: Any) -> Iterator[str]:
     if not isinstance(configs, list) or not all(isinstance(config, dict) for config in configs):
         yield '"configs" must be an array of objects'
         return
@@ -232,54 +228,41 @@ def _configs(configs: Any) -> Iterator[str]:
             yield f'"configs[{number}].config_name" is required and must be a string'
         if not isinstance(config.get("default", False), bool):
             yield f'"configs[{number}].default" must be a boolean'
-        yield from _data_files(f"configs[{number}].data_files", config.get("data_files", []))
+        location, files = f"configs[{number}].data_files", config.get("data_files", [])
+        for entry in files if isinstance(files, list) else [files]:
+            if isinstance(entry, dict):
+                if not isinstance(entry.get("split"), str) or not _SPLIT.fullmatch(entry["split"]):
+                    yield f'"{location}[].split" must be a name of letters, digits and "_"'
+                paths = entry.get("path")
+                if not paths or len(texts(paths)) != (len(paths) if isinstance(paths, list) else 1):
+                    yield f'"{location}[].path" must be a string or an array of strings'
+            elif not isinstance(entry, str):
+                yield f'"{location}" must be a string, an array of strings or an array of {{split, path}}'
     if len(set(map(str, names))) < len(names):
         yield '"configs[].config_name" must be unique'
     if sum(config.get("default") is True for config in configs) > 1:
         yield '"configs" must have at most one default'
 
 
-def _data_files(place: str, files: Any) -> Iterator[str]:
-    for entry in files if isinstance(files, list) else [files]:
-        if isinstance(entry, dict):
-            if not isinstance(entry.get("split"), str) or not _SPLIT.fullmatch(entry["split"]):
-                yield f'"{place}[].split" must be a name of letters, digits and "_"'
-            if not entry.get("path") or len(texts(entry["path"])) != len(
-                entry["path"] if isinstance(entry["path"], list) else [1]
-            ):
-                yield f'"{place}[].path" must be a string or an array of strings'
-        elif not isinstance(entry, str):
-            yield f'"{place}" must be a string, an array of strings or an array of {{split, path}}'
-
-
-def _dataset_info(place: str, info: Any) -> Iterator[str]:
+def _dataset_info_errors(location: str, info: Any) -> Iterator[str]:
     if not isinstance(info, dict):
-        yield f'"{place}" must be an object or an array of objects'
+        yield f'"{location}" must be an object or an array of objects'
         return
     if not isinstance(info.get("config_name"), str | None):
-        yield f'"{place}.config_name" must be a string'
+        yield f'"{location}.config_name" must be a string'
     for field in ("features", "splits"):
         entries = info.get(field, [])
         if not isinstance(entries, list | dict if field == "features" else list):
-            yield f'"{place}.{field}" must be an array'
+            yield f'"{location}.{field}" must be an array'
         elif isinstance(entries, list) and not all(
             isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in entries
         ):
-            yield f'"{place}.{field}[].name" must be a string'
+            yield f'"{location}.{field}[].name" must be a string'
     splits = info.get("splits", [])
     counts = [split.get(key) for split in splits if isinstance(split, dict) for key in ("num_bytes", "num_examples")]
     counts += [info.get("download_size"), info.get("dataset_size")]
     if not all(count is None or (isinstance(count, int | float) and not isinstance(count, bool)) for count in counts):
-        yield f'"{place}" sizes and counts must be numbers'
-
-
-def _warnings(metadata: dict[str, Any]) -> Iterator[str]:
-    for field in ("pipeline_tag", "task_categories"):
-        for name in texts(metadata.get(field)):
-            if name not in TASKS:
-                yield f'The {field} "{name}" is not in the official list'
-    if "licence" in metadata:
-        yield 'The key is spelled "license" on the Hub; "licence" is not read'
+        yield f'"{location}" sizes and counts must be numbers'
 
 
 def _text_or_list(field: str, value: Any, *, list_only: bool = False) -> Iterator[str]:

@@ -1,11 +1,10 @@
-"""Read and write bare git repositories, and decide which files go to LFS."""
+"""Read bare git repositories, and decide which files go to LFS."""
 
 from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Self
@@ -21,13 +20,27 @@ from bonsai.hub.errors import EntryNotFoundError, RevisionNotFoundError
 from bonsai.hub.server.lfs_store import LfsStore, Pointer
 
 DEFAULT_BRANCH = "main"
+REGULAR_LIMIT = 10_000_000
+"""Bytes. The Hub refuses larger files in git."""
+_SUFFIXES = """
+.7z .arrow .avro .bin .bz2 .ckpt .flac .ftz .gguf .gif .gz .h5 .jpeg .jpg .joblib .lz4 .mds .mlmodel .model .mp3 .mp4
+.msgpack .npy .npz .ogg .onnx .ot .parquet .pb .pcm .pickle .pkl .png .pt .pth .rar .raw .safetensors .sam .tar
+.tflite .tgz .wasm .wav .webm .webp .xz .zip .zst
+"""
+LFS_SUFFIXES = tuple(_SUFFIXES.split())
+_LFS_ATTRIBUTES = "filter=lfs diff=lfs merge=lfs -text\n"
+FIRST_ATTRIBUTES = "".join(
+    f"{pattern} {_LFS_ATTRIBUTES}"
+    for pattern in (*(f"*{suffix}" for suffix in LFS_SUFFIXES), "*tfevents*", "saved_model/**/*")
+).encode()
+"""The `.gitattributes` of a new repository: the patterns the Hub writes into a new dataset or model."""
 _HEX_DIGITS = frozenset("0123456789abcdef")
-_FACTS_KEPT = 200_000
+_CACHED_FACTS = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class TreeEntry:
-    """A file or folder as the tree names it, without having looked inside."""
+    """A file or folder as its tree lists it; its content has not been read."""
 
     path: str
     oid: str
@@ -36,10 +49,10 @@ class TreeEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class BlobFacts:
-    """What a listing says of a file."""
+    """Size and LFS pointer of a file, as a listing shows them."""
 
     stored: int
-    """Bytes in git: for a large file, those of the pointer."""
+    """Bytes in git; of a large file, those of its pointer."""
     pointer: Pointer | None
 
     @property
@@ -49,7 +62,7 @@ class BlobFacts:
 
 
 class Repository:
-    """An open repository. Cheap to open, not to be shared between threads; use it as a context manager."""
+    """An open bare repository: a context manager, cheap to open, and not to be shared between threads."""
 
     def __init__(self, path: Path, facts: dict[str, BlobFacts]) -> None:
         self.git = Repo(path)
@@ -63,7 +76,7 @@ class Repository:
         self.git.close()
 
     def commit(self, revision: str) -> Commit:
-        """The commit behind a branch, a tag, a full ref name, a commit id or at least seven digits of one.
+        """Resolve a branch, a tag, a full ref name, a commit id or at least seven digits of one.
 
         Raises:
             RevisionNotFoundError: if there is none, or more than one.
@@ -90,11 +103,18 @@ class Repository:
         return found
 
     def node(self, commit: Commit, path: str) -> TreeEntry:
-        """The file or folder at `path`, where the empty path is the root.
+        """Return the file or folder at `path`; the empty path is the root.
 
         Raises:
-            EntryNotFoundError: if there is nothing.
+            EntryNotFoundError: if there is none.
         """
+        node = self.find(commit, path)
+        if node is None:
+            raise EntryNotFoundError(f"{path!r} does not exist at {commit.id.decode()}", commit=commit.id.decode())
+        return node
+
+    def find(self, commit: Commit, path: str) -> TreeEntry | None:
+        """Return the file or folder at `path`, or None if there is none."""
         if not path:
             return TreeEntry(path="", oid=commit.tree.decode(), is_folder=True)
         try:
@@ -102,13 +122,11 @@ class Repository:
                 self.git.object_store.__getitem__, path.encode(errors="replace")
             )
         except (KeyError, NotTreeError, ValueError):
-            raise EntryNotFoundError(
-                f"{path!r} does not exist at {commit.id.decode()}", commit=commit.id.decode()
-            ) from None
+            return None
         return TreeEntry(path=path, oid=oid.decode(), is_folder=stat.S_ISDIR(mode))
 
     def children(self, folder: TreeEntry, *, recursive: bool = False) -> Iterator[TreeEntry]:
-        """What a folder holds, folders first as on the Hub, each followed by its own content if `recursive`."""
+        """Yield the entries of a folder, folders first as on the Hub, each followed by its own if `recursive`."""
         entries = sorted(
             self._tree(ObjectID(folder.oid.encode())).iteritems(), key=lambda entry: not stat.S_ISDIR(entry.mode)
         )
@@ -124,25 +142,30 @@ class Repository:
                 yield from self.children(node, recursive=True)
 
     def content(self, node: TreeEntry) -> bytes:
-        """The bytes git keeps for a file: the pointer, if the file is large."""
+        """Return the bytes git stores for a file: of a large file, its pointer."""
         blob = self.git[ObjectID(node.oid.encode())]
         if not isinstance(blob, Blob):
             raise EntryNotFoundError(f"{node.path!r} is a folder, not a file")
         return blob.data
 
+    def read_file(self, commit: Commit, path: str) -> bytes:
+        """Return the content of a small file; empty if there is no such file."""
+        node = self.find(commit, path)
+        return self.content(node) if node and not node.is_folder else b""
+
     def facts(self, node: TreeEntry) -> BlobFacts:
-        """Size and pointer of a file. Remembered by hash, which cannot go stale."""
+        """Return size and pointer of a file, cached by hash, which cannot go stale."""
         known = self._facts.get(node.oid)
         if known is None:
             content = self.content(node)
             known = BlobFacts(stored=len(content), pointer=Pointer.from_bytes(content))
-            if len(self._facts) >= _FACTS_KEPT:
+            if len(self._facts) >= _CACHED_FACTS:
                 self._facts.clear()
             self._facts[node.oid] = known
         return known
 
     def history(self, commit: Commit) -> Iterator[Commit]:
-        """The commit and its ancestors, newest first; there are no merges, for nothing here makes one."""
+        """Yield the commit and its ancestors, newest first; this Hub makes no merge commits."""
         while True:
             yield commit
             if not commit.parents:
@@ -150,23 +173,22 @@ class Repository:
             commit = self._peeled(commit.parents[0])
 
     def last_changes(self, commit: Commit, paths: list[str]) -> dict[str, Commit]:
-        """For each path the newest commit that changed it."""
-        here = {path: self._oid_or_none(commit, path) for path in paths}
+        """Map each path to the newest commit that changed it."""
+
+        def oid(commit: Commit, path: str) -> str | None:
+            node = self.find(commit, path)
+            return node.oid if node else None
+
+        present = {path: oid(commit, path) for path in paths}
         found: dict[str, Commit] = {}
         for newer in self.history(commit):
             older = self._peeled(newer.parents[0]) if newer.parents else None
-            for path in [path for path in here if path not in found]:
-                if older is None or self._oid_or_none(older, path) != here[path]:
+            for path in [path for path in present if path not in found]:
+                if older is None or oid(older, path) != present[path]:
                     found[path] = newer
-            if len(found) == len(here):
+            if len(found) == len(present):
                 break
         return found
-
-    def _oid_or_none(self, commit: Commit, path: str) -> str | None:
-        try:
-            return self.node(commit, path).oid
-        except EntryNotFoundError:
-            return None
 
     def _tree(self, oid: ObjectID) -> Tree:
         tree = self.git[oid]
@@ -175,31 +197,10 @@ class Repository:
         return tree
 
 
-def commit_time(commit: Commit) -> datetime:
-    """When the commit was made."""
-    return datetime.fromtimestamp(commit.commit_time, UTC)
-
-
 def commit_message(commit: Commit) -> tuple[str, str]:
-    """Title and description."""
+    """Return title and description."""
     title, _, description = commit.message.decode(errors="replace").partition("\n")
     return title, description.strip()
-
-
-REGULAR_LIMIT = 10_000_000
-"""Bytes. The Hub refuses larger files in git."""
-_SUFFIXES = """
-.7z .arrow .avro .bin .bz2 .ckpt .flac .ftz .gguf .gif .gz .h5 .jpeg .jpg .joblib .lz4 .mds .mlmodel .model .mp3 .mp4
-.msgpack .npy .npz .ogg .onnx .ot .parquet .pb .pcm .pickle .pkl .png .pt .pth .rar .raw .safetensors .sam .tar
-.tflite .tgz .wasm .wav .webm .webp .xz .zip .zst
-"""
-LFS_SUFFIXES = tuple(_SUFFIXES.split())
-_TRACKED = "filter=lfs diff=lfs merge=lfs -text\n"
-FIRST_ATTRIBUTES = "".join(
-    f"{pattern} {_TRACKED}"
-    for pattern in (*(f"*{suffix}" for suffix in LFS_SUFFIXES), "*tfevents*", "saved_model/**/*")
-).encode()
-"""The `.gitattributes` of a new repository: the patterns the Hub writes into a new dataset or model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,13 +211,13 @@ class UploadRules:
     ignored: IgnoreFilter
 
     def is_large(self, path: str, *, size: int, sample: bytes) -> bool:
-        """Whether the file goes to the large-file store: by the repository's rules, its suffix, size or first bytes."""
+        """Whether the file belongs in LFS, by the repository's rules, its size, suffix or first bytes."""
         if size == 0:
             return False
         if size > REGULAR_LIMIT or tracks(self.attributes, path):
             return True
         opted_out = self.attributes.match_path(path.encode()).get(b"filter") is False
-        return not opted_out and (PurePosixPath(path).suffix.casefold() in LFS_SUFFIXES or _is_binary(sample))
+        return not opted_out and (PurePosixPath(path).suffix.casefold() in LFS_SUFFIXES or is_binary(sample))
 
     def ignores(self, path: str) -> bool:
         """Whether `.gitignore` keeps the file out."""
@@ -224,39 +225,35 @@ class UploadRules:
 
 
 def upload_rules(repository: Repository, commit: Commit, *, gitignore: str | None = None) -> UploadRules:
-    """The rules of a repository at a commit; `gitignore` replaces the one it holds."""
-    ignore = _content(repository, commit, ".gitignore") if gitignore is None else gitignore.encode()
+    """Read the rules of a repository at a commit; `gitignore` replaces the one it holds."""
+    ignore = repository.read_file(commit, ".gitignore") if gitignore is None else gitignore.encode()
     return UploadRules(
-        attributes=parse_attributes(_content(repository, commit, ".gitattributes")),
+        attributes=parse_attributes(repository.read_file(commit, ".gitattributes")),
         ignored=IgnoreFilter(read_ignore_patterns(BytesIO(ignore))),
     )
 
 
 def parse_attributes(content: bytes) -> GitAttributes:
-    """The content of a `.gitattributes`; lines git could not read are passed over."""
+    """Parse a `.gitattributes`, such as `*.parquet filter=lfs -text`, skipping lines that git could not read."""
     return GitAttributes(compile_gitattributes_patterns(parse_git_attributes(BytesIO(content))))
 
 
 def tracks(attributes: GitAttributes, path: str) -> bool:
-    """Whether `.gitattributes` sends the file to the large-file store."""
+    """Whether `.gitattributes` sends the file to LFS."""
     return attributes.match_path(path.encode()).get(b"filter") == b"lfs"
 
 
 def attribute_line(path: str) -> bytes:
-    """The line that makes git itself treat one file as large; the Hub adds it when no pattern covers the file."""
+    """Return the line that sends one file to LFS; the Hub adds it when no pattern covers the file.
+
+    `data/my [1].bin` gives `/data/my[[:space:]]\\[1].bin filter=lfs diff=lfs merge=lfs -text`.
+    """
     escaped = "".join(f"\\{letter}" if letter in "*?[" else letter for letter in path)
-    return f"/{escaped.replace(' ', '[[:space:]]')} {_TRACKED}".encode()
+    return f"/{escaped.replace(' ', '[[:space:]]')} {_LFS_ATTRIBUTES}".encode()
 
 
-def _content(repository: Repository, commit: Commit, path: str) -> bytes:
-    try:
-        return repository.content(repository.node(commit, path))
-    except EntryNotFoundError:
-        return b""
-
-
-def _is_binary(sample: bytes) -> bool:
-    """The sample may end in the middle of a character, so a character cut short at its end says nothing."""
+def is_binary(sample: bytes) -> bool:
+    """Whether the first bytes of a file are not UTF-8 text; a character cut off at their end does not count."""
     try:
         sample.decode()
     except UnicodeDecodeError as error:

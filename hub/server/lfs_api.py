@@ -1,8 +1,7 @@
-"""Git LFS: the batch endpoint, and the transfer of the objects themselves.
+"""Serve Git LFS: the batch endpoint, and the transfer of the objects themselves.
 
-Protocol: github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md, transfer `basic`. The clients send no token with the
-object itself, for on the Hub it goes to another machine; so the address carries a signature that is good for one object
-and a while.
+Protocol: github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md, transfer `basic`. Clients send no token with an
+object, because on the Hub it goes to another server; the URL carries a signature for one object and a limited time.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from starlette.responses import JSONResponse, Response
 from bonsai.hub.errors import BadRequestError, EntryNotFoundError, ForbiddenError, RepoNotFoundError
 from bonsai.hub.server.lfs_store import LfsStore, Pointer, check_oid
 from bonsai.hub.server.names import RepoName
-from bonsai.hub.server.request import RequestContext, get_hub, read_json, repo_kind, request_context
-from bonsai.hub.server.responses import CHUNK, Body, send
+from bonsai.hub.server.request import get_hub, read_json, repo_kind, request_context, write_body
+from bonsai.hub.server.responses import Body, send
 from bonsai.hub.server.storage import Storage
 
 _SIGNATURE_SECONDS = 6 * 3600
@@ -29,8 +28,9 @@ _BATCH_LIMIT = 1000
 
 
 async def batch(request: Request) -> Response:
-    """Where to send or get each object; one that is here already needs no upload."""
-    visit = request_context(request)
+    """Return the URL to send or get each object; one that is stored already needs no upload."""
+    # 1. Check the request.
+    context = request_context(request)
     body = await read_json(request)
     operation, objects = body.get("operation"), body.get("objects")
     if operation not in ("upload", "download") or not isinstance(objects, list) or len(objects) > _BATCH_LIMIT:
@@ -38,47 +38,42 @@ async def batch(request: Request) -> Response:
     if "basic" not in body.get("transfers", ["basic"]) or body.get("hash_algo", "sha256") != "sha256":
         raise BadRequestError("this small Hub knows only the transfer 'basic' and the hash sha256")
     pointers = [_pointer(entry) for entry in objects]
+    is_upload = operation == "upload"
+    git_url = f"{context.base_url}/{context.repo.url_path}.git/lfs"
 
-    def planned() -> list[dict[str, Any]]:
-        if operation == "upload":
-            visit.require_owner()
-        with visit.reading() as repository:
-            return [_plan(visit, repository.lfs, operation, pointer) for pointer in pointers]
+    # 2. Plan the transfer of each object.
+    def plan() -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = []
+        if is_upload:
+            context.require_owner()
+        with context.reading() as repository:
+            for pointer in pointers:
+                entry: dict[str, Any] = {"oid": pointer.oid, "size": pointer.size, "authenticated": True}
+                is_stored = repository.lfs.size(pointer.oid) == pointer.size
+                if not is_upload and not is_stored:
+                    entry["error"] = {"code": 404, "message": "the object does not exist"}
+                elif not (is_upload and is_stored):
+                    expires = int(time.time()) + _SIGNATURE_SECONDS
+                    method = "PUT" if is_upload else "GET"
+                    signature = _sign(context.hub.storage, method, context.repo, pointer, expires)
+                    query = urlencode({"size": pointer.size, "expires": expires, "signature": signature})
+                    url = f"{git_url}/{pointer.oid}?{query}"
+                    entry["actions"] = {operation: {"href": url, "expires_in": _SIGNATURE_SECONDS}}
+                    if is_upload:
+                        entry["actions"]["verify"] = {"href": f"{git_url}/verify"}
+                entries.append(entry)
+        return entries
 
-    answer = {"transfer": "basic", "objects": await run_in_threadpool(planned), "hash_algo": "sha256"}
+    answer = {"transfer": "basic", "objects": await run_in_threadpool(plan), "hash_algo": "sha256"}
     return JSONResponse(answer, media_type="application/vnd.git-lfs+json")
 
 
-def _plan(visit: RequestContext, store: LfsStore, operation: str, pointer: Pointer) -> dict[str, Any]:
-    entry: dict[str, Any] = {"oid": pointer.oid, "size": pointer.size, "authenticated": True}
-    here = store.size(pointer.oid) == pointer.size
-    if operation == "download" and not here:
-        return {**entry, "error": {"code": 404, "message": "the object does not exist"}}
-    if operation == "upload" and here:
-        return entry
-    git_url = f"{visit.base_url}/{visit.repo.url_path}.git/lfs"
-    method = "PUT" if operation == "upload" else "GET"
-    expires = int(time.time()) + _SIGNATURE_SECONDS
-    signature = _sign(visit.hub.storage, method, visit.repo, pointer, expires)
-    query = urlencode({"size": pointer.size, "expires": expires, "signature": signature})
-    actions = {operation: {"href": f"{git_url}/{pointer.oid}?{query}", "expires_in": _SIGNATURE_SECONDS}}
-    if operation == "upload":
-        actions["verify"] = {"href": f"{git_url}/verify"}
-    return {**entry, "actions": actions}
-
-
 async def upload(request: Request) -> Response:
-    """Receives an object: kept if length and SHA-256 are as announced, forgotten otherwise."""
-    store, pointer = await run_in_threadpool(_signed, request, "PUT")
+    """Receive an object; store it if length and SHA-256 are as announced, discard it otherwise."""
+    store, pointer = await run_in_threadpool(_check_signature, request, "PUT")
     incoming = await run_in_threadpool(store.receive, pointer)
     try:
-        waiting = bytearray()
-        async for chunk in request.stream():
-            waiting += chunk
-            if len(waiting) >= CHUNK:
-                await run_in_threadpool(incoming.write, bytes(waiting))
-                waiting.clear()
-        await run_in_threadpool(incoming.write, bytes(waiting))
+        await write_body(request, incoming.write)
         await run_in_threadpool(incoming.keep)
     finally:
         incoming.close()
@@ -86,33 +81,33 @@ async def upload(request: Request) -> Response:
 
 
 async def download(request: Request) -> Response:
-    """Sends an object to git-lfs; the Hub's own clients use `resolve`."""
-    store, pointer = await run_in_threadpool(_signed, request, "GET")
+    """Send an object to git-lfs; the Hub's own clients use `resolve`."""
+    store, pointer = await run_in_threadpool(_check_signature, request, "GET")
     if store.size(pointer.oid) is None:
         raise EntryNotFoundError("the object does not exist")
     return send(request, Body(size=pointer.size, source=store.path(pointer.oid)), {"ETag": f'"{pointer.oid}"'})
 
 
 async def verify(request: Request) -> Response:
-    """Whether an object arrived."""
-    visit = request_context(request)
+    """Confirm that an object was stored."""
+    context = request_context(request)
     pointer = _pointer(await read_json(request))
 
-    def look() -> int | None:
-        visit.require_owner()
-        with visit.reading() as repository:
+    def stored_size() -> int | None:
+        context.require_owner()
+        with context.reading() as repository:
             return repository.lfs.size(pointer.oid)
 
-    if await run_in_threadpool(look) != pointer.size:
+    if await run_in_threadpool(stored_size) != pointer.size:
         raise EntryNotFoundError(f"the object {pointer.oid} of {pointer.size} bytes is not here")
     return JSONResponse({})
 
 
-def _signed(request: Request, method: str) -> tuple[LfsStore, Pointer]:
-    """The store and the object of a signed address.
+def _check_signature(request: Request, method: str) -> tuple[LfsStore, Pointer]:
+    """Return the store and the object of a signed URL.
 
     Raises:
-        ForbiddenError: if it was not signed here, or too long ago.
+        ForbiddenError: if it was not signed by this Hub, or too long ago.
     """
     query, parameters = request.query_params, request.path_params
     repo = RepoName(kind=repo_kind(request), namespace=parameters["namespace"], name=parameters["name"])
@@ -122,9 +117,9 @@ def _signed(request: Request, method: str) -> tuple[LfsStore, Pointer]:
     pointer = Pointer(oid=check_oid(parameters["oid"]), size=int(size))
     storage = get_hub(request).storage
     expected = _sign(storage, method, repo, pointer, int(expires))
-    given = query.get("signature", "").encode(errors="replace")
-    if not hmac.compare_digest(expected.encode(), given) or int(expires) < time.time():
-        raise ForbiddenError("the address of the object is not signed here, or too old; ask for a new one")
+    signature = query.get("signature", "").encode(errors="replace")
+    if not hmac.compare_digest(expected.encode(), signature) or int(expires) < time.time():
+        raise ForbiddenError("the address of the object was not signed by this Hub, or has expired; ask for a new one")
     if not storage.exists(repo):
         raise RepoNotFoundError("Repository not found")
     with storage.open(repo) as repository:

@@ -1,7 +1,7 @@
 """Store Git LFS objects by their SHA-256.
 
-Each repository has its own store, in the place where git-lfs itself looks for it, so that knowing a hash never gives
-access to another repository's file, and deleting or renaming a repository takes its objects along.
+Each repository has its own store, in the folder where git-lfs itself looks for it. So knowing a hash never gives access
+to another repository's file, and a repository is deleted or renamed together with its objects.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha25
 
 @dataclass(frozen=True, kw_only=True)
 class Pointer:
-    """What git keeps in place of a large file."""
+    """The text that git stores in place of a large file (git-lfs spec v1): version, `oid sha256:…`, `size …`."""
 
     oid: str
     """SHA-256 of the content, 64 hexadecimal digits."""
     size: int
 
     def to_bytes(self) -> bytes:
-        """In the form git-lfs writes, byte for byte."""
+        """Return the pointer as git-lfs writes it, byte for byte."""
         return f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.oid}\nsize {self.size}\n".encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Pointer | None:
-        """The pointer written in a git blob, or None if the blob is a file in its own right."""
+        """Parse a git blob; None if it is an ordinary file."""
         match = _POINTER.fullmatch(content) if len(content) < 200 else None
         return cls(oid=match[1].decode(), size=int(match[2])) if match else None
 
 
 def check_oid(oid: object) -> str:
-    """Returns `oid` if it is a SHA-256 in hexadecimal.
+    """Return `oid` if it is a SHA-256 in hexadecimal.
 
     Raises:
-        BadRequestError: if not; it becomes part of a path on disk.
+        BadRequestError: if not, because it becomes part of a path on disk.
     """
     if not isinstance(oid, str) or not _OID.fullmatch(oid):
         raise BadRequestError(f"oid {oid!r} is not a SHA-256 in 64 lower-case hexadecimal digits")
@@ -51,7 +51,7 @@ def check_oid(oid: object) -> str:
 
 
 class IncomingObject:
-    """An object on its way in: hashed while it is written, and nothing until `keep` has agreed."""
+    """An upload in progress: hashed while it is written, and invisible until `keep` has verified it."""
 
     def __init__(self, folder: Path, target: Path, pointer: Pointer) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,11 +62,7 @@ class IncomingObject:
         self._received = 0
 
     def write(self, chunk: bytes) -> None:
-        """Takes the next bytes.
-
-        Raises:
-            BadRequestError: as soon as there are more than were announced.
-        """
+        """Write the next bytes; raise BadRequestError as soon as there are more than were announced."""
         self._received += len(chunk)
         if self._received > self._pointer.size:
             raise BadRequestError(f"more than the announced {self._pointer.size} bytes arrived; nothing was kept")
@@ -76,10 +72,10 @@ class IncomingObject:
             view = view[os.write(self._descriptor, view) :]
 
     def keep(self) -> None:
-        """Compares what came with what was announced, brings it to the disk and puts it in its place.
+        """Verify length and hash, sync the object to disk and move it into the store.
 
         Raises:
-            BadRequestError: if length or hash differ.
+            BadRequestError: if length or hash differ from those announced.
         """
         if self._received != self._pointer.size:
             raise BadRequestError(
@@ -94,7 +90,7 @@ class IncomingObject:
         os.replace(self._draft, self._target)
 
     def close(self) -> None:
-        """Discards what was not kept."""
+        """Discard the object unless it was kept."""
         os.close(self._descriptor)
         with suppress(FileNotFoundError):
             os.unlink(self._draft)
@@ -108,16 +104,16 @@ class LfsStore:
         self._incoming = repository / "lfs" / "tmp"
 
     def path(self, oid: str) -> Path:
-        """Where the object is, or would be."""
+        """Return where the object is stored, or would be."""
         return self._objects / oid[:2] / oid[2:4] / oid
 
     def size(self, oid: str) -> int | None:
-        """How many bytes the object has, or None if it is not here."""
+        """Return the size of the object in bytes, or None if it is not stored."""
         try:
             return self.path(oid).stat().st_size
         except FileNotFoundError:
             return None
 
     def receive(self, pointer: Pointer) -> IncomingObject:
-        """An object about to be written; the caller closes it."""
+        """Start an upload; the caller closes it."""
         return IncomingObject(self._incoming, self.path(pointer.oid), pointer)

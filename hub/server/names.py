@@ -1,6 +1,7 @@
-"""The names a request may carry: repositories, paths inside them, branches and tags.
+"""Validate the names in a request: repositories, users, file paths, branches and tags.
 
-Everything that later becomes part of a path on disk is checked here, once, and refused rather than cleaned up.
+Everything that later becomes part of a path on disk is checked here, once, and refused rather than sanitized:
+`qeu/bonsai` is a repository, `qeu/..` is not; `data/a.jsonl` is a path, `../a`, `.git/config` and `a\\b` are not.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from bonsai.hub.errors import BadRequestError, RefusedPathError, RepoNotFoundErr
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 _RESERVED_NAMESPACES = frozenset({"api", "datasets", "models", "spaces"})
 _REFUSED_SEGMENTS = frozenset({"", ".", "..", ".git", ".cache"})
-"""`.cache` because the clients keep their download state in it and refuse to upload it."""
+"""`.cache`: the clients keep their download state in it and refuse to upload it."""
 
 
 class RepoKind(StrEnum):
-    """What a repository is for; its place in addresses follows."""
+    """The type of a repository, as in `repo_type`."""
 
     MODEL = "model"
     DATASET = "dataset"
@@ -33,15 +34,15 @@ class RepoKind(StrEnum):
 
     @property
     def url_prefix(self) -> str:
-        """What stands before `namespace/name` outside of `/api`: nothing for models."""
+        """The prefix of `namespace/name` outside of `/api`: none for models."""
         return "" if self is RepoKind.MODEL else f"{self}s/"
 
     @classmethod
     def parse(cls, text: object) -> RepoKind:
-        """A kind from a JSON field, where nothing means a model.
+        """Parse a JSON field, whose absence means a model.
 
         Raises:
-            BadRequestError: for any other word.
+            BadRequestError: for an unknown type.
         """
         try:
             return cls(str(text or cls.MODEL))
@@ -51,7 +52,7 @@ class RepoKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RepoName:
-    """A repository's full name, fit to be a path on disk."""
+    """A repository's full name, safe to be a path on disk."""
 
     kind: RepoKind
     namespace: str
@@ -64,12 +65,12 @@ class RepoName:
 
     @property
     def id(self) -> str:
-        """`namespace/name`, which only together with the kind is unique."""
+        """`namespace/name`, which is unique only together with the kind."""
         return f"{self.namespace}/{self.name}"
 
     @property
     def url_path(self) -> str:
-        """The path of its address outside of `/api`."""
+        """The path of its URL outside of `/api`."""
         return f"{self.kind.url_prefix}{self.id}"
 
     def __str__(self) -> str:
@@ -77,15 +78,15 @@ class RepoName:
 
 
 def is_plain_name(text: str) -> bool:
-    """Whether the Hub would take `text` as a user's or repository's name."""
+    """Whether the Hub accepts `text` as the name of a user or repository."""
     return bool(_NAME.fullmatch(text)) and "--" not in text and ".." not in text and not text.endswith((".", "-"))
 
 
 def check_user_name(text: str) -> str:
-    """Returns `text` if a namespace may be called so.
+    """Return `text` if it may be the name of a user.
 
     Raises:
-        BadRequestError: if not; `datasets` would be ambiguous in an address.
+        BadRequestError: if not; `datasets`, for example, would be ambiguous in a URL.
     """
     if not is_plain_name(text) or text in _RESERVED_NAMESPACES:
         raise BadRequestError(f"'{text}' cannot be a user's name; use letters, digits, '-', '_' and '.'")
@@ -93,7 +94,7 @@ def check_user_name(text: str) -> str:
 
 
 def check_path(path: object) -> str:
-    """Returns `path`, the place of a file in a repository, if it is safe on every machine that downloads it.
+    """Return `path`, of a file in a repository, if it is safe on every machine that downloads it.
 
     Raises:
         RefusedPathError: for an absolute path, `..`, `.git`, control characters or backslashes.
@@ -101,9 +102,8 @@ def check_path(path: object) -> str:
     if not isinstance(path, str) or not path or len(path.encode(errors="replace")) > 4096:
         raise RefusedPathError("a path in a repository is a text of 1 to 4096 bytes")
     segments = path.split("/")
-    if any(
-        segment.casefold() in _REFUSED_SEGMENTS or len(segment.encode(errors="replace")) > 255 for segment in segments
-    ):
+    # 255 bytes is what ext4, APFS and NTFS take as the name of one file.
+    if any(part.casefold() in _REFUSED_SEGMENTS or len(part.encode(errors="replace")) > 255 for part in segments):
         raise RefusedPathError(f"path {path!r} is refused; it must be relative, without '..', '.git' or empty parts")
     if "\\" in path or any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in path):
         raise RefusedPathError(f"path {path!r} is refused; it holds a backslash or a control character")
@@ -111,20 +111,12 @@ def check_path(path: object) -> str:
 
 
 def branch_ref(name: str) -> Ref:
-    """The git ref of a branch.
-
-    Raises:
-        BadRequestError: if git would not take the name.
-    """
+    """Return the git ref of a branch; raise BadRequestError if git would not take the name."""
     return _checked_ref(f"refs/heads/{name}", name)
 
 
 def tag_ref(name: str) -> Ref:
-    """The git ref of a tag.
-
-    Raises:
-        BadRequestError: if git would not take the name.
-    """
+    """Return the git ref of a tag; raise BadRequestError if git would not take the name."""
     return _checked_ref(f"refs/tags/{name}", name)
 
 

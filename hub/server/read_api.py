@@ -1,7 +1,7 @@
-"""Serve what clients read: repo info, file listings, paths, and the files themselves.
+"""Serve the read routes of the Hub's API: repo info, file listings, history, and the files themselves.
 
-Large files are answered in place where the Hub redirects to its storage; the clients take both, and read the hash of
-the content from `X-Linked-Etag`.
+Handlers are named after their routes. Large files are answered directly where the Hub redirects to its storage; the
+clients accept both, and read the hash of the content from `X-Linked-Etag`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, quote
 
@@ -18,11 +19,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from bonsai.hub.errors import BadRequestError, EntryNotFoundError, RefusedError
+from bonsai.hub.server.accounts import require_user
 from bonsai.hub.server.card_validation import derived_tags, read_metadata
-from bonsai.hub.server.git import DEFAULT_BRANCH, Repository, TreeEntry, commit_message, commit_time
-from bonsai.hub.server.names import RepoKind, RepoName
+from bonsai.hub.server.git import Repository, TreeEntry, commit_message
+from bonsai.hub.server.names import RepoKind
 from bonsai.hub.server.request import (
-    Hub,
     RequestContext,
     authenticated_user,
     get_hub,
@@ -30,44 +31,44 @@ from bonsai.hub.server.request import (
     read_json,
     repo_kind,
     request_context,
-    require_user,
 )
 from bonsai.hub.server.responses import Body, flag_parameter, number_parameter, page_of, page_response, send
-from bonsai.hub.server.storage import RepoSettings
 
-_TREE_PAGE, _EXPANDED_PAGE, _COMMITS_PAGE, _PATHS_LIMIT = 1000, 50, 50, 1000
+# The Hub's own page sizes: an expanded tree page walks the history, so it is shorter.
+_TREE_PAGE, _EXPANDED_PAGE, _COMMITS_PAGE, _LIST_PAGE = 1000, 50, 50, 1000
+_PATHS_LIMIT = 1000
 
 
 async def tree(request: Request) -> Response:
-    """A folder's content. The cursor names the commit, so that a list read in pages is of one piece."""
-    visit = request_context(request)
+    """List a folder. The cursor names the commit, so that all pages of a listing agree."""
+    context = request_context(request)
     expand, recursive = flag_parameter(request, "expand"), flag_parameter(request, "recursive")
     largest = _EXPANDED_PAGE if expand else _TREE_PAGE
     size = max(1, number_parameter(request, "limit", largest, largest=largest))
-    revision, _, offset = request.query_params.get("cursor", f"{visit.revision}:0").rpartition(":")
+    revision, _, offset = request.query_params.get("cursor", f"{context.revision}:0").rpartition(":")
     if not offset.isdecimal() or len(offset) > 18:
         raise BadRequestError("the cursor is not one of this server's")
 
-    def listed() -> tuple[list[dict[str, Any]], str | None]:
-        with visit.reading() as repository:
+    def list_page() -> tuple[list[dict[str, Any]], str | None]:
+        with context.reading() as repository:
             commit = repository.commit(revision)
-            folder = repository.node(commit, visit.path)
+            folder = repository.node(commit, context.path)
             if not folder.is_folder:
-                raise EntryNotFoundError(f"{visit.path!r} is a file, not a folder", commit=commit.id.decode())
+                raise EntryNotFoundError(f"{context.path!r} is a file, not a folder", commit=commit.id.decode())
             nodes, more = page_of(repository.children(folder, recursive=recursive), start=int(offset), size=size)
             cursor = f"{commit.id.decode()}:{int(offset) + size}" if more else None
             return describe_nodes(repository, commit, nodes, expand=expand), cursor
 
-    entries, cursor = await run_in_threadpool(listed)
+    entries, cursor = await run_in_threadpool(list_page)
     return page_response(request, entries, cursor=cursor)
 
 
 async def paths_info(request: Request) -> Response:
-    """What is known of some paths; those that do not exist are left out.
+    """Describe files and folders by path; paths that do not exist are left out.
 
     huggingface_hub sends a form, other clients JSON.
     """
-    visit = request_context(request)
+    context = request_context(request)
     if request.headers.get("content-type", "").startswith("application/json"):
         body = await read_json(request)
         paths, expand = body.get("paths", []), body.get("expand") is True
@@ -80,106 +81,90 @@ async def paths_info(request: Request) -> Response:
     if len(paths) > _PATHS_LIMIT:
         raise BadRequestError(f"{len(paths)} paths at once; ask for at most {_PATHS_LIMIT}")
 
-    def found() -> list[dict[str, Any]]:
-        with visit.reading() as repository:
-            commit = repository.commit(visit.revision)
-            nodes = [node for path in paths if (node := _node_or_none(repository, commit, path.strip("/")))]
+    def describe() -> list[dict[str, Any]]:
+        with context.reading() as repository:
+            commit = repository.commit(context.revision)
+            names = filter(None, (path.strip("/") for path in paths))
+            nodes = [node for name in names if (node := repository.find(commit, name))]
             return describe_nodes(repository, commit, nodes, expand=expand)
 
-    return JSONResponse(await run_in_threadpool(found))
+    return JSONResponse(await run_in_threadpool(describe))
 
 
 def describe_nodes(
     repository: Repository, commit: Commit, nodes: list[TreeEntry], *, expand: bool
 ) -> list[dict[str, Any]]:
-    """Files and folders in the words of the API; `expand` adds the commit that last changed each."""
-    described = [_describe(repository, node) for node in nodes]
-    if expand:
-        changes = repository.last_changes(commit, [node.path for node in nodes])
-        for entry in described:
-            newest = changes[entry["path"]]
+    """Return the API's JSON for files and folders; `expand` adds the commit that last changed each."""
+    entries: list[dict[str, Any]] = []
+    changes = repository.last_changes(commit, [node.path for node in nodes]) if expand else {}
+    for node in nodes:
+        if node.is_folder:
+            entry: dict[str, Any] = {"type": "directory", "oid": node.oid, "size": 0, "path": node.path}
+        else:
+            facts = repository.facts(node)
+            entry = {"type": "file", "oid": node.oid, "size": facts.size, "path": node.path}
+            if facts.pointer:
+                entry["lfs"] = {"oid": facts.pointer.oid, "size": facts.size, "pointerSize": facts.stored}
+        if expand:
+            newest = changes[node.path]
             title, date = commit_message(newest)[0], timestamp(newest)
             entry["lastCommit"] = {"id": newest.id.decode(), "title": title, "date": date}
-    return described
-
-
-def _describe(repository: Repository, node: TreeEntry) -> dict[str, Any]:
-    if node.is_folder:
-        return {"type": "directory", "oid": node.oid, "size": 0, "path": node.path}
-    facts = repository.facts(node)
-    entry: dict[str, Any] = {"type": "file", "oid": node.oid, "size": facts.size, "path": node.path}
-    if facts.pointer:
-        entry["lfs"] = {"oid": facts.pointer.oid, "size": facts.size, "pointerSize": facts.stored}
-    return entry
-
-
-def _node_or_none(repository: Repository, commit: Commit, path: str) -> TreeEntry | None:
-    try:
-        return repository.node(commit, path) if path else None
-    except EntryNotFoundError:
-        return None
+        entries.append(entry)
+    return entries
 
 
 async def refs(request: Request) -> Response:
-    """Branches and tags with their commits."""
-    return JSONResponse(await run_in_threadpool(_refs, request_context(request)))
+    """List branches and tags with their commits."""
+    context = request_context(request)
 
+    def list_refs() -> dict[str, list[dict[str, str]]]:
+        groups: dict[str, list[dict[str, str]]] = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
+        with context.reading() as repository:
+            for ref in sorted(ref.decode() for ref in repository.git.refs.allkeys()):
+                for group, prefix in (("branches", "refs/heads/"), ("tags", "refs/tags/")):
+                    if ref.startswith(prefix):
+                        oid = repository.commit(ref).id.decode()
+                        groups[group].append({"name": ref.removeprefix(prefix), "ref": ref, "targetCommit": oid})
+        return groups
 
-def _refs(visit: RequestContext) -> dict[str, list[dict[str, str]]]:
-    with visit.reading() as repository:
-        found: dict[str, list[dict[str, str]]] = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
-        for group, prefix in (("branches", "refs/heads/"), ("tags", "refs/tags/")):
-            for name in sorted(
-                ref.decode() for ref in repository.git.refs.allkeys() if ref.startswith(prefix.encode())
-            ):
-                commit = repository.commit(name)
-                found[group].append(
-                    {"name": name.removeprefix(prefix), "ref": name, "targetCommit": commit.id.decode()}
-                )
-        return found
+    return JSONResponse(await run_in_threadpool(list_refs))
 
 
 async def commits(request: Request) -> Response:
-    """The history of a revision, newest first."""
-    visit = request_context(request)
+    """List the history of a revision, newest first."""
+    context = request_context(request)
     start = number_parameter(request, "cursor", 0)
     size = max(1, number_parameter(request, "limit", _COMMITS_PAGE, largest=1000))
     formatted = "formatted" in request.query_params.getlist("expand[]")
 
-    def listed() -> tuple[list[dict[str, Any]], bool]:
-        with visit.reading() as repository:
-            page, more = page_of(repository.history(repository.commit(visit.revision)), start=start, size=size)
-            return [_describe_commit(commit, formatted=formatted) for commit in page], more
+    def list_page() -> tuple[list[dict[str, Any]], bool]:
+        entries: list[dict[str, Any]] = []
+        with context.reading() as repository:
+            page, more = page_of(repository.history(repository.commit(context.revision)), start=start, size=size)
+            for commit in page:
+                title, message = commit_message(commit)
+                author = commit.author.partition(b" <")[0].decode(errors="replace")
+                entry = {
+                    "id": commit.id.decode(),
+                    "title": title,
+                    "message": message,
+                    "authors": [{"user": author}],
+                    "date": timestamp(commit),
+                }
+                entries.append(entry | ({"formatted": {"title": title, "message": message}} if formatted else {}))
+        return entries, more
 
-    entries, more = await run_in_threadpool(listed)
+    entries, more = await run_in_threadpool(list_page)
     return page_response(request, entries, cursor=str(start + size) if more else None)
 
 
-def _describe_commit(commit: Commit, *, formatted: bool) -> dict[str, Any]:
-    title, message = commit_message(commit)
-    author = commit.author.partition(b" <")[0].decode(errors="replace")
-    entry: dict[str, Any] = {
-        "id": commit.id.decode(),
-        "title": title,
-        "message": message,
-        "authors": [{"user": author}],
-        "date": timestamp(commit),
-    }
-    if formatted:
-        entry["formatted"] = {"title": title, "message": message}
-    return entry
-
-
 def timestamp(commit: Commit) -> str:
-    """In the one format the clients parse."""
-    return commit_time(commit).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-
-
-_LIST_PAGE = 1000
+    """Return the time of a commit in the one format the clients parse."""
+    return datetime.fromtimestamp(commit.commit_time, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 async def whoami(request: Request) -> Response:
-    """The user behind the token."""
+    """Describe the user of the token."""
     user = require_user(authenticated_user(request))
     token = {"displayName": "bonsai", "role": "write", "createdAt": "2026-01-01T00:00:00.000Z"}
     return JSONResponse(
@@ -198,23 +183,23 @@ async def whoami(request: Request) -> Response:
 
 
 async def auth_check(request: Request) -> Response:
-    """Whether the visitor may read, or write, the repository: an answer without content."""
-    visit = request_context(request)
+    """Check that the user may read, or write, the repository; the answer is empty."""
+    context = request_context(request)
 
     def check() -> None:
-        with visit.reading():
+        with context.reading():
             pass
         if request.url.path.endswith("/write"):
-            visit.require_owner()
+            context.require_owner()
 
     await run_in_threadpool(check)
     return JSONResponse({})
 
 
 async def repo_info(request: Request) -> Response:
-    """One repository at one revision; `blobs` adds sizes and hashes, `expand` picks fields."""
-    visit = request_context(request)
-    info = await run_in_threadpool(_info_at, visit, with_blobs=flag_parameter(request, "blobs"))
+    """Describe one repository at one revision; `blobs` adds sizes and hashes, `expand` picks fields."""
+    context = request_context(request)
+    info = await run_in_threadpool(_repo_info, context, with_blobs=flag_parameter(request, "blobs"))
     wanted = [*request.query_params.getlist("expand"), *request.query_params.getlist("expand[]")]
     if wanted:
         info = {key: value for key, value in info.items() if key in ("_id", "id", "modelId", *wanted)}
@@ -222,65 +207,61 @@ async def repo_info(request: Request) -> Response:
 
 
 async def list_repos(request: Request) -> Response:
-    """All repositories of a kind that the visitor may see, newest first, by `search`, `author` and `filter` (tags)."""
+    """List the repositories of a kind that the user may see, newest first; filter by name, author and tags."""
     hub, user = get_hub(request), authenticated_user(request)
     kind = repo_kind(request)
     query = request.query_params
-    start, limit = (
-        number_parameter(request, "cursor", 0),
-        max(1, number_parameter(request, "limit", _LIST_PAGE, largest=_LIST_PAGE)),
-    )
+    start = number_parameter(request, "cursor", 0)
+    limit = max(1, number_parameter(request, "limit", _LIST_PAGE, largest=_LIST_PAGE))
     wanted_tags = {tag for text in query.getlist("filter") for tag in text.split(",") if tag}
     wanted_tags.update(query.getlist("pipeline_tag"))
-    search = [word.casefold() for word in query.getlist("search")]
+    words = [word.casefold() for word in query.getlist("search")]
     with_files = flag_parameter(request, "full")
 
     def matching() -> Iterator[dict[str, Any]]:
         for repo in hub.storage.list(kind):
-            if query.get("author", repo.namespace) == repo.namespace and all(
-                word in repo.id.casefold() for word in search
-            ):
-                info = _visible_info(hub, user, repo)
-                if info and wanted_tags <= set(info["tags"]):
-                    yield info if with_files else {key: value for key, value in info.items() if key != "siblings"}
+            by_author = query.get("author", repo.namespace) == repo.namespace
+            if not by_author or not all(word in repo.id.casefold() for word in words):
+                continue
+            context = RequestContext(hub=hub, user=user, repo=repo)
+            try:
+                info = _repo_info(context, with_blobs=False)
+            except RefusedError:  # private, or deleted meanwhile
+                continue
+            if wanted_tags <= set(info["tags"]):
+                yield info if with_files else {key: value for key, value in info.items() if key != "siblings"}
 
-    def listed() -> tuple[list[dict[str, Any]], bool]:
+    def list_page() -> tuple[list[dict[str, Any]], bool]:
         key = "createdAt" if query.get("sort") in ("createdAt", "created_at") else "lastModified"
         return page_of(sorted(matching(), key=lambda info: str(info[key]), reverse=True), start=start, size=limit)
 
-    entries, more = await run_in_threadpool(listed)
+    entries, more = await run_in_threadpool(list_page)
     return page_response(request, entries, cursor=str(start + limit) if more else None)
 
 
-def _visible_info(hub: Hub, user: str | None, repo: RepoName) -> dict[str, Any] | None:
-    visit = RequestContext(hub=hub, user=user, repo=repo, revision=DEFAULT_BRANCH, path="", base_url="")
-    try:
-        return _info_at(visit, with_blobs=False)
-    except RefusedError:
-        return None
+def _repo_info(context: RequestContext, *, with_blobs: bool) -> dict[str, Any]:
+    repo = context.repo
+    with context.reading() as repository:
+        # 1. The files, by path.
+        settings = context.hub.storage.settings(repo)
+        commit = repository.commit(context.revision)
+        root = repository.node(commit, "")
+        nodes = [node for node in repository.children(root, recursive=True) if not node.is_folder]
+        nodes.sort(key=lambda node: node.path)
+        siblings: list[dict[str, Any]] = [{"rfilename": node.path} for node in nodes]
+        if with_blobs:
+            for sibling, entry in zip(siblings, describe_nodes(repository, commit, nodes, expand=False), strict=True):
+                sibling |= {"size": entry["size"], "blobId": entry["oid"]}
+                if "lfs" in entry:
+                    sibling["lfs"] = {**entry["lfs"], "sha256": entry["lfs"]["oid"]}
 
+        # 2. The card's metadata; an invalid card does not hide the repository.
+        try:
+            metadata = read_metadata(repository.read_file(commit, "README.md").decode(errors="replace"))
+        except BadRequestError:
+            metadata = {}
 
-def _info_at(visit: RequestContext, *, with_blobs: bool) -> dict[str, Any]:
-    with visit.reading() as repository:
-        settings = visit.hub.storage.settings(visit.repo)
-        return _info(visit, repository, settings, with_blobs=with_blobs)
-
-
-def _info(visit: RequestContext, repository: Repository, settings: RepoSettings, *, with_blobs: bool) -> dict[str, Any]:
-    repo = visit.repo
-    commit = repository.commit(visit.revision)
-    nodes = [node for node in repository.children(repository.node(commit, ""), recursive=True) if not node.is_folder]
-    nodes.sort(key=lambda node: node.path)
-    siblings: list[dict[str, Any]] = [{"rfilename": node.path} for node in nodes]
-    if with_blobs:
-        for sibling, entry in zip(siblings, describe_nodes(repository, commit, nodes, expand=False), strict=True):
-            sibling |= {"size": entry["size"], "blobId": entry["oid"]}
-            if "lfs" in entry:
-                sibling["lfs"] = {**entry["lfs"], "sha256": entry["lfs"]["oid"]}
-    try:
-        metadata = read_metadata(repository.content(repository.node(commit, "README.md")).decode(errors="replace"))
-    except (EntryNotFoundError, BadRequestError):
-        metadata = {}
+    # 3. The fields of huggingface_hub's ModelInfo, DatasetInfo and SpaceInfo.
     info: dict[str, Any] = {
         "_id": _stable_id(str(repo)),
         "id": repo.id,
@@ -310,26 +291,26 @@ def _stable_id(text: str) -> str:
 
 
 async def resolve(request: Request) -> Response:
-    """A file as its author knows it."""
-    visit = request_context(request)
-    body, headers = await run_in_threadpool(_look_up, visit, follow_pointer=True)
+    """Send a file; of a large one its content, from the LFS store."""
+    context = request_context(request)
+    body, headers = await run_in_threadpool(_find_file, context, follow_pointer=True)
     return send(request, body, headers)
 
 
 async def raw(request: Request) -> Response:
-    """A file as git keeps it."""
-    visit = request_context(request)
-    body, headers = await run_in_threadpool(_look_up, visit, follow_pointer=False)
+    """Send a file as git stores it: of a large one, its pointer."""
+    context = request_context(request)
+    body, headers = await run_in_threadpool(_find_file, context, follow_pointer=False)
     return send(request, body, headers)
 
 
-def _look_up(visit: RequestContext, *, follow_pointer: bool) -> tuple[Body, dict[str, str]]:
-    with visit.reading() as repository:
-        commit = repository.commit(visit.revision)
+def _find_file(context: RequestContext, *, follow_pointer: bool) -> tuple[Body, dict[str, str]]:
+    with context.reading() as repository:
+        commit = repository.commit(context.revision)
         commit_id = commit.id.decode()
-        node = repository.node(commit, visit.path)
+        node = repository.node(commit, context.path)
         if node.is_folder:
-            raise EntryNotFoundError(f"{visit.path!r} is a folder, not a file", commit=commit_id)
+            raise EntryNotFoundError(f"{context.path!r} is a folder, not a file", commit=commit_id)
         facts = repository.facts(node)
         headers = {
             "X-Repo-Commit": commit_id,

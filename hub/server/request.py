@@ -1,122 +1,40 @@
 """Resolve a request's repo, revision and user, and check its permissions.
 
-A browser will send requests to 127.0.0.1 for any page that asks (and, with DNS rebinding, even read the answers), so
-the `Host` must name this machine and this port, and an `Origin` must be the Hub's own.
+A browser sends requests to 127.0.0.1 for any page that asks (and, with DNS rebinding, lets it read the answers), so the
+`Host` must name this machine and this port, and an `Origin` must be the Hub's own.
 """
 
 from __future__ import annotations
 
-import hmac
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bonsai.hub.errors import BadRequestError, ForbiddenError, RepoNotFoundError, TooLargeError, UnauthorizedError
+from bonsai.hub.errors import BadRequestError, RepoNotFoundError, TooLargeError
+from bonsai.hub.server.accounts import Accounts, require_owner
 from bonsai.hub.server.git import DEFAULT_BRANCH, Repository
-from bonsai.hub.server.names import RepoKind, RepoName, check_user_name
+from bonsai.hub.server.names import RepoKind, RepoName
+from bonsai.hub.server.responses import CHUNK
 from bonsai.hub.server.storage import Storage
-
-USERS = "BONSAI_HUB_USERS"
-"""environment variable: `NAME:TOKEN`, several with a space between; what stands in argv is everybody's to read"""
-
-
-def default_token(name: str) -> str:
-    """The token of a user who has no secret one: it guards nothing, it only makes the clients behave as on the Hub."""
-    return f"local-{name}"
-
-
-DEFAULT_USERS: Mapping[str, str] = {"qeu": default_token("qeu")}
-
-
-def parse_users(text: str) -> Mapping[str, str]:
-    """Token by name, as the environment variable gives them.
-
-    Raises:
-        BadRequestError: a name without a token.
-    """
-    users = {}
-    for number, entry in enumerate(text.split(), 1):
-        name, _, token = entry.partition(":")
-        if not token:
-            raise BadRequestError(
-                f"{USERS}: entry {number} has no token; write NAME:TOKEN, several with spaces between"
-            )
-        users[name] = token
-    return users
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accounts:
-    """The users of a Hub, checked once."""
-
-    users: Mapping[str, str] = field(repr=False)
-    """Token by user name. A user's namespace is its own name; there are no organisations."""
-
-    def __post_init__(self) -> None:
-        if not self.users:
-            raise BadRequestError("a Hub without users can be read by nobody's token; give at least one NAME:TOKEN")
-        for name, token in self.users.items():
-            check_user_name(name)
-            if not token or not token.isascii() or not token.isprintable() or " " in token:
-                raise BadRequestError(f"the token of '{name}' must be printable ASCII without spaces")
-
-    def identify(self, authorization: str | None) -> str | None:
-        """The user behind an `Authorization` header, or None if there is no header.
-
-        Raises:
-            UnauthorizedError: for a token nobody has; as on the Hub it is refused even where none was needed.
-        """
-        if not authorization:
-            return None
-        scheme, _, token = authorization.partition(" ")
-        found = None
-        for name, expected in self.users.items():
-            if scheme.casefold() == "bearer" and hmac.compare_digest(token.strip().encode(), expected.encode()):
-                found = name
-        if found is None:
-            raise UnauthorizedError("Invalid credentials in Authorization header")
-        return found
-
-
-def require_user(user: str | None) -> str:
-    """`user`, for what nobody may do without a name.
-
-    Raises:
-        UnauthorizedError: without a token.
-    """
-    if user is None:
-        raise UnauthorizedError("Invalid username or password.")
-    return user
-
-
-def require_owner(user: str | None, namespace: str) -> str:
-    """`user`, if the namespace is theirs.
-
-    Raises:
-        UnauthorizedError: without a token.
-        ForbiddenError: with somebody else's.
-    """
-    if require_user(user) != namespace:
-        raise ForbiddenError(f"you are '{user}' and have no right to write into the namespace '{namespace}'")
-    return namespace
-
 
 JSON_LIMIT = 16_000_000
 """Bytes of a JSON body: 256 files of a preupload with their samples stay below 1 MB."""
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hub:
-    """What every request needs."""
+    """The state shared by all requests."""
 
     storage: Storage
     accounts: Accounts
@@ -124,22 +42,22 @@ class Hub:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestContext:
-    """Built once a request. The methods that touch the disk belong into a thread."""
+    """The user, repository, revision and path of a request. Its methods read the disk: call them in a thread."""
 
     hub: Hub
     user: str | None
     repo: RepoName
-    revision: str
-    path: str
-    base_url: str
-    """Scheme, host and port the client used, without a slash at the end."""
+    revision: str = DEFAULT_BRANCH
+    path: str = ""
+    base_url: str = ""
+    """Scheme, host and port that the client used, without a trailing slash."""
 
     @contextmanager
     def reading(self) -> Iterator[Repository]:
-        """The repository, for those who may see it.
+        """Open the repository for a user who may see it.
 
         Raises:
-            RepoNotFoundError: also for a private one that belongs to somebody else.
+            RepoNotFoundError: also for somebody else's private repository.
         """
         self._check_visible()
         with self.hub.storage.open(self.repo) as repository:
@@ -147,7 +65,7 @@ class RequestContext:
 
     @contextmanager
     def writing(self) -> Iterator[Repository]:
-        """The repository, locked against other writers, for its owner.
+        """Open the repository for its owner, locked against other writers.
 
         Raises:
             UnauthorizedError, ForbiddenError, RepoNotFoundError: for anybody else.
@@ -157,7 +75,7 @@ class RequestContext:
             yield repository
 
     def require_owner(self) -> None:
-        """Raises what `writing` raises, without taking the lock."""
+        """Raise what `writing` raises, without taking the lock."""
         if self.user is not None and self.user != self.repo.namespace:
             self._check_visible()
         require_owner(self.user, self.repo.namespace)
@@ -169,21 +87,21 @@ class RequestContext:
 
 
 def get_hub(request: Request) -> Hub:
-    """The Hub this request came to."""
+    """Return the Hub that serves this request."""
     hub: Hub = request.app.state.hub
     return hub
 
 
 def authenticated_user(request: Request) -> str | None:
-    """Raises UnauthorizedError for a token nobody has."""
+    """Return the user of the request's token, or None without one; raise UnauthorizedError for an unknown token."""
     return get_hub(request).accounts.identify(request.headers.get("authorization"))
 
 
 def request_context(request: Request) -> RequestContext:
-    """Reads the repository's name, the revision and the path from the address.
+    """Read the repository, revision and path from the URL, and the user from the token.
 
     Raises:
-        RefusedError: as the checks of names and tokens do.
+        RefusedError: an invalid name or token.
     """
     hub = get_hub(request)
     parameters = {key: unquote(value, errors="replace") for key, value in request.path_params.items()}
@@ -199,18 +117,18 @@ def request_context(request: Request) -> RequestContext:
 
 
 def repo_kind(request: Request) -> RepoKind:
-    """From the address: `/datasets/…` and `/api/datasets/…`; what names no kind is a model."""
+    """Return the kind in a URL such as `/datasets/…` or `/api/datasets/…`; a URL without a kind means a model."""
     first = request.scope["path"].removeprefix("/api").split("/")[1]
     return next((kind for kind in RepoKind if kind.plural == first), RepoKind.MODEL)
 
 
 def base_url(request: Request) -> str:
-    """Scheme, host and port as the client wrote them."""
+    """Return scheme, host and port as the client wrote them."""
     return f"{request.url.scheme}://{request.url.netloc}"
 
 
 async def read_body(request: Request, *, limit: int = JSON_LIMIT) -> bytes:
-    """Raises TooLargeError as soon as more than `limit` bytes have come."""
+    """Read the body, and raise TooLargeError as soon as it exceeds `limit` bytes."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -219,8 +137,19 @@ async def read_body(request: Request, *, limit: int = JSON_LIMIT) -> bytes:
     return bytes(body)
 
 
+async def write_body(request: Request, write: Callable[[bytes], object]) -> None:
+    """Pass the body to `write`, which runs in a thread, in chunks of `CHUNK` bytes or more."""
+    buffer = bytearray()
+    async for chunk in request.stream():
+        buffer += chunk
+        if len(buffer) >= CHUNK:
+            await run_in_threadpool(write, bytes(buffer))
+            buffer.clear()
+    await run_in_threadpool(write, bytes(buffer))
+
+
 async def read_json(request: Request) -> dict[str, Any]:
-    """Raises BadRequestError if the body is not a JSON object."""
+    """Read the body, and raise BadRequestError if it is not a JSON object."""
     body = await read_body(request)
     try:
         value = json.loads(body or b"{}")
@@ -232,7 +161,7 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 
 def text_field(body: dict[str, Any], field: str, *, default: str | None = None) -> str:
-    """Raises BadRequestError if the field is missing or not a text."""
+    """Return a text field; raise BadRequestError if it is missing, without a default, or not a text."""
     value = body.get(field)
     if value is None and default is not None:
         return default
@@ -241,21 +170,18 @@ def text_field(body: dict[str, Any], field: str, *, default: str | None = None) 
     return value
 
 
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
-
-
 class LoopbackOnlyMiddleware:
-    """Refuses strangers, numbers the answers, and routes by the address as it was sent.
+    """Refuse requests from other hosts and pages, add `X-Request-Id`, and route by the undecoded URL.
 
-    In `/tree/refs%2Fconvert%2Fparquet` the slashes belong to the revision. The clients show the number with
-    an error.
+    Undecoded, because in `/tree/refs%2Fconvert%2Fparquet` the slashes belong to the revision. Clients show the request
+    id with an error.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers 403."""
+        """Pass the request on, or answer 403."""
         if scope["type"] != "http":
             return
         headers = Headers(scope=scope)
@@ -269,19 +195,16 @@ class LoopbackOnlyMiddleware:
         else:
             request_id = secrets.token_hex(8).encode()
 
-            async def send_numbered(message: Message) -> None:
+            async def send_with_id(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id)]
                 await send(message)
 
             raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
-            sent = {"path": raw_path.decode("ascii", errors="replace"), "query_string": _ascii(scope["query_string"])}
-            await self._app({**scope, **sent}, receive, send_numbered)
-
-
-def _ascii(query: bytes) -> bytes:
-    """What is not ASCII has no place in an address; starlette would stumble over what is not even UTF-8."""
-    return query.decode("ascii", errors="replace").encode("ascii", errors="replace")
+            # A URL is ASCII; a query string that is not even UTF-8 would crash starlette.
+            query = scope["query_string"].decode("ascii", errors="replace").encode("ascii", errors="replace")
+            undecoded = {"path": raw_path.decode("ascii", errors="replace"), "query_string": query}
+            await self._app({**scope, **undecoded}, receive, send_with_id)
 
 
 async def _refuse(reason: str, scope: Scope, receive: Receive, send: Send) -> None:

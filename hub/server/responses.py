@@ -1,4 +1,7 @@
-"""Answer range requests and paginated listings."""
+"""Answer range requests and paginated listings.
+
+For a file of 10 bytes, `Range: bytes=2-4` means the bytes [2, 5), `bytes=-3` the last three, and `bytes=12-` is 416.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +21,23 @@ from bonsai.hub.errors import BadRequestError
 
 CHUNK = 1 << 20
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE)
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """What a file consists of: bytes at hand, or a file on disk that is opened when its turn comes."""
+    """The content of a file: bytes in memory, or a file on disk that is opened while it is sent."""
 
     size: int
     source: bytes | Path
 
 
 def wanted_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """First byte and end (exclusive) of what a `Range` header asks for.
+    """Parse a `Range` header into its first byte and end (exclusive).
 
-    None stands for the whole file: without a header, and for the kinds of range a server may ignore (RFC 9110, 14.2).
-    An empty range (equal numbers) cannot be satisfied.
+    Returns:
+        None for the whole file: without a header, and for ranges that a server may ignore (RFC 9110, 14.2). Two equal
+        numbers for a range that cannot be satisfied.
     """
     match = _RANGE.fullmatch(header) if header else None
     if not match or match[1] == match[2] == "":
@@ -47,7 +52,7 @@ def wanted_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def send(request: Request, body: Body, headers: Mapping[str, str]) -> Response:
-    """The response to a GET or HEAD: 200, 206, 304 or 416."""
+    """Return the response to a GET or HEAD: 200, 206, 304 or 416."""
     etag = headers.get("ETag", "")
     if etag and etag in {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}:
         return Response(status_code=304, headers=dict(headers))
@@ -79,17 +84,14 @@ async def _chunks(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
             yield chunk
 
 
-_Item = TypeVar("_Item")
-
-
 def page_of(items: Iterable[_Item], *, start: int, size: int) -> tuple[list[_Item], bool]:
-    """The items of a page, and whether there are more."""
+    """Return the items of a page, and whether more follow."""
     found = list(islice(items, start, start + size + 1))
     return found[:size], len(found) > size
 
 
 def number_parameter(request: Request, name: str, default: int, *, largest: int = 2**53) -> int:
-    """Raises BadRequestError unless the parameter is a whole number; above `largest` it is cut."""
+    """Return a query parameter, at most `largest`; raise BadRequestError unless it is a whole number."""
     text = request.query_params.get(name, str(default))
     if not text.isdecimal() or len(text) > 18:
         raise BadRequestError(f"'{name}' must be a whole number, not {text!r}")
@@ -97,12 +99,12 @@ def number_parameter(request: Request, name: str, default: int, *, largest: int 
 
 
 def flag_parameter(request: Request, name: str) -> bool:
-    """Whether a yes-or-no parameter is there and says yes."""
+    """Whether a boolean query parameter is set to a true value."""
     return request.query_params.get(name, "").casefold() in ("1", "true", "yes")
 
 
 def page_response(request: Request, items: Iterable[Any], *, cursor: str | None) -> JSONResponse:
-    """A page as JSON; `cursor` leads to the next one, None means this is the last."""
+    """Return a page as JSON with a `Link` to the next one; a `cursor` of None marks the last page."""
     headers = {}
     if cursor is not None:
         parameters = [(key, value) for key, value in parse_qsl(request.url.query) if key != "cursor"]

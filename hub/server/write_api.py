@@ -1,4 +1,8 @@
-"""Serve what clients write: repos, commits, branches and tags."""
+"""Serve the write routes of the Hub's API: repos, commits, branches and tags.
+
+Handlers are named after their routes (`preupload` serves `/api/datasets/{namespace}/{name}/preupload/{revision}`),
+those below `/api/repos` after the method of `HfApi` that calls them.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +10,19 @@ import base64
 import binascii
 import tempfile
 import time
-from typing import IO, Any
+from typing import Any
 
-from dulwich.objects import Commit, Tag
+from dulwich.objects import Commit, ObjectID, Tag
+from dulwich.refs import Ref
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from bonsai.hub.errors import (
-    BadRequestError,
-    ConflictError,
-    EntryNotFoundError,
-    ForbiddenError,
-    RevisionNotFoundError,
-    TooLargeError,
-)
+from bonsai.hub.errors import BadRequestError, ConflictError, ForbiddenError, RevisionNotFoundError, TooLargeError
+from bonsai.hub.server.accounts import require_owner, require_user
 from bonsai.hub.server.card_validation import check_card
 from bonsai.hub.server.commits import Header, branch_head, make_commit, swap, write_commit
-from bonsai.hub.server.git import DEFAULT_BRANCH, Repository, UploadRules, upload_rules
+from bonsai.hub.server.git import DEFAULT_BRANCH, Repository, upload_rules
 from bonsai.hub.server.names import RepoKind, RepoName, branch_ref, check_path, tag_ref
 from bonsai.hub.server.request import (
     RequestContext,
@@ -32,81 +31,17 @@ from bonsai.hub.server.request import (
     get_hub,
     read_json,
     request_context,
-    require_owner,
-    require_user,
     text_field,
+    write_body,
 )
-from bonsai.hub.server.responses import CHUNK
-
-
-def create_branch(repository: Repository, name: str, *, start: str | None) -> None:
-    """Starts a branch at a revision, by default at the head of main.
-
-    Raises:
-        ConflictError: if there is one of this name, or one whose name is a folder of this one.
-    """
-    ref, commit = branch_ref(name), repository.commit(start or DEFAULT_BRANCH)
-    _refuse_overlap(repository, "heads", name)
-    if not repository.git.refs.add_if_new(ref, commit.id):
-        raise ConflictError(f"Reference {ref.decode()} already exists")
-
-
-def delete_branch(repository: Repository, name: str) -> None:
-    """Raises ForbiddenError for main, RevisionNotFoundError if there is no such branch."""
-    if name == DEFAULT_BRANCH:
-        raise ForbiddenError("Cannot delete refs/heads/main")
-    ref = branch_ref(name)
-    if repository.git.refs.read_ref(ref) is None:
-        raise RevisionNotFoundError(f"Invalid rev id: {ref.decode()}")
-    repository.git.refs.remove_if_equals(ref, None)
-
-
-def create_tag(repository: Repository, name: str, *, revision: str, message: str, tagger: str) -> None:
-    """Tags a revision; with a message the tag is an object of its own, as in git.
-
-    Raises:
-        ConflictError: if there is a tag of this name: a tag does not move.
-    """
-    commit, ref = repository.commit(revision), tag_ref(name)
-    _refuse_overlap(repository, "tags", name)
-    target = commit.id
-    if message:
-        tag = Tag()
-        tag.name = name.encode()
-        tag.tagger = f"{tagger} <{tagger}@users.noreply.localhost>".encode()
-        tag.tag_time = int(time.time())
-        tag.tag_timezone = 0
-        tag.object = (Commit, commit.id)
-        tag.message = message.encode(errors="replace")
-        repository.git.object_store.add_object(tag)
-        target = tag.id
-    if not repository.git.refs.add_if_new(ref, target):
-        raise ConflictError(f"Reference {ref.decode()} already exists")
-
-
-def delete_tag(repository: Repository, name: str) -> None:
-    """Raises RevisionNotFoundError if there is no such tag."""
-    ref = tag_ref(name)
-    if repository.git.refs.read_ref(ref) is None:
-        raise RevisionNotFoundError(f"Invalid rev id: {ref.decode()}")
-    repository.git.refs.remove_if_equals(ref, None)
-
-
-def _refuse_overlap(repository: Repository, group: str, name: str) -> None:
-    """Git keeps `a` as a file and `a/b` as a file in the folder `a`: the two cannot be side by side."""
-    for other in repository.git.refs.allkeys():
-        taken = other.decode().removeprefix(f"refs/{group}/")
-        if taken != other.decode() and (taken.startswith(f"{name}/") or name.startswith(f"{taken}/")):
-            raise ConflictError(f"'{name}' cannot be beside '{taken}': one is a folder of the other")
-
 
 COMMIT_LIMIT = 2_000_000_000
-"""Bytes of one commit's body, which waits on disk while it arrives; large files travel outside of it."""
+"""Bytes of one commit's body, which is spooled to disk; large files travel outside of it."""
 
 
 async def preupload(request: Request) -> Response:
-    """Tells for each file whether it is large, unwanted, or here already."""
-    visit = request_context(request)
+    """Decide for each file whether it goes to LFS, is ignored, or is already there."""
+    context = request_context(request)
     _refuse_pull_request(request)
     body = await read_json(request)
     files, gitignore = body.get("files"), body.get("gitIgnore")
@@ -115,67 +50,59 @@ async def preupload(request: Request) -> Response:
     if not isinstance(gitignore, str | None):
         raise BadRequestError("'gitIgnore' must be a text")
 
-    def decided() -> list[dict[str, Any]]:
-        visit.require_owner()
-        with visit.reading() as repository:
-            commit = repository.commit(visit.revision)
+    def decide() -> list[dict[str, Any]]:
+        decisions = []
+        context.require_owner()
+        with context.reading() as repository:
+            commit = repository.commit(context.revision)
             rules = upload_rules(repository, commit, gitignore=gitignore)
-            return [_upload_mode(repository, commit, rules, file) for file in files]
+            for file in files:
+                # 1. Check what the client says of the file.
+                path, size = check_path(file.get("path")), file.get("size")
+                if not isinstance(size, int) or size < 0:
+                    raise BadRequestError(f"'size' of {path!r} must be a whole number")
+                try:
+                    sample = base64.b64decode(file.get("sample") or "", validate=True)
+                except (binascii.Error, ValueError, TypeError):
+                    raise BadRequestError(f"'sample' of {path!r} is not base64") from None
 
-    return JSONResponse({"files": await run_in_threadpool(decided)})
+                # 2. Choose how it travels.
+                mode = "lfs" if rules.is_large(path, size=size, sample=sample) else "regular"
+                decision = {"path": path, "uploadMode": mode, "shouldIgnore": rules.ignores(path)}
 
+                # 3. Name the content at this path, so that the client does not send the same again.
+                node = repository.find(commit, path)
+                if node and not node.is_folder:
+                    pointer = repository.facts(node).pointer
+                    decision["oid"] = pointer.oid if pointer else node.oid
+                decisions.append(decision)
+        return decisions
 
-def _upload_mode(repository: Repository, commit: Commit, rules: UploadRules, file: dict[str, Any]) -> dict[str, Any]:
-    path, size = check_path(file.get("path")), file.get("size")
-    if not isinstance(size, int) or size < 0:
-        raise BadRequestError(f"'size' of {path!r} must be a whole number")
-    try:
-        sample = base64.b64decode(file.get("sample") or "", validate=True)
-    except (binascii.Error, ValueError, TypeError):
-        raise BadRequestError(f"'sample' of {path!r} is not base64") from None
-    mode = "lfs" if rules.is_large(path, size=size, sample=sample) else "regular"
-    decision = {"path": path, "uploadMode": mode, "shouldIgnore": rules.ignores(path)}
-    try:
-        node = repository.node(commit, path)
-    except EntryNotFoundError:
-        return decision
-    if not node.is_folder:
-        pointer = repository.facts(node).pointer
-        decision["oid"] = pointer.oid if pointer else node.oid
-    return decision
+    return JSONResponse({"files": await run_in_threadpool(decide)})
 
 
 async def commit(request: Request) -> Response:
-    """The body is kept on disk until it is complete: what arrives only in part is never looked at."""
-    visit = request_context(request)
-    await run_in_threadpool(visit.require_owner)
+    """Commit the operations in the body, which is spooled to disk: a body that breaks off is never parsed."""
+    context = request_context(request)
+    await run_in_threadpool(context.require_owner)
     _refuse_pull_request(request)
-    with tempfile.TemporaryFile(dir=visit.hub.storage.temp_dir()) as spool:
-        await _spool(request, spool)
-        created = await run_in_threadpool(_commit, visit, spool)
-    url = f"{visit.base_url}/{visit.repo.url_path}/commit/{created}"
-    return JSONResponse({"success": True, "commitOid": created, "commitUrl": url, "hookOutput": ""})
+    with tempfile.TemporaryFile(dir=context.hub.storage.temp_dir()) as spool:
 
+        def spool_chunk(chunk: bytes) -> None:
+            if spool.tell() + len(chunk) > COMMIT_LIMIT:
+                raise TooLargeError(f"the commit is larger than {COMMIT_LIMIT} bytes; upload large files as LFS")
+            spool.write(chunk)
 
-async def _spool(request: Request, spool: IO[bytes]) -> None:
-    received = 0
-    waiting = bytearray()
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received > COMMIT_LIMIT:
-            raise TooLargeError(f"the commit is larger than {COMMIT_LIMIT} bytes; upload large files as LFS")
-        waiting += chunk
-        if len(waiting) >= CHUNK:
-            await run_in_threadpool(spool.write, bytes(waiting))
-            waiting.clear()
-    await run_in_threadpool(spool.write, bytes(waiting))
-    spool.seek(0)
+        def commit_spool() -> str:
+            spool.seek(0)
+            with context.writing() as repository:
+                author, kind = require_user(context.user), context.repo.kind
+                return write_commit(repository, spool, branch=context.revision, author=author, kind=kind).id.decode()
 
-
-def _commit(visit: RequestContext, spool: IO[bytes]) -> str:
-    with visit.writing() as repository:
-        author = require_user(visit.user)
-        return write_commit(repository, spool, branch=visit.revision, author=author, kind=visit.repo.kind).id.decode()
+        await write_body(request, spool_chunk)
+        oid = await run_in_threadpool(commit_spool)
+    url = f"{context.base_url}/{context.repo.url_path}/commit/{oid}"
+    return JSONResponse({"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""})
 
 
 def _refuse_pull_request(request: Request) -> None:
@@ -184,65 +111,102 @@ def _refuse_pull_request(request: Request) -> None:
 
 
 async def branch(request: Request) -> Response:
-    """Makes or deletes a branch."""
-    visit = request_context(request)
+    """Create a branch at `startingPoint`, by default the head of main; or delete it."""
+    context = request_context(request)
     body = await read_json(request) if request.method == "POST" else {}
     start = text_field(body, "startingPoint", default="")
 
     def change() -> None:
-        with visit.writing() as repository:
+        with context.writing() as repository:
             if request.method == "DELETE":
-                delete_branch(repository, visit.revision)
+                if context.revision == DEFAULT_BRANCH:
+                    raise ForbiddenError("Cannot delete refs/heads/main")
+                _delete_ref(repository, branch_ref(context.revision))
             else:
-                create_branch(repository, visit.revision, start=start or None)
+                ref, commit = branch_ref(context.revision), repository.commit(start or DEFAULT_BRANCH)
+                _add_ref(repository, ref, commit.id)
 
     await run_in_threadpool(change)
     return JSONResponse({})
 
 
 async def tag(request: Request) -> Response:
-    """Makes or deletes a tag."""
-    visit = request_context(request)
+    """Tag a revision; with a message the tag is an object of its own, as in git. Or delete a tag: it never moves."""
+    context = request_context(request)
     body = await read_json(request) if request.method == "POST" else {}
 
     def change() -> None:
-        with visit.writing() as repository:
+        with context.writing() as repository:
             if request.method == "DELETE":
-                delete_tag(repository, visit.revision)
-            else:
-                message = text_field(body, "message", default="")
-                name, tagger = text_field(body, "tag"), require_user(visit.user)
-                create_tag(repository, name, revision=visit.revision, message=message, tagger=tagger)
+                _delete_ref(repository, tag_ref(context.revision))
+                return
+            message = text_field(body, "message", default="")
+            name, tagger = text_field(body, "tag"), require_user(context.user)
+            commit, ref = repository.commit(context.revision), tag_ref(name)
+            target = commit.id
+            if message:
+                annotated = Tag()
+                annotated.name = name.encode()
+                annotated.tagger = f"{tagger} <{tagger}@users.noreply.localhost>".encode()
+                annotated.tag_time = int(time.time())
+                annotated.tag_timezone = 0
+                annotated.object = (Commit, commit.id)
+                annotated.message = message.encode(errors="replace")
+                repository.git.object_store.add_object(annotated)
+                target = annotated.id
+            _add_ref(repository, ref, target)
 
     await run_in_threadpool(change)
     return JSONResponse({})
 
 
+def _add_ref(repository: Repository, ref: Ref, target: ObjectID) -> None:
+    """Create a branch or tag.
+
+    Raises:
+        ConflictError: if it exists, or its name is a folder of another: git stores `a` as a file and `a/b` as a file in
+            the folder `a`, so the two exclude each other.
+    """
+    group, name = ref.decode().removeprefix("refs/").split("/", 1)
+    for other in repository.git.refs.allkeys():
+        taken = other.decode().removeprefix(f"refs/{group}/")
+        if taken != other.decode() and (taken.startswith(f"{name}/") or name.startswith(f"{taken}/")):
+            raise ConflictError(f"'{name}' cannot be beside '{taken}': one is a folder of the other")
+    if not repository.git.refs.add_if_new(ref, target):
+        raise ConflictError(f"Reference {ref.decode()} already exists")
+
+
+def _delete_ref(repository: Repository, ref: Ref) -> None:
+    if repository.git.refs.read_ref(ref) is None:
+        raise RevisionNotFoundError(f"Invalid rev id: {ref.decode()}")
+    repository.git.refs.remove_if_equals(ref, None)
+
+
 async def super_squash(request: Request) -> Response:
-    """Replaces a branch's history by one commit with its files."""
-    visit = request_context(request)
+    """Replace a branch's history by one commit with its files."""
+    context = request_context(request)
     body = await read_json(request)
-    header = Header(summary=text_field(body, "message", default=f"Super-squash branch '{visit.revision}'"))
+    header = Header(summary=text_field(body, "message", default=f"Super-squash branch '{context.revision}'"))
 
     def squash() -> None:
-        with visit.writing() as repository:
-            head = branch_head(repository, visit.revision)
-            squashed = make_commit(repository.git, head.tree, header, author=require_user(visit.user), parent=None)
-            swap(repository, branch_ref(visit.revision), head, squashed)
+        with context.writing() as repository:
+            head = branch_head(repository, context.revision)
+            squashed = make_commit(repository.git, head.tree, header, author=require_user(context.user), parent=None)
+            swap(repository, branch_ref(context.revision), head, squashed)
 
     await run_in_threadpool(squash)
     return JSONResponse({})
 
 
-async def create(request: Request) -> Response:
-    """A repository that exists is answered 409 with its address: the client's `exist_ok` reads it from there."""
+async def create_repo(request: Request) -> Response:
+    """Create a repository. One that exists is answered 409 with its URL, which the client's `exist_ok` reads."""
     hub, user = get_hub(request), require_user(authenticated_user(request))
     body = await read_json(request)
-    repo = _named(body, user)
+    repo = _repo_name(body, user)
     require_owner(user, repo.namespace)
     sdk = text_field(body, "sdk", default="") or None
     answer = {"url": f"{base_url(request)}/{repo.url_path}", "name": repo.id}
-    private = _privacy(body) or False
+    private = _is_private(body) or False
     try:
         await run_in_threadpool(hub.storage.create, repo, author=user, private=private, sdk=sdk)
     except ConflictError as error:
@@ -251,32 +215,31 @@ async def create(request: Request) -> Response:
     return JSONResponse(answer)
 
 
-async def delete(request: Request) -> Response:
-    """Removes a repository and its large files."""
+async def delete_repo(request: Request) -> Response:
+    """Delete a repository and its large files."""
     user = require_user(authenticated_user(request))
     hub = get_hub(request)
-    repo = hub.storage.canonical_name(_named(await read_json(request), user))
-    visit = RequestContext(hub=hub, user=user, repo=repo, revision="", path="", base_url="")
+    repo = hub.storage.canonical_name(_repo_name(await read_json(request), user))
 
-    def remove() -> None:
-        visit.require_owner()
-        visit.hub.storage.delete(repo)
+    def delete() -> None:
+        RequestContext(hub=hub, user=user, repo=repo).require_owner()
+        hub.storage.delete(repo)
 
-    await run_in_threadpool(remove)
+    await run_in_threadpool(delete)
     return JSONResponse({})
 
 
-async def move(request: Request) -> Response:
-    """Renames a repository within the namespaces of its owner."""
+async def move_repo(request: Request) -> Response:
+    """Rename a repository within the namespaces of its owner."""
     hub, user = get_hub(request), require_user(authenticated_user(request))
     body = await read_json(request)
     kind = RepoKind.parse(body.get("type"))
-    source, target = (_full_name(kind, text_field(body, field)) for field in ("fromRepo", "toRepo"))
-
+    names = [text_field(body, field).partition("/") for field in ("fromRepo", "toRepo")]
+    source, target = (RepoName(kind=kind, namespace=namespace, name=name) for namespace, _, name in names)
     source = hub.storage.canonical_name(source)
 
     def rename() -> None:
-        RequestContext(hub=hub, user=user, repo=source, revision="", path="", base_url="").require_owner()
+        RequestContext(hub=hub, user=user, repo=source).require_owner()
         require_owner(user, target.namespace)
         hub.storage.move(source, target)
 
@@ -285,24 +248,24 @@ async def move(request: Request) -> Response:
 
 
 async def settings(request: Request) -> Response:
-    """Makes a repository private or public."""
-    visit = request_context(request)
+    """Make a repository private or public."""
+    context = request_context(request)
     body = await read_json(request)
     if body.get("gated", False) is not False:
         raise BadRequestError("this small Hub has no gated repositories; make it private instead")
-    private = _privacy(body)
+    private = _is_private(body)
 
     def change() -> None:
-        visit.require_owner()
+        context.require_owner()
         if private is not None:
-            visit.hub.storage.change(visit.repo, private=private)
+            context.hub.storage.change(context.repo, private=private)
 
     await run_in_threadpool(change)
     return JSONResponse({"private": private, "gated": False})
 
 
 async def validate_yaml(request: Request) -> Response:
-    """The client raises on status 400 and warns of `warnings`."""
+    """Validate a card; the client raises on status 400 and warns of `warnings`."""
     authenticated_user(request)
     body = await read_json(request)
     verdict = check_card(text_field(body, "content", default=""), RepoKind.parse(body.get("repoType")))
@@ -310,23 +273,18 @@ async def validate_yaml(request: Request) -> Response:
     return JSONResponse(answer, status_code=400 if verdict.errors else 200)
 
 
-def _named(body: dict[str, Any], user: str) -> RepoName:
+def _repo_name(body: dict[str, Any], user: str) -> RepoName:
     namespace = text_field(body, "organization", default=user)
     return RepoName(kind=RepoKind.parse(body.get("type")), namespace=namespace, name=text_field(body, "name"))
 
 
-def _full_name(kind: RepoKind, text: str) -> RepoName:
-    namespace, _, name = text.partition("/")
-    return RepoName(kind=kind, namespace=namespace, name=name)
-
-
-def _privacy(body: dict[str, Any]) -> bool | None:
-    """From `visibility`, or from `private`, which older clients send; None if neither is there."""
+def _is_private(body: dict[str, Any]) -> bool | None:
+    """Read `visibility`, or `private`, which older clients send; None if both are missing."""
     if "visibility" in body:
         if body["visibility"] not in ("public", "private"):
             raise BadRequestError(f"visibility {body['visibility']!r} is unknown; use public or private")
         return bool(body["visibility"] == "private")
-    if not isinstance(body.get("private"), bool | None):
+    private = body.get("private")
+    if not isinstance(private, bool | None):
         raise BadRequestError("'private' must be true or false")
-    private: bool | None = body.get("private")
     return private

@@ -1,1 +1,1 @@
-"""What a step of training changed, measured: before and after, with intervals."""
+"""Evaluate an adapter beside its base model, with intervals and paired tests."""

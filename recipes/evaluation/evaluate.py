@@ -1,10 +1,10 @@
-"""Evaluate an adapter: answer the questions before and after training, and score the answers."""
+"""Evaluate an adapter: ask questions with and without it, and score the answers."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,12 @@ from bonsai.builder.errors import EvaluationError
 from bonsai.builder.prompt import parse_response
 from bonsai.hub.target import with_namespace
 from bonsai.recipes.evaluation import statistics
-from bonsai.recipes.evaluation.answer_cache import AnswerCache, answer_with_cache
+from bonsai.recipes.evaluation.answer_cache import DECIDING_PACKAGES, AnswerCache, OnProgress, answer_with_cache
 from bonsai.recipes.evaluation.items import EvalItem, read_items
 from bonsai.recipes.evaluation.metrics import score_answer
 from bonsai.recipes.evaluation.results import (
     PACKAGES,
+    WEIGHTS,
     AnsweredItem,
     Evaluation,
     RecordedAnswer,
@@ -35,13 +36,6 @@ from bonsai.recipes.training.gguf import base_commit, base_place
 from bonsai.recipes.training.recipe import Recipe
 from bonsai.recipes.training.run_record import package_versions
 
-OnProgress = Callable[[str, int, int], None]
-"""Called with ``before`` or ``after``, the answers there are, and all that there will be."""
-
-WEIGHTS = "adapter_model.safetensors"
-_DECIDING = ("torch", "transformers", "peft", "bitsandbytes")
-"""packages whose versions decide an answer; the others decide scores"""
-
 CPU_TOKENS = 96
 CPU_LIMIT = 4
 CPU_BATCH = 64
@@ -50,108 +44,59 @@ CPU_BATCH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class EvalScope:
-    """How much is asked, and how it is answered."""
+    """How many questions are asked, and with which generation settings."""
 
     decoder_name: str
     decoder: GenerationSettings
     limit: int | None
-    """questions of each category and language at most; None: all"""
+    """questions of each category and language at most; `None`: all"""
 
 
 def scope(decoder_name: str, limit: int | None) -> EvalScope:
-    """What fits the machine: on a GPU all questions, on a CPU a spread of them with shorter answers.
+    """Fit an evaluation to the machine: all questions on a GPU, a sample with shorter answers on a CPU.
 
     Args:
-        limit: None: as the machine allows; 0: all questions.
+        limit: `None`: as the machine allows; 0: all questions.
 
     Raises:
-        EvaluationError: there is no such decoder.
+        EvaluationError: there are no generation settings of this name.
     """
-    if torch.cuda.is_available():
-        decoder = get_preset(decoder_name, EvaluationError)
-        return EvalScope(decoder_name=decoder_name, decoder=decoder, limit=limit or None)
-    short = get_preset(decoder_name, EvaluationError, max_new_tokens=CPU_TOKENS)
-    return EvalScope(decoder_name=decoder_name, decoder=short, limit=CPU_LIMIT if limit is None else limit or None)
+    on_gpu = torch.cuda.is_available()
+    decoder = get_preset(decoder_name, EvaluationError, max_new_tokens=None if on_gpu else CPU_TOKENS)
+    if limit is None and not on_gpu:
+        limit = CPU_LIMIT
+    return EvalScope(decoder_name=decoder_name, decoder=decoder, limit=limit or None)
 
 
 def evaluate(
-    name: str, recipe: Recipe, *, adapter: Path | None, dataset: Path, answers: Path, scope: EvalScope, told: OnProgress
+    name: str,
+    recipe: Recipe,
+    *,
+    adapter: Path | None,
+    dataset: Path,
+    answers: Path,
+    scope: EvalScope,
+    on_progress: OnProgress,
 ) -> Evaluation:
-    """Evaluate a recipe's adapter beside its base, or the base alone.
+    """Evaluate a recipe's adapter beside its base model, or the base model alone.
 
     Args:
-        adapter: its folder; None: the bare model.
+        adapter: its folder; `None`: the bare base model.
         dataset: the build, `out/dataset`.
-        answers: folder where answers are kept as they come; a rerun goes on from there.
+        answers: folder of the answer cache; a rerun resumes from there.
+        on_progress: called with ``before`` or ``after``, and the number of answers so far and in all.
 
     Raises:
-        EvaluationError: nothing is trained or built here.
+        EvaluationError: there is no adapter or no build.
         GenerationError: the base or the adapter cannot be loaded.
     """
     if adapter is not None and not (adapter / WEIGHTS).is_file():
-        raise EvaluationError(f"{adapter}: no adapter lies here; run `nox -s train -- {name}` first")
+        raise EvaluationError(f"{adapter}: there is no adapter in this folder; run `nox -s train -- {name}` first")
+
+    # 1. Choose the questions, and write down everything that decides an answer or a score.
     items = read_items(recipe, dataset, limit=scope.limit)
-    settings = _settings(recipe, adapter, dataset, scope)
-
-    @functools.cache
-    def engine() -> TransformersEngine:
-        loaded = TransformersEngine.load(
-            settings.base_model,
-            revision=settings.base_model_revision or None,
-            batch_size=BATCH_SIZE if torch.cuda.is_available() else CPU_BATCH,
-        )
-        if adapter is not None:
-            loaded.add_adapter(name, adapter)
-        return loaded
-
-    def base_alone(prompts: Sequence[str], on_answer: OnAnswer) -> None:
-        engine().generate(prompts, scope.decoder, on_answer=on_answer)
-
-    def adapted(prompts: Sequence[str], on_answer: OnAnswer) -> None:
-        with engine().using(name):
-            engine().generate(prompts, scope.decoder, on_answer=on_answer)
-
-    before = answer_with_cache(
-        items, base_alone, AnswerCache(answers, _identity(settings, None)), partial(told, "before")
-    )
-    after: Sequence[Completion | None] = [None] * len(items)
-    if adapter is not None:
-        journal = AnswerCache(answers, _identity(settings, settings.adapter_sha256))
-        after = answer_with_cache(items, adapted, journal, partial(told, "after"))
-    return score_answers(name, settings, items, before, after)
-
-
-def score_answers(
-    name: str,
-    settings: Settings,
-    items: Sequence[EvalItem],
-    before: Sequence[Completion],
-    after: Sequence[Completion | None],
-) -> Evaluation:
-    """Score the answers."""
-    answered = [
-        AnsweredItem(item=item, before=_scored(item, first), after=_scored(item, second) if second else None)
-        for item, first, second in zip(items, before, after, strict=True)
-    ]
-    return Evaluation(
-        recipe=name,
-        settings=settings,
-        items=tuple(answered),
-        lines=tuple(aggregate(answered)),
-        corpus_lines=tuple(aggregate_corpus(answered)),
-    )
-
-
-def _scored(item: EvalItem, generation: Completion) -> RecordedAnswer:
-    reasoning, answer = parse_response(generation.text)
-    return RecordedAnswer(
-        generation=generation, reasoning=reasoning, answer=answer, scores=score_answer(item, generation)
-    )
-
-
-def _settings(recipe: Recipe, adapter: Path | None, dataset: Path, scope: EvalScope) -> Settings:
-    base = base_place(recipe)
-    return Settings(
+    base, on_gpu = base_place(recipe), torch.cuda.is_available()
+    settings = Settings(
         base_model=base,
         base_model_revision=recipe.base_model_revision,
         base_model_commit=base_commit(base, recipe.base_model_revision),
@@ -165,17 +110,47 @@ def _settings(recipe: Recipe, adapter: Path | None, dataset: Path, scope: EvalSc
         limit=scope.limit,
         decoder_name=scope.decoder_name,
         decoder=scope.decoder,
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-        dtype="float16 over NF4" if torch.cuda.is_available() else "float32",
+        device=torch.cuda.get_device_name() if on_gpu else "CPU",
+        dtype="float16 over NF4" if on_gpu else "float32",
         interval_level=statistics.LEVEL,
         resamples=statistics.RESAMPLES,
         seed=statistics.SEED,
         versions=package_versions(PACKAGES),
     )
 
+    # 2. Load the model once, and only if an answer is missing from the cache.
+    @functools.cache
+    def engine() -> TransformersEngine:
+        loaded = TransformersEngine.load(
+            settings.base_model,
+            revision=settings.base_model_revision or None,
+            batch_size=BATCH_SIZE if on_gpu else CPU_BATCH,
+        )
+        if adapter is not None:
+            loaded.add_adapter(name, adapter)
+        return loaded
 
-def _identity(settings: Settings, adapter_sha256: str | None) -> dict[str, Any]:
-    """All that decides an answer; the base alone is the same base for every adapter that grows on it."""
+    def ask_base(prompts: Sequence[str], on_answer: OnAnswer) -> None:
+        engine().generate(prompts, scope.decoder, on_answer=on_answer)
+
+    def ask_adapter(prompts: Sequence[str], on_answer: OnAnswer) -> None:
+        with engine().using(name):
+            engine().generate(prompts, scope.decoder, on_answer=on_answer)
+
+    # 3. Ask the base model, then the adapter.
+    base_cache = AnswerCache[Completion](answers, cache_identity(settings, None))
+    before = answer_with_cache(items, ask_base, base_cache, partial(on_progress, "before"))
+    after: Sequence[Completion | None] = [None] * len(items)
+    if adapter is not None:
+        adapter_cache = AnswerCache[Completion](answers, cache_identity(settings, settings.adapter_sha256))
+        after = answer_with_cache(items, ask_adapter, adapter_cache, partial(on_progress, "after"))
+
+    # 4. Score the answers.
+    return score_answers(name, settings, items, before, after)
+
+
+def cache_identity(settings: Settings, adapter_sha256: str | None) -> dict[str, Any]:
+    """Collect what decides an answer; without an adapter it is the same for all adapters of one base."""
     return {
         "base_model": settings.base_model,
         "base_model_commit": settings.base_model_commit,
@@ -183,5 +158,32 @@ def _identity(settings: Settings, adapter_sha256: str | None) -> dict[str, Any]:
         "decoder": asdict(settings.decoder),
         "device": settings.device,
         "dtype": settings.dtype,
-        "versions": {package: settings.versions.get(package) for package in _DECIDING},
+        "versions": {package: settings.versions.get(package) for package in DECIDING_PACKAGES},
     }
+
+
+def score_answers(
+    name: str,
+    settings: Settings,
+    items: Sequence[EvalItem],
+    before: Sequence[Completion],
+    after: Sequence[Completion | None],
+) -> Evaluation:
+    """Score the answers before and after training, and aggregate the scores."""
+
+    def score(item: EvalItem, completion: Completion) -> RecordedAnswer:
+        reasoning, answer = parse_response(completion.text)
+        scores = score_answer(item, completion)
+        return RecordedAnswer(generation=completion, reasoning=reasoning, answer=answer, scores=scores)
+
+    answered = [
+        AnsweredItem(item=item, before=score(item, first), after=score(item, second) if second else None)
+        for item, first, second in zip(items, before, after, strict=True)
+    ]
+    return Evaluation(
+        recipe=name,
+        settings=settings,
+        items=tuple(answered),
+        lines=tuple(aggregate(answered)),
+        corpus_lines=tuple(aggregate_corpus(answered)),
+    )

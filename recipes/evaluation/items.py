@@ -1,11 +1,11 @@
-"""What is asked: the test split by category and language, and the probes, read from a build."""
+"""Read the evaluation's questions from a build: the test split by category and language, and the probes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import datasets
 
@@ -29,7 +29,7 @@ _TASKS: dict[str, Task] = {
     Category.TRANSLATION: "translation",
     Category.QUESTION_TO_QUESTION: "deepening",
 }
-_TRANSLATING = ("ja2en", "en2ja", "chinese")
+TRANSLATION_PROBES = ("ja2en", "en2ja", "chinese")
 """kinds of probes that ask for a translation where question and answer differ in language"""
 
 _Any = TypeVar("_Any")
@@ -37,17 +37,17 @@ _Any = TypeVar("_Any")
 
 @dataclass(frozen=True, kw_only=True)
 class EvalItem:
-    """One question with what is known of a good answer."""
+    """One question, with what is known of a good answer."""
 
     id: str
     origin: Literal["test", "probe"]
     category: str
-    """of a test row; of a probe its kind"""
+    """a test row's category, a probe's kind"""
     task: Task
     language: str
     """of the answer"""
     source_language: str | None
-    """of the text to be translated; of a probe, of its question where that is another than the answer's"""
+    """of the text to translate; for a probe, of the question if it differs from the answer's"""
     instruction: str
     input: str
     reference: str
@@ -56,86 +56,82 @@ class EvalItem:
 
     @property
     def prompt(self) -> str:
-        """As the adapter's chat template asks: it ends with the marker of the Reasoning, for every category."""
+        """The prompt as the adapter's chat template renders it; it ends with the Reasoning marker in every category."""
         return to_prompt_completion(self.instruction, self.input, reasoning="…", output="").prompt
 
     @property
-    def spoken(self) -> str:
-        """Language, or for two of them the direction: en, ja2en."""
+    def language_pair(self) -> str:
+        """The language, or the direction if there are two: ``en``, ``ja2en``."""
         return f"{self.source_language}2{self.language}" if self.source_language else self.language
 
 
 def read_items(recipe: Recipe, dataset: Path, *, limit: int | None = None) -> list[EvalItem]:
-    """The test rows and probes in the recipe's categories and languages.
+    """Read the test rows and probes in the recipe's categories and languages.
 
     Args:
         dataset: the build, `out/dataset`.
-        limit: at most so many of each category (or kind of probe) and language, evenly spread; None: all.
+        limit: at most this many of each category (or kind of probe) and language, evenly spaced; `None`: all.
 
     Raises:
         EvaluationError: there is no build, or the recipe selects nothing in it.
     """
+    # 1. Load both configs of the build.
     files = {"test": dataset / "default" / "test-*.parquet", "probes": dataset / "probes" / "test-*.parquet"}
     missing = [str(path) for path in files.values() if not list(path.parent.glob(path.name))]
     if missing:
-        raise EvaluationError(f"{', '.join(missing)}: no dataset is built here; run `nox -s build` first")
-    rows = _rows(files["test"])
+        raise EvaluationError(f"{', '.join(missing)}: there is no dataset here; run `nox -s build` first")
+    rows, probes = (datasets.load_dataset("parquet", data_files=str(path), split="train") for path in files.values())
+
+    # 2. Take the test rows in the recipe's categories and languages.
     names = rows.features["category"].names
-    items = [_test_item(row, name) for row in rows if matches_recipe(recipe, name := names[row["category"]], row)]
-    items += [
-        _probe_item(row)
-        for row in _rows(files["probes"])
-        if {row["language"], row["answer_language"]} <= set(recipe.languages)
+    items = [
+        EvalItem(
+            id=row["id"],
+            origin="test",
+            category=category,
+            task=_TASKS[category],
+            language=row["language"],
+            source_language=row["source_language"],
+            instruction=row["instruction"],
+            input=row["input"],
+            reference=row["output"],
+        )
+        for row in rows
+        if matches_recipe(recipe, category := names[row["category"]], row)
     ]
+
+    # 3. Take the probes whose question and answer are in the recipe's languages.
+    for row in probes:
+        if not {row["language"], row["answer_language"]} <= set(recipe.languages):
+            continue
+        is_bilingual = row["language"] != row["answer_language"]
+        is_translation = is_bilingual and row["kind"] in TRANSLATION_PROBES
+        items.append(
+            EvalItem(
+                id=row["id"],
+                origin="probe",
+                category=row["kind"],
+                task="accepted" if row["accepted"] else "translation" if is_translation else "free",
+                language=row["answer_language"],
+                source_language=row["language"] if is_bilingual else None,
+                instruction=row["instruction"],
+                input=row["input"],
+                reference=row["reference"],
+                accepted=tuple(row["accepted"]),
+            )
+        )
     if not items:
-        raise EvaluationError(f"{recipe.repo_id}: its categories and languages select nothing to ask; widen them")
+        raise EvaluationError(f"{recipe.repo_id}: its categories and languages select no questions; widen them")
+
+    # 4. Sample each category and language evenly.
     groups: dict[tuple[str, str, str], list[EvalItem]] = {}
     for item in items:
-        groups.setdefault((item.origin, item.category, item.spoken), []).append(item)
+        groups.setdefault((item.origin, item.category, item.language_pair), []).append(item)
     return [item for group in groups.values() for item in (group if limit is None else evenly_spaced(group, limit))]
 
 
 def evenly_spaced(items: Sequence[_Any], most: int) -> list[_Any]:
-    """At most so many, evenly spaced, the first among them."""
+    """Take at most ``most`` items, evenly spaced, beginning with the first."""
     if len(items) <= most:
         return list(items)
     return [items[number * len(items) // most] for number in range(most)]
-
-
-def _rows(files: Path) -> datasets.Dataset:
-    return datasets.load_dataset("parquet", data_files=str(files), split="train")
-
-
-def _test_item(row: dict[str, Any], category: str) -> EvalItem:
-    return EvalItem(
-        id=row["id"],
-        origin="test",
-        category=category,
-        task=_TASKS[category],
-        language=row["language"],
-        source_language=row["source_language"],
-        instruction=row["instruction"],
-        input=row["input"],
-        reference=row["output"],
-    )
-
-
-def _probe_item(row: dict[str, Any]) -> EvalItem:
-    crosses = row["language"] != row["answer_language"]
-    task: Task = "free"
-    if row["accepted"]:
-        task = "accepted"
-    elif crosses and row["kind"] in _TRANSLATING:
-        task = "translation"
-    return EvalItem(
-        id=row["id"],
-        origin="probe",
-        category=row["kind"],
-        task=task,
-        language=row["answer_language"],
-        source_language=row["language"] if crosses else None,
-        instruction=row["instruction"],
-        input=row["input"],
-        reference=row["reference"],
-        accepted=tuple(row["accepted"]),
-    )

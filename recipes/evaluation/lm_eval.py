@@ -1,13 +1,13 @@
 """Write task files for the LM Evaluation Harness.
 
-Its folder holds two Parquet files and one YAML a task; the prompts are rendered here, so nothing is worded twice.
+The folder gets a Parquet file and a YAML file for each task, and a README with the command. The prompts are rendered
+here, so the harness asks in the same words as `bonsai evaluate`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import datasets
 import yaml
@@ -19,9 +19,10 @@ from bonsai.recipes.inference.generation import GREEDY
 
 FOLDER = "lm_eval"
 TAG = "bonsai"
-_NAMES = {"test": "bonsai_test", "probe": "bonsai_probes"}
+TASKS = {"test": "bonsai_test", "probe": "bonsai_probes"}
+"""task names by the origin of their items"""
 ANSWER = rf"(?s)(?:\A|\n){RESPONSE_MARKER.strip()}[ \t]*\n?(.*)|\A(?!(?:.*\n)?{RESPONSE_MARKER.strip()})(.*)"
-"""what `bonsai.builder.prompt` calls the answer: behind the marker, or all where there is none"""
+"""the answer as `bonsai.builder.prompt` parses it: the text after the marker, or all of it if there is no marker"""
 _README = """# BONSAI for the lm-evaluation-harness
 
 Run inside this folder; the paths in the task files are relative to it. このフォルダーの中で実行してください。
@@ -43,37 +44,11 @@ def write_tasks(
     Args:
         base, adapter: repo ids, for the command in the README.
         max_new_tokens: as in the project's own evaluation.
-        bos: whether the base's tokenizer puts a BOS before a prompt; the harness leaves it out unless told.
+        bos: whether the base's tokenizer puts a BOS before a prompt; the harness adds none by default.
     """
-    with atomic_replace_dir(folder) as fresh:
-        for origin, name in _NAMES.items():
-            asked = [item for item in items if item.origin == origin]
-            if asked:
-                rows = datasets.Dataset.from_list([_row(item) for item in asked])
-                rows.to_parquet(fresh / f"{name}.parquet")
-                text = yaml.safe_dump(_task(name, max_new_tokens), sort_keys=False, allow_unicode=True)
-                (fresh / f"{name}.yaml").write_text(text, encoding="utf-8")
-        told = _README.format(tag=TAG, base=base, adapter=adapter, bos=",add_bos_token=True" if bos else "")
-        (fresh / "README.md").write_text(told, encoding="utf-8")
-
-
-def _row(item: EvalItem) -> dict[str, str]:
-    return {
-        "id": item.id,
-        "category": item.category,
-        "language": item.spoken,
-        "prompt": item.prompt,
-        "reference": item.reference,
-    }
-
-
-def _task(name: str, max_new_tokens: int) -> dict[str, Any]:
-    ignoring = {"ignore_case": True, "ignore_punctuation": True}
-    return {
-        "task": name,
-        "tag": TAG,
-        "dataset_path": "parquet",
-        "dataset_kwargs": {"data_files": {"test": f"{name}.parquet"}},
+    # 1. Configure what all tasks share.
+    ignore = {"ignore_case": True, "ignore_punctuation": True}
+    shared = {
         "test_split": "test",
         "output_type": "generate_until",
         "doc_to_text": "{{prompt}}",
@@ -94,8 +69,33 @@ def _task(name: str, max_new_tokens: int) -> dict[str, Any]:
             }
         ],
         "metric_list": [
-            {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True, **ignoring},
+            {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True, **ignore},
             {"metric": "chrf", "aggregation": "chrf", "higher_is_better": True},
         ],
         "metadata": {"version": 1.0},
     }
+
+    # 2. Write the rows and the configuration of each task that has items.
+    with atomic_replace_dir(folder) as fresh:
+        for origin, name in TASKS.items():
+            rows = [
+                {
+                    "id": item.id,
+                    "category": item.category,
+                    "language": item.language_pair,
+                    "prompt": item.prompt,
+                    "reference": item.reference,
+                }
+                for item in items
+                if item.origin == origin
+            ]
+            if not rows:
+                continue
+            datasets.Dataset.from_list(rows).to_parquet(fresh / f"{name}.parquet")
+            data = {"dataset_path": "parquet", "dataset_kwargs": {"data_files": {"test": f"{name}.parquet"}}}
+            text = yaml.safe_dump({"task": name, "tag": TAG, **data, **shared}, sort_keys=False, allow_unicode=True)
+            (fresh / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+        # 3. Say how to run them.
+        readme = _README.format(tag=TAG, base=base, adapter=adapter, bos=",add_bos_token=True" if bos else "")
+        (fresh / "README.md").write_text(readme, encoding="utf-8")

@@ -1,6 +1,11 @@
 """Normalize answers before they are compared.
 
-Numbers are read as the checks of the records read them, so 四万二千, 4万2千 and 42,000 are one figure.
+Numbers are read as the checks of the records read them:
+
+    >>> equivalent("四万二千です。", "42,000")
+    True
+    >>> tokens("The Shinano is 367 km long.")
+    ('shinano', 'is', '367', 'km', 'long')
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ import unicodedata
 from fractions import Fraction
 from typing import NamedTuple
 
-from bonsai.builder.checks.numbers import BARE, BEHIND, UNITS, Number, mark_numbers
+from bonsai.builder.checks.numbers import BARE, BEHIND, UNITS, mark_numbers
 
 _MARK = re.compile(r"⟨(\d+)⟩")
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
@@ -26,44 +31,47 @@ class NumberValue(NamedTuple):
 
     value: Fraction
     readings: frozenset[tuple[Fraction, str]]
-    """value in the base unit, and dimension; empty where there is no unit"""
+    """value in the base unit, and dimension; empty if there is no unit"""
 
     def agrees(self, other: NumberValue) -> bool:
-        """Whether the two can mean the same: in one reading, or as bare numbers where a side has no unit."""
+        """Check whether the two can mean the same: in one reading, or as bare numbers if a side has no unit."""
         if self.readings and other.readings:
             return not self.readings.isdisjoint(other.readings)
         return self.value == other.value
 
 
 class NormalForm(NamedTuple):
-    """A text without its figures, and the figures."""
+    """A text with its numbers taken out."""
 
     words: tuple[str, ...]
-    """CJK characters and words of other scripts; ``#`` where a figure stands"""
+    """CJK characters and words of other scripts; ``#`` in place of a number"""
     figures: tuple[NumberValue, ...]
 
 
 @functools.lru_cache(maxsize=65_536)
 def normalize_answer(text: str) -> NormalForm:
-    """The text as `same` compares it."""
+    """Fold width, case, articles, closing marks and polite endings, and read the numbers with their units."""
     rest, numbers = mark_numbers(_SENTENCE_END.sub("", text.strip()))
     figures: list[NumberValue] = []
     pieces: list[str] = []
     end = 0
-    for found in _MARK.finditer(rest):
-        behind = BEHIND.match(rest, found.end())
-        figures.append(_figure(numbers[int(found[1])], behind))
-        pieces += rest[end : found.start()], " ⟨ "
-        is_counter = behind is not None and (figures[-1].readings or not behind[0].isascii())
-        end = behind.end() if behind is not None and is_counter else found.end()
-    shaped = "".join([*pieces, rest[end:]])
-    plain = _POLITE.sub("", unicodedata.normalize("NFKC", shaped).casefold().strip())
-    words = re.findall(rf"⟨|{_TOKEN.pattern}", _ARTICLE.sub(" ", plain))
+    for mark in _MARK.finditer(rest):
+        number = numbers[int(mark[1])]
+        behind = BEHIND.match(rest, mark.end())
+        units = UNITS[int((behind.lastgroup or "u0")[1:])] if behind else (BARE,)
+        readings = {(number.value * unit.factor, unit.dimension) for unit in units if unit != BARE}
+        figures.append(NumberValue(number.value, frozenset(readings)))
+        pieces += rest[end : mark.start()], " ⟨ "
+        # a unit, or a Japanese counter such as 人, belongs to the number; an English noun is a word of the answer
+        is_counter = behind is not None and (readings or not behind[0].isascii())
+        end = behind.end() if behind is not None and is_counter else mark.end()
+    folded = unicodedata.normalize("NFKC", "".join([*pieces, rest[end:]])).casefold().strip()
+    words = re.findall(rf"⟨|{_TOKEN.pattern}", _ARTICLE.sub(" ", _POLITE.sub("", folded)))
     return NormalForm(tuple("#" if word == "⟨" else word for word in words), tuple(figures))
 
 
 def equivalent(first: str, second: str) -> bool:
-    """Whether two answers say the same in other clothes."""
+    """Check whether two answers are equal after normalization; blank texts never are."""
     ours, theirs = normalize_answer(first), normalize_answer(second)
     return (
         bool(ours.words)
@@ -74,14 +82,8 @@ def equivalent(first: str, second: str) -> bool:
 
 @functools.lru_cache(maxsize=65_536)
 def tokens(text: str) -> tuple[str, ...]:
-    """CJK characters, words of other scripts, and numbers as their values; no articles, no marks."""
+    """Split a text into CJK characters, other scripts' words, and numbers as their values; drop articles and marks."""
     rest, numbers = mark_numbers(text)
-    valued = _MARK.sub(lambda found: f" {numbers[int(found[1])].value} ", rest)
-    plain = _POLITE.sub("", _SENTENCE_END.sub("", unicodedata.normalize("NFKC", valued).casefold().strip()))
-    return tuple(_TOKEN.findall(_ARTICLE.sub(" ", plain)))
-
-
-def _figure(number: Number, behind: re.Match[str] | None) -> NumberValue:
-    units = UNITS[int((behind.lastgroup or "u0")[1:])] if behind else (BARE,)
-    readings = {(number.value * unit.factor, unit.dimension) for unit in units if unit != BARE}
-    return NumberValue(number.value, frozenset(readings))
+    valued = _MARK.sub(lambda mark: f" {numbers[int(mark[1])].value} ", rest)
+    folded = _SENTENCE_END.sub("", unicodedata.normalize("NFKC", valued).casefold().strip())
+    return tuple(_TOKEN.findall(_ARTICLE.sub(" ", _POLITE.sub("", folded))))

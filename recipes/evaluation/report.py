@@ -1,47 +1,44 @@
 """Render an evaluation as an HTML page and as model-card results.
 
-The page is one file and its content security policy lets nothing in, so an answer cannot bring code along.
+The page is one file, and its content security policy allows no script and no request, so an answer cannot smuggle in
+code.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from bonsai.builder.errors import EvaluationError
 from bonsai.model_card.facts import EvaluationFacts, ProbeRow, ScoreRow
 from bonsai.recipes.evaluation.metrics import FORM_METRICS, METRICS, PRIMARY_METRIC
-from bonsai.recipes.evaluation.results import (
-    ALL,
-    FOLDER,
-    NAME,
-    AnsweredItem,
-    Evaluation,
-    ItemScore,
-    RecordedAnswer,
-    read_evaluation,
-)
-from bonsai.recipes.training.release import WEIGHTS
+from bonsai.recipes.evaluation.results import ALL, FOLDER, NAME, WEIGHTS, Evaluation, ItemScore, read_evaluation
 
 PAGE = "evaluation.html"
 
 
 def page(evaluation: Evaluation) -> str:
-    """The whole page; every text of a model is escaped by jinja2."""
-    style = _asset("page.css")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["shown"] = shown
+    """Render the whole page; jinja2 escapes every text of a model."""
     lines = headlines(evaluation)
-    probes = [one for one in evaluation.items if one.item.origin == "probe"]
-    return environment.from_string(_asset("page.html.j2")).render(
+    # a bar ends at the largest possible value, or at the largest one on the page
+    tops = {line.metric: METRICS[line.metric].top for line in lines}
+    for metric in [metric for metric, top in tops.items() if top is None]:
+        estimates = [each for line in lines if line.metric == metric for each in (line.before, line.after) if each]
+        tops[metric] = max(1.0, *(estimate.high for estimate in estimates))
+    items = {origin: [one for one in evaluation.items if one.item.origin == origin] for origin in ("probe", "test")}
+    return render_page(
+        environment(__package__, shown=shown).get_template("page.html.j2"),
+        load_asset(__package__, "page.css"),
         evaluation=evaluation,
         settings=evaluation.settings,
         decoder=asdict(evaluation.settings.decoder),
@@ -50,58 +47,58 @@ def page(evaluation: Evaluation) -> str:
         probe_lines=[line for line in lines if line.origin == "probe"],
         form=form_lines(evaluation),
         corpus=evaluation.corpus_lines,
-        tops={line.metric: _top(line.metric, lines) for line in lines},
+        tops=tops,
         headline=PRIMARY_METRIC,
         blocks=[
-            ("Probes", "プローブ", probes, True),
-            ("Test split", "テスト分割", [one for one in evaluation.items if one.item.origin == "test"], False),
+            ("Probes", "プローブ", items["probe"], True),
+            ("Test split", "テスト分割", items["test"], False),
         ],
-        style=Markup(style),
-        style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
     )
 
 
+def render_page(template: Template, style: str, **context: Any) -> str:
+    """Render a page with an inline style, and the hash by which its content security policy allows it."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return template.render(**context, style=Markup(style), style_hash=f"sha256-{digest}")
+
+
+def environment(package: str, **filters: Callable[..., str]) -> Environment:
+    """Build the jinja2 environment of a package's templates; it escapes what they are given."""
+    loader = FunctionLoader(partial(load_asset, package))
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.filters |= filters
+    return found
+
+
+def load_asset(package: str, name: str) -> str:
+    """Read a template or a style of a package."""
+    return files(package).joinpath(name).read_text(encoding="utf-8")
+
+
 def headlines(evaluation: Evaluation) -> list[ItemScore]:
-    """The headline score of each category and language that was asked, test rows first."""
-    wanted = {(one.item.origin, one.item.category, PRIMARY_METRIC[one.item.task]) for one in evaluation.items}
+    """Select the primary metric of each category and language, test rows first."""
+    primary = {(one.item.origin, one.item.category, PRIMARY_METRIC[one.item.task]) for one in evaluation.items}
     found = [
-        line for line in evaluation.lines if (line.origin, line.category, line.metric) in wanted and line.spoken != ALL
+        line for line in evaluation.lines if (line.origin, line.category, line.metric) in primary and line.spoken != ALL
     ]
     return sorted(found, key=lambda line: line.origin != "test")
 
 
 def form_lines(evaluation: Evaluation) -> list[ItemScore]:
-    """The form of all answers: test rows, then probes."""
+    """Select the form metrics over all answers: test rows, then probes."""
     return [
         line for line in evaluation.lines if line.metric in FORM_METRICS and line.category == ALL and line.spoken == ALL
     ]
 
 
 def shown(number: float, metric: str, *, signed: bool = False) -> str:
-    """A number as a reader expects it: shares in percent, scores and counts with one decimal."""
+    """Format a score as a reader expects it: shares in percent, scores and counts with one decimal."""
     share = METRICS[metric].top == 1.0
     return f"{100 * number if share else number:{'+' if signed else ''}.{0 if share else 1}f}{' %' if share else ''}"
 
 
-def _top(metric: str, lines: Sequence[ItemScore]) -> float:
-    """Where a bar ends: the largest value there can be, or the largest there is."""
-    top = METRICS[metric].top
-    if top is not None:
-        return top
-    estimates = [each for line in lines if line.metric == metric for each in (line.before, line.after) if each]
-    return max(1.0, *(estimate.high for estimate in estimates))
-
-
-def _asset(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def eval_results(evaluation: Evaluation, *, dataset_commit: str | None = None) -> list[EvalResult]:
-    """The headline scores after training (of the bare model where there is no after), by category and language.
-
-    Args:
-        dataset_commit: of the published dataset; by default its tag is named.
-    """
+def eval_results(evaluation: Evaluation) -> list[EvalResult]:
+    """Build the Hub's results: the primary metrics after training, or of the bare model, by category and language."""
     settings = evaluation.settings
     return [
         EvalResult(
@@ -110,17 +107,17 @@ def eval_results(evaluation: Evaluation, *, dataset_commit: str | None = None) -
             dataset_name=f"{settings.dataset} {'probes' if line.origin == 'probe' else 'test'}",
             dataset_config="probes" if line.origin == "probe" else "default",
             dataset_split="test",
-            dataset_revision=dataset_commit or settings.dataset_revision,
+            dataset_revision=settings.dataset_revision,
             metric_type=METRICS[line.metric].hub_type or line.metric,
             metric_name=f"{METRICS[line.metric].english} ({line.category}, {line.spoken}, n={line.answers})",
-            metric_value=round(_last(line), 4),
+            metric_value=round((line.after or line.before).value, 4),
         )
         for line in headlines(evaluation)
     ]
 
 
 def card_evaluation(adapter: Path) -> EvaluationFacts | None:
-    """The evaluation beside an adapter; None: it was not evaluated.
+    """Read the evaluation beside an adapter for its card; `None` if it was not evaluated.
 
     Raises:
         EvaluationError: another version of this project wrote it.
@@ -130,7 +127,7 @@ def card_evaluation(adapter: Path) -> EvaluationFacts | None:
 
 
 def publish_blockers(adapter: Path, name: str) -> Iterator[str]:
-    """Why an adapter may not be published: nobody asked it anything, or it was trained again since.
+    """Yield why an adapter may not be published: it was never evaluated, or was trained again since.
 
     Raises:
         EvaluationError: another version of this project wrote the evaluation.
@@ -143,7 +140,7 @@ def publish_blockers(adapter: Path, name: str) -> Iterator[str]:
 
 
 def evaluation_facts(evaluation: Evaluation) -> EvaluationFacts:
-    """What the card shows; the results name the dataset's tag until the release knows its commit.
+    """Collect what the card shows; the results give the dataset's tag until the release knows its commit.
 
     Raises:
         EvaluationError: only the bare model was evaluated.
@@ -153,46 +150,42 @@ def evaluation_facts(evaluation: Evaluation) -> EvaluationFacts:
         raise EvaluationError(
             f"{evaluation.recipe}: only the bare model was evaluated; run `bonsai evaluate` without --base"
         )
+
+    # 1. Put the generation settings into words.
     decoder = settings.decoder
-    how = "greedy" if decoder.temperature == 0 else f"temperature {decoder.temperature}, top_p {decoder.top_p}"
+    method = "greedy" if decoder.temperature == 0 else f"temperature {decoder.temperature}, top_p {decoder.top_p}"
     penalty = "" if decoder.repetition_penalty == 1 else f", repetition penalty {decoder.repetition_penalty}"
     sample = "" if settings.limit is None else f"; at most {settings.limit} questions of each category and language"
+
+    # 2. Collect a row for each score, then one for each probe.
     return EvaluationFacts(
         adapter_sha256=settings.adapter_sha256,
-        decoder=f"{how}{penalty}, at most {decoder.max_new_tokens} new tokens, {settings.dtype}{sample}",
+        generation_settings=f"{method}{penalty}, at most {decoder.max_new_tokens} new tokens, {settings.dtype}{sample}",
         interval=settings.interval_level,
-        scores=[_score_row(line) for line in (*headlines(evaluation), *form_lines(evaluation)) if line.after],
+        scores=[
+            ScoreRow(
+                category=f"{line.category} ({line.origin})",
+                language=line.spoken,
+                metric=METRICS[line.metric].english,
+                questions=line.answers,
+                before=line.before.value,
+                after=line.after.value,
+                difference=(line.difference.low, line.difference.high) if line.difference else None,
+            )
+            for line in (*headlines(evaluation), *form_lines(evaluation))
+            if line.after
+        ],
         probes=[
             ProbeRow(
                 question="\n".join(filter(None, (one.item.instruction, one.item.input))),
                 wanted=one.item.accepted[0] if one.item.accepted else "",
                 before=one.before.answer,
                 after=one.after.answer,
-                right_before=_right(one, one.before),
-                right_after=_right(one, one.after),
+                right_before=one.before.scores["accepted"] == 1.0 if one.item.task == "accepted" else None,
+                right_after=one.after.scores["accepted"] == 1.0 if one.item.task == "accepted" else None,
             )
             for one in evaluation.items
             if one.item.origin == "probe" and one.after
         ],
         results=eval_results(evaluation),
     )
-
-
-def _score_row(line: ItemScore) -> ScoreRow:
-    return ScoreRow(
-        category=f"{line.category} ({line.origin})",
-        language=line.spoken,
-        metric=METRICS[line.metric].english,
-        questions=line.answers,
-        before=line.before.value,
-        after=_last(line),
-        difference=(line.difference.low, line.difference.high) if line.difference else None,
-    )
-
-
-def _right(one: AnsweredItem, answer: RecordedAnswer) -> bool | None:
-    return answer.scores["accepted"] == 1.0 if one.item.task == "accepted" else None
-
-
-def _last(line: ItemScore) -> float:
-    return (line.after or line.before).value

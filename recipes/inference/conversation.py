@@ -1,4 +1,4 @@
-"""Questions, answers and question chains: what is asked, answered and stored; and reading questions from files."""
+"""Define questions, answers and question chains as they are stored, and parse files of questions."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ class _ConversationModel(BaseModel):
 
 
 class LocalizedText(_ConversationModel):
-    """A reason, told to readers of either language; what it quotes is in the language it was said in."""
+    """A reason in English and Japanese; quotations in it keep their own language."""
 
     en: str
     ja: str
 
     @model_validator(mode="before")
     @classmethod
-    def _plain(cls, told: Any) -> Any:
-        """Records kept before reasons had two languages hold an English sentence."""
-        return {"en": told, "ja": told} if isinstance(told, str) else told
+    def _from_text(cls, value: Any) -> Any:
+        """Accept the English sentence of records that are older than reasons in two languages."""
+        return {"en": value, "ja": value} if isinstance(value, str) else value
 
-    def told(self, tongue: str) -> str:
-        """In Japanese for ``ja``, in English for every other."""
-        return self.ja if tongue == "ja" else self.en
+    def text(self, language: str) -> str:
+        """Return the Japanese for ``ja``, the English for any other language."""
+        return self.ja if language == "ja" else self.en
 
 
 class Question(_ConversationModel):
-    """One question as a person puts it."""
+    """One question of a user."""
 
     instruction: str
     input: str = ""
     language: Language | None = None
-    """of the answer; None: that of the question"""
+    """of the answer; None: the question's own"""
     system: str = ""
-    """a persona or other system text before the question; empty: none"""
+    """a persona or other system text before the question"""
 
 
 class Answer(_ConversationModel):
-    """One answer and how it came about."""
+    """One answer and how it was made."""
 
     model: str
     language: Language
     reasoning: str
-    """empty: the model gave none, even when asked for it alone"""
+    """empty: the model gave none, not even when asked for it alone"""
     answer: str
     passes: Literal[1, 2]
     """2: the Reasoning was asked for alone, then put into the prompt"""
     second_pass_because: LocalizedText | None = None
-    """why one pass was not enough, in a sentence; None: it was"""
+    """why one pass was not enough, in a sentence; None if it was"""
     retried_because: LocalizedText | None = None
-    """why the first text was thrown away, in a sentence: it ran in a loop; None: it was not"""
+    """why the answer was asked for again, in a sentence; None if it was not"""
     loops: bool = False
-    """whether what is kept still says the same again and again"""
+    """whether the text still repeats itself"""
     stopped_by: Literal["eos", "stop_string", "length", "watch"]
     tokens: int
     """generated, all passes and retries together"""
@@ -67,7 +67,7 @@ class Answer(_ConversationModel):
 
 
 class Candidate(_ConversationModel):
-    """A next question that was considered."""
+    """A proposed next question."""
 
     question: str
     perspective: str
@@ -77,13 +77,13 @@ class Candidate(_ConversationModel):
     theme: float
     """cosine similarity to the chain's theme, -1 to 1"""
     depth: float
-    """how much more specific or fundamental it is than what was asked before; larger is deeper"""
+    """how much more specific or fundamental it is than the questions before; larger is deeper"""
     refused_because: str | None = None
-    """None: it passed"""
+    """why it was rejected, in a sentence; None if it passed"""
 
 
 class Step(_ConversationModel):
-    """One question of a chain, its answer, and what was considered to come next."""
+    """One question of a chain, its answer, and the candidates for the next question."""
 
     number: int
     """1 for the opening question"""
@@ -92,37 +92,37 @@ class Step(_ConversationModel):
     """None for the opening question"""
     answer: Answer
     candidates: tuple[Candidate, ...] = ()
-    """for the next step, the chosen one first if there is one"""
+    """the chosen one first, if there is one"""
 
 
 class QuestionChain(_ConversationModel):
-    """A question that was led deeper."""
+    """A question and the deeper ones that followed from its answers."""
 
     id: str
     theme: str
     """the opening question"""
     language: Language
     depth: int
-    """how many steps were asked for"""
+    """steps asked for"""
     steps: tuple[Step, ...] = ()
     ended_because: str | None = None
-    """why there are fewer steps than asked for; None: there are not, or it is still going on"""
+    """why there are fewer steps than asked for; None if there are not, or not yet"""
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to ask."""
+        """Return whether no question is left to ask."""
         return self.ended_because is not None or len(self.steps) >= self.depth
 
 
 def chosen_candidate(chain: QuestionChain, step: Step) -> Candidate | None:
-    """The candidate that became the next step; None if none did."""
+    """Return the candidate that became the next step; None if none did."""
     following = next((later for later in chain.steps if later.number == step.number + 1), None)
     first = step.candidates[0] if step.candidates else None
     return first if first and following and first.question == following.question else None
 
 
 def prepared(language: Language, persona: str = "") -> list[Question]:
-    """The nine questions of the post of 2024-05-07, as the probes have them."""
+    """Return the nine opening questions of the blog post of 2024-05-07, from the probes."""
     return [
         Question(instruction=probe.question, language=language, system=persona)
         for probe in read_probes(default_probes())
@@ -131,39 +131,42 @@ def prepared(language: Language, persona: str = "") -> list[Question]:
 
 
 def load_questions(text: str, name: str, *, language: Language | None = None, system: str = "") -> list[Question]:
-    """The questions, in their order; empty lines are left out.
+    """Parse a file of questions: each line is a plain question or a JSON object, empty lines are skipped.
+
+    Example::
+
+        Why is the sky blue?
+        {"instruction": "Sum up.", "input": "A long text", "language": "en", "system": "You are a scientist."}
 
     Args:
-        name: what a reader knows the file by.
-        language: of the answers, where a question does not say it itself.
-        system: a persona, where a question does not bring its own.
+        name: how messages call the file.
+        language: of the answers, where a question does not set it itself.
+        system: a persona, where a question does not set its own.
 
     Raises:
-        AskingError: naming the line; or there is no question at all.
+        AskingError: a line is not a question, or there is none at all.
     """
-    questions = [
-        _question(line.strip(), f"{name}:{number}", language, system)
-        for number, line in enumerate(text.split("\n"), 1)
-        if line.strip()
-    ]
+    questions: list[Question] = []
+    defaults = {"language": language, "system": system}
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.strip()
+        location = f"{name}:{number}"
+        try:
+            if line.startswith("{"):
+                questions.append(Question.model_validate(defaults | json.loads(line)))
+            elif line:
+                questions.append(Question(instruction=line, language=language, system=system))
+        except json.JSONDecodeError as error:
+            raise AskingError(
+                f"{location}: starts like JSON but is not ({error.msg}, column {error.colno}); correct it, or write "
+                "plain text"
+            ) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise AskingError(
+                f"{location}: '{'.'.join(map(str, first['loc']))}': {first['msg']}; the fields are `instruction`, "
+                "`input`, `language`, `system`"
+            ) from error
     if not questions:
-        raise AskingError(f"{name}: no question stands here; write one a line. 質問がありません。")
+        raise AskingError(f"{name} has no question; write one a line. 質問がありません。")
     return questions
-
-
-def _question(line: str, place: str, language: Language | None, system: str) -> Question:
-    if not line.startswith("{"):
-        return Question(instruction=line, language=language, system=system)
-    try:
-        given = {"language": language, "system": system} | json.loads(line)
-        return Question.model_validate(given)
-    except json.JSONDecodeError as error:
-        raise AskingError(
-            f"{place}: begins as JSON and is none ({error.msg}, column {error.colno}); repair it, or write plain text"
-        ) from error
-    except ValidationError as error:
-        fault = error.errors()[0]
-        field = ".".join(map(str, fault["loc"]))
-        raise AskingError(
-            f"{place}: '{field}': {fault['msg']}; see `instruction`, `input`, `language`, `system`"
-        ) from error

@@ -22,14 +22,17 @@ from bonsai.recipes.inference.generation import (
 from bonsai.recipes.inference.parallel import RequestFailedError, StreamObserver, complete_in_threads
 
 PARALLEL = 4
-"""prompts answered together"""
+"""prompts completed together"""
 CONTEXT = 2048
-"""tokens of one prompt and its answer"""
+"""tokens of one prompt and its completion"""
 EXTRA = "pip install 'qeu-bonsai[gguf]'"
 
 
 class GgufEngine:
-    """Answers by llama.cpp's own server code; sampled answers are not those of transformers, greedy ones nearly are."""
+    """Complete prompts with llama.cpp's own server code.
+
+    Greedy completions are nearly those of transformers, sampled ones are not.
+    """
 
     def __init__(self, server: Any, *, name: str, parallel: int) -> None:
         self._server = server
@@ -46,11 +49,12 @@ class GgufEngine:
         parallel: int = PARALLEL,
         context: int = CONTEXT,
     ) -> GgufEngine:
-        """Load a model, and a GGUF adapter over it if one is given.
+        """Load a model, and optionally a GGUF adapter over it.
 
         Raises:
             GenerationError: the extra is not installed, or llama.cpp cannot read a file.
         """
+        # 1. Check the extra and the files: llama.cpp's own messages do not tell what to do.
         try:
             xllamacpp: Any = importlib.import_module("xllamacpp")  # it ships no types
         except ModuleNotFoundError as error:
@@ -58,21 +62,25 @@ class GgufEngine:
                 f"{path}: GGUF is read by llama.cpp, which is not installed; run `{EXTRA}`"
             ) from error
         for file in (path, lora):
-            if file is not None and not _is_gguf(file):
-                raise GenerationError(f"{file} is no GGUF file; fetch it again, or give another")
+            if file is not None:
+                with file.open("rb") as opened:
+                    if opened.read(4) != b"GGUF":
+                        raise GenerationError(f"{file} is not a GGUF file; fetch it again, or give another")
         if _is_adapter(path):
             raise GenerationError(
-                f"{path} is an adapter, and lacks the base model it was trained on; give both, "
+                f"{path} is an adapter and lacks the base model it was trained on; give both, "
                 f"BASE.gguf+{lora or path}. アダプターだけでは動きません。土台のモデルも指定してください。"
             )
         if lora is not None and not _is_adapter(lora):
-            raise GenerationError(f"{lora} is no adapter but a model; give BASE.gguf+ADAPTER.gguf")
+            raise GenerationError(f"{lora} is a model, not an adapter; give BASE.gguf+ADAPTER.gguf")
+
+        # 2. Start the server inside this process.
         settings = xllamacpp.CommonParams()
         settings.model.path = str(path)
         settings.n_ctx, settings.n_parallel = context * parallel, parallel
         settings.cpuparams.n_threads = max(1, (os.cpu_count() or 1) // 2)  # its threads wait for the slowest of them
         settings.warmup = False
-        settings.verbosity = -1  # it would write into the reader's terminal
+        settings.verbosity = -1  # it would write to the terminal
         if lora is not None:
             settings.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(lora), 1.0)]
         try:
@@ -87,7 +95,7 @@ class GgufEngine:
 
     @property
     def name(self) -> str:
-        """What the reader called it, or the file's name."""
+        """The name it was given, or the file's."""
         return self._name
 
     def close(self) -> None:
@@ -102,97 +110,93 @@ class GgufEngine:
         on_answer: OnAnswer | None = None,
         watch: StopCheck | None = None,
     ) -> list[Completion]:
-        """The answers, in the order of the prompts.
+        """Complete the prompts; results keep their order.
 
         Raises:
-            GenerationError: the engine is closed, or a prompt does not fit; answers to the others were told.
+            GenerationError: the engine is closed, or a prompt does not fit; ``on_answer`` has received the others.
         """
         if self._server is None:
             raise GenerationError(f"{self._name} is closed; open it again")
 
-        def speak(prompt: str, listener: StreamObserver) -> Completion:
-            return self._answer(prompt, decoder, listener)
+        server = self._server
 
-        return complete_in_threads(self._name, prompts, speak, threads=self._parallel, on_answer=on_answer, watch=watch)
+        def complete(prompt: str, observer: StreamObserver) -> Completion:
+            # 1. Stream the completion into a collector, which ends it where it should.
+            started = time.perf_counter()
+            collector = _StreamCollector(decoder, observer)
+            result = server.handle_completions(
+                {
+                    "prompt": prompt,
+                    "stream": True,
+                    "max_tokens": decoder.max_new_tokens,
+                    "temperature": decoder.temperature,
+                    "top_p": decoder.top_p,
+                    "seed": decoder.seed,
+                    **Server(kind="llama.cpp").extra(decoder, []),
+                },
+                collector.on_chunk,
+            )
+            # 2. Raise the caller's own error, or what llama.cpp says.
+            if collector.error is not None:
+                raise collector.error
+            if collector.finish_reason is None:
+                message = collector.refusal or result
+                for key in ("error", "message"):
+                    message = message.get(key, message) if isinstance(message, dict) else message
+                raise RequestFailedError(f"llama.cpp refused it ({str(message).rstrip('.')})", for_all=False)
+            # 3. Return the text.
+            return Completion(
+                text=collector.text,
+                tokens=collector.tokens,
+                stopped_by=collector.finish_reason,
+                seconds=time.perf_counter() - started,
+            )
 
-    def _answer(self, prompt: str, decoder: GenerationSettings, listener: StreamObserver) -> Completion:
-        started = time.perf_counter()
-        growing = _StreamCollector(decoder, listener)
-        refused = self._server.handle_completions(
-            {
-                "prompt": prompt,
-                "stream": True,
-                "max_tokens": decoder.max_new_tokens,
-                "temperature": decoder.temperature,
-                "top_p": decoder.top_p,
-                "seed": decoder.seed,
-                **Server(kind="llama.cpp").extra(decoder, []),
-            },
-            growing.hear,
-        )
-        if growing.fault is not None:
-            raise growing.fault
-        if growing.ending is None:
-            raise RequestFailedError(_error_message(growing.refused or refused), for_all=False)
-        return Completion(
-            text=growing.text,
-            tokens=growing.tokens,
-            stopped_by=growing.ending,
-            seconds=time.perf_counter() - started,
+        return complete_in_threads(
+            self._name, prompts, complete, threads=self._parallel, on_answer=on_answer, watch=watch
         )
 
 
 class _StreamCollector:
-    """An answer as llama.cpp hands it over, token by token."""
+    """Collect a completion token by token, as llama.cpp streams it."""
 
-    def __init__(self, decoder: GenerationSettings, listener: StreamObserver) -> None:
+    def __init__(self, decoder: GenerationSettings, observer: StreamObserver) -> None:
         self._decoder = decoder
-        self._listener = listener
+        self._observer = observer
         self.text = ""
         self.tokens = 0
-        self.ending: FinishReason | None = None
-        self.refused: Any = None
-        self.fault: Exception | None = None
+        self.finish_reason: FinishReason | None = None
+        self.refusal: Any = None
+        self.error: Exception | None = None
 
-    def hear(self, chunk: dict[str, Any]) -> bool:
-        """Take the next token; True: enough."""
+    def on_chunk(self, chunk: dict[str, Any]) -> bool:
+        """Take the next token; returns True to end the completion."""
         try:
-            return self._hear(chunk)
-        except Exception as error:  # noqa: BLE001 - it must not fly through llama.cpp's own frames
-            self.fault = error
+            return self._add(chunk)
+        except Exception as error:  # noqa: BLE001 - it must not pass through llama.cpp's own frames
+            self.error = error
             return True
 
-    def _hear(self, chunk: dict[str, Any]) -> bool:
+    def _add(self, chunk: dict[str, Any]) -> bool:
         if "error" in chunk:
-            self.refused = chunk
+            self.refusal = chunk
             return True
         choice = chunk["choices"][0]
         if choice["finish_reason"]:
-            self.ending = "length" if choice["finish_reason"] == "length" else "eos"
+            self.finish_reason = "length" if choice["finish_reason"] == "length" else "eos"
             self.tokens = chunk.get("usage", {}).get("completion_tokens", self.tokens)
             return False
         self.text += choice["text"]
         self.tokens += 1
         stops = [at for stop in self._decoder.stop_strings if (at := self.text.find(stop)) >= 0]
         if stops:
-            self.text, self.ending = self.text[: min(stops)], "stop_string"
-        elif self._listener.should_stop(self.text):
-            self.ending = "watch"
-        return self.ending is not None
-
-
-def _error_message(refused: Any) -> str:
-    told = refused.get("error", refused) if isinstance(refused, dict) else refused
-    told = told.get("message", told) if isinstance(told, dict) else told
-    return f"llama.cpp refused it ({str(told).rstrip('.')})"
+            self.text, self.finish_reason = self.text[: min(stops)], "stop_string"
+        elif self._observer.should_stop(self.text):
+            self.finish_reason = "watch"
+        return self.finish_reason is not None
 
 
 def _is_adapter(path: Path) -> bool:
-    """Whether the file says of itself, among its first fields, that its type is an adapter."""
+    """Return whether one of the file's first fields says that its type is an adapter."""
     with path.open("rb") as file:
         return b"general.type" + struct.pack("<IQ", 8, 7) + b"adapter" in file.read(1 << 16)  # 8: a string, of 7 bytes
-
-
-def _is_gguf(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"GGUF"

@@ -1,19 +1,17 @@
-"""Resolve what a person calls a model: a recipe, folder, Hub repo, GGUF file, address or provider.
+"""Resolve the name of a model: a recipe, folder, Hub repo, GGUF file, address or provider.
 
-The clients find out too, each request for itself, after some twenty seconds of trying again.
-
-Nothing is loaded here; of a repo on the Hub only the few lines are fetched that tell an adapter from a model.
+No weights are loaded here; of a Hub repo only the files are fetched that tell an adapter from a model.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from huggingface_hub import HfApi, constants, get_session, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -27,86 +25,80 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.inference._providers import PROVIDERS
 
-from bonsai.hub.target import httpx, with_namespace
+from bonsai.hub.http_client import httpx
+from bonsai.hub.target import with_namespace
 from bonsai.recipes.inference.generation import GenerationError
 from bonsai.recipes.training.recipe import load_recipe, recipe_names
-
-SECONDS = 10.0
-
-
-def hub_is_reachable() -> bool:
-    """Whether a Hub answers at all."""
-    try:
-        get_session().head(HfApi().endpoint, timeout=SECONDS)
-    except (httpx.HTTPError, OfflineModeIsEnabled):
-        return False
-    return True
-
-
-def cached_file(repo: str, name: str, revision: str | None) -> Path | None:
-    """A file of a repo that was fetched before; None: it was not."""
-    try:
-        found = try_to_load_from_cache(repo, name, revision=revision or constants.DEFAULT_REVISION)
-    except HFValidationError:  # a folder that is gone
-        return None
-    return Path(found) if isinstance(found, str) else None
-
-
-OFFERED = 3
-LISTED = 10
-NEAR = 0.65
-"""least likeness by `difflib`, 0 to 1"""
-SEARCHED = 100
-"""repos looked at, of the owner and of the Hub's search by turns"""
-
-
-def model_not_found_error(name: str, among: Path | Iterable[str], said: str) -> GenerationError:
-    """The error, with the nearest names offered.
-
-    Args:
-        among: the names there are, or ``out``: then recipes, what lies in ``out/adapters``, and the Hub's models.
-        said: what is the matter, in words.
-    """
-    names = known_models(name, among) if isinstance(among, Path) else list(among)
-    return GenerationError(f"{said}; {_suggest(name, names)}")
-
-
-def known_models(name: str, out: Path) -> list[str]:
-    """Recipes, adapters grown here, and models on the Hub that may have been meant."""
-    grown = [config.parent.name for config in sorted((out / "adapters").glob("*/adapter_config.json"))]
-    return [*dict.fromkeys([*recipe_names(), *grown, *_known_on_hub(name)])]
-
-
-def _known_on_hub(name: str) -> list[str]:
-    if not hub_is_reachable():
-        return []
-    owner, _, own = name.partition("@")[0].rpartition("/")
-    api = HfApi()
-    try:
-        of_owner = [one.id for one in api.list_models(author=owner, limit=SEARCHED)] if owner else []
-        return of_owner + [one.id for one in api.list_models(search=own, limit=SEARCHED)]
-    except (HfHubHTTPError, httpx.HTTPError):
-        return []  # a Hub that cannot be searched only means fewer offers
-
-
-def _suggest(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=OFFERED, cutoff=NEAR)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"there are {', '.join(names[:LISTED])}{more}" if names else "there is nothing like it"
-
 
 ADAPTER = "adapter_config.json"
 MODEL = "config.json"
 GGUF = ".gguf"
 AUTO = "auto"
 """the provider that Hugging Face's router chooses"""
+HUB_TIMEOUT = 10.0
+"""seconds"""
+SUGGESTIONS = 3
+LISTED = 10
+"""names listed if none is similar"""
+MIN_SIMILARITY = 0.65
+"""of a suggestion, by `difflib`, 0 to 1"""
+SEARCH_LIMIT = 100
+"""repos looked at, of the owner and of the Hub's search each"""
+
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:/(?P<file>[^@]+\.gguf))?(?:@(?P<revision>.+))?")
+_WITH_ADAPTER = re.compile(r"(?P<model>.+\.gguf(?:@[^+]+)?)\+(?P<lora>.+\.gguf(?:@.+)?)")
+
+
+def hub_is_reachable() -> bool:
+    """Return whether the Hub answers at all; its client finds out only after twenty seconds of retries a request."""
+    try:
+        get_session().head(HfApi().endpoint, timeout=HUB_TIMEOUT)
+    except (httpx.HTTPError, OfflineModeIsEnabled):
+        return False
+    return True
+
+
+def cached_file(repo: str, name: str, revision: str | None) -> Path | None:
+    """Return a file of a repo from the cache; None if it is not there."""
+    try:
+        found = try_to_load_from_cache(repo, name, revision=revision or constants.DEFAULT_REVISION)
+    except HFValidationError:  # a folder that no longer exists
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def model_not_found_error(name: str, among: Path | Iterable[str], message: str) -> GenerationError:
+    """Build the error for an unknown name, with similar names as suggestions.
+
+    Args:
+        among: the existing names, or ``out``: then those of `known_models`.
+        message: what is wrong, without the suggestions.
+    """
+    names = known_models(name, among) if isinstance(among, Path) else list(among)
+    similar = difflib.get_close_matches(name, names, n=SUGGESTIONS, cutoff=MIN_SIMILARITY)
+    if similar:
+        return GenerationError(f"{message}; did you mean {' or '.join(similar)}?")
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    hint = f"there are {', '.join(names[:LISTED])}{more}" if names else "there is nothing like it"
+    return GenerationError(f"{message}; {hint}")
+
+
+def known_models(name: str, out: Path) -> list[str]:
+    """List recipes, adapters in ``out/adapters``, and models on the Hub that resemble ``name``."""
+    trained = [config.parent.name for config in sorted((out / "adapters").glob(f"*/{ADAPTER}"))]
+    on_hub: list[str] = []
+    if hub_is_reachable():
+        owner, _, repo = name.partition("@")[0].rpartition("/")
+        api = HfApi()
+        with contextlib.suppress(HfHubHTTPError, httpx.HTTPError):  # a failed search only means fewer suggestions
+            by_owner = [model.id for model in api.list_models(author=owner, limit=SEARCH_LIMIT)] if owner else []
+            on_hub = by_owner + [model.id for model in api.list_models(search=repo, limit=SEARCH_LIMIT)]
+    return [*dict.fromkeys([*recipe_names(), *trained, *on_hub])]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterSource:
-    """A PEFT adapter and the base it grew on."""
+    """A PEFT adapter and the base model it was trained on."""
 
     folder: Path
     base: str
@@ -116,7 +108,7 @@ class AdapterSource:
 
 @dataclass(frozen=True, kw_only=True)
 class HubModelSource:
-    """A whole model."""
+    """A transformers model."""
 
     place: str
     """a folder or a repo id"""
@@ -125,7 +117,7 @@ class HubModelSource:
 
 @dataclass(frozen=True, kw_only=True)
 class GgufSource:
-    """A GGUF model, and a GGUF adapter over it if there is one."""
+    """A GGUF model, optionally with a GGUF adapter."""
 
     path: Path
     lora: Path | None = None
@@ -155,18 +147,20 @@ ModelSource = LocalSource | EndpointSource | ProviderSource
 def parse_remote_source(
     source: str, base_url: str | None, provider: str | None
 ) -> EndpointSource | ProviderSource | None:
-    """The server or provider that is meant; None: neither is.
+    """Parse the name of a model behind a server or provider; None if it is neither.
 
     Raises:
-        GenerationError: no such address or provider can be.
+        GenerationError: the address is invalid, or there is no such provider.
     """
     if base_url is not None and provider is not None:
-        raise GenerationError(f"{source} is to be asked at {base_url} and through {provider}; give one of the two")
+        raise GenerationError(
+            f"{source} cannot be asked both at {base_url} and through {provider}; give one of the two"
+        )
     if base_url is not None:
-        return EndpointSource(base_url=_checked_address(base_url), model=source or None)
+        return EndpointSource(base_url=_check_address(base_url), model=source or None)
     if source.startswith(("http://", "https://")):
         address, _, model = source.partition("#")
-        return EndpointSource(base_url=_checked_address(address), model=model or None)
+        return EndpointSource(base_url=_check_address(address), model=model or None)
     head, colon, model = source.partition(":")
     if provider is None and colon and model and (head == AUTO or head in PROVIDERS):
         return ProviderSource(provider=head, model=model)
@@ -178,60 +172,44 @@ def parse_remote_source(
 
 
 def inspect_path(path: Path) -> LocalSource | None:
-    """What lies there; None: no model.
+    """Return the model or adapter at a path; None if there is none.
 
     Raises:
-        GenerationError: an adapter that does not say what it grew on.
+        GenerationError: an adapter that does not name its base model.
     """
     if path.suffix == GGUF and path.is_file():
         return GgufSource(path=path)
     if (path / ADAPTER).is_file():
-        return _adapter(path)
-    if (path / MODEL).is_file():
-        return HubModelSource(place=str(path))
-    return None
+        try:
+            config = json.loads((path / ADAPTER).read_text(encoding="utf-8"))
+            base, base_revision = config.get("base_model_name_or_path"), config.get("revision")
+        except (ValueError, AttributeError) as error:
+            raise GenerationError(f"{path}: its {ADAPTER} cannot be read ({error}); fetch or train it again") from error
+        if not base:
+            raise GenerationError(f"{path}: its {ADAPTER} names no base model; write base_model_name_or_path into it")
+        return AdapterSource(folder=path, base=base, base_revision=base_revision)
+    return HubModelSource(place=str(path)) if (path / MODEL).is_file() else None
 
 
-def _adapter(folder: Path) -> AdapterSource:
-    try:
-        told = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
-        base, base_revision = told.get("base_model_name_or_path"), told.get("revision")
-    except (ValueError, AttributeError) as error:
-        raise GenerationError(f"{folder}: its {ADAPTER} cannot be read ({error}); fetch or train it again") from error
-    if not base:
-        raise GenerationError(f"{folder}: its {ADAPTER} names no base model; write base_model_name_or_path into it")
-    return AdapterSource(folder=folder, base=base, base_revision=base_revision)
-
-
-def _checked_address(address: str) -> str:
+def _check_address(address: str) -> str:
     try:
         url = httpx.URL(address)
     except httpx.InvalidURL as error:
-        raise GenerationError(f"{address!r} is no address ({error}); write http://HOST:PORT/v1") from error
+        raise GenerationError(f"{address!r} is not a valid address ({error}); write http://HOST:PORT/v1") from error
     if url.scheme not in ("http", "https") or not url.host:
-        raise GenerationError(f"{address!r} is no address; write http://HOST:PORT/v1")
+        raise GenerationError(f"{address!r} is not a valid address; write http://HOST:PORT/v1")
     if url.userinfo:
-        raise GenerationError(f"the address of {url.host} carries a password; put the key into OPENAI_API_KEY")
+        raise GenerationError(f"the address of {url.host} contains a password; put the key into OPENAI_API_KEY")
     return address.rstrip("/") + ("/v1" if url.path in ("", "/") else "")
-
-
-_HUB_ID = re.compile(r"(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:/(?P<file>[^@]+\.gguf))?(?:@(?P<revision>.+))?")
-_WITH_ADAPTER = re.compile(r"(?P<model>.+\.gguf(?:@[^+]+)?)\+(?P<lora>.+\.gguf(?:@.+)?)")
-
-
-class _HubId(NamedTuple):
-    repo: str
-    file: str | None
-    revision: str | None
 
 
 def resolve_model(
     source: str, *, out: Path, base_url: str | None, provider: str | None, lora: str | None
 ) -> ModelSource:
-    """Where the model is; `bonsai.recipes.inference.models.open_model` says what ``source`` may be.
+    """Find the model; see `bonsai.recipes.inference.models.open_model` for what ``source`` may be.
 
     Raises:
-        GenerationError: there is no such model, or it is not what the other arguments take it for.
+        GenerationError: there is no such model, or the arguments do not fit it.
     """
     if lora is None and (pair := _WITH_ADAPTER.fullmatch(source)) and not Path(source).exists():
         source, lora = pair["model"], pair["lora"]
@@ -239,41 +217,49 @@ def resolve_model(
     if lora is None:
         return found
     if not isinstance(found, GgufSource):
-        raise GenerationError(f"{source} is no GGUF, and {lora} is an adapter for one; give a .gguf file as the model")
+        raise GenerationError(
+            f"{source} is not a GGUF file, but {lora} is an adapter for one; give a .gguf file as the model"
+        )
     adapter = _resolve_local_or_hub(lora, out)
     if not isinstance(adapter, GgufSource):
-        raise GenerationError(f"{lora} is no GGUF adapter; give the path or OWNER/NAME/FILE.gguf of one")
+        raise GenerationError(f"{lora} is not a GGUF adapter; give the path or OWNER/NAME/FILE.gguf of one")
     return GgufSource(path=found.path, lora=adapter.path)
 
 
 def _resolve_local_or_hub(source: str, out: Path) -> LocalSource:
-    grown = inspect_path(out / "adapters" / source) if Path(source).name == source else None
-    return grown or inspect_path(Path(source)) or _on_the_hub(source, out)
+    # 1. An adapter trained here, or a path.
+    trained = inspect_path(out / "adapters" / source) if Path(source).name == source else None
+    if local := trained or inspect_path(Path(source)):
+        return local
 
-
-def _on_the_hub(source: str, out: Path) -> LocalSource:
+    # 2. A recipe's repo, or a Hub id.
     wanted = with_namespace(load_recipe(source).repo_id) if source in recipe_names() else source
     match = _HUB_ID.fullmatch(wanted)
     if match is None:
-        raise model_not_found_error(source, out, f"{source!r} is no recipe, folder, address or Hub id")
-    asked = _HubId(match["repo"], match["file"], match["revision"])
+        raise model_not_found_error(source, out, f"{source!r} is not a recipe, folder, address or Hub id")
+    repo, file, revision = match["repo"], match["file"], match["revision"]
+
+    # 3. Without a Hub: the cache.
     if not hub_is_reachable():
-        found = _in_the_cache(asked)
-        if found is None:
-            raise _not_found(source, wanted, out, "in the cache, and no Hub can be reached")
-        return found
+        for name in (file,) if file else (ADAPTER, MODEL):
+            cached = cached_file(repo, name, revision)
+            if cached and (found := inspect_path(cached if file else cached.parent)):
+                return found
+        raise _not_found(source, wanted, out, "in the cache, and no Hub can be reached")
+
+    # 4. On the Hub.
     try:
-        return _resolve_on_hub(asked)
+        return _resolve_on_hub(repo, file, revision)
     except GatedRepoError as error:
         raise GenerationError(
-            f"{asked.repo} is gated; accept its terms on its page and put a token that may read it into HF_TOKEN"
+            f"{repo} is gated; accept its terms on its page and put a token that may read it into HF_TOKEN"
         ) from error
     except RevisionNotFoundError as error:
-        raise GenerationError(f"{asked.repo} has no revision {asked.revision!r}; give a commit id or a tag") from error
+        raise GenerationError(f"{repo} has no revision {revision!r}; give a commit id or a tag") from error
     except (RepositoryNotFoundError, EntryNotFoundError, HFValidationError) as error:
         raise _not_found(source, wanted, out, "on the Hub") from error
     except (HfHubHTTPError, httpx.HTTPError) as error:
-        raise GenerationError(f"{source}: the Hub is in trouble ({type(error).__name__}); try again later") from error
+        raise GenerationError(f"{source}: the Hub failed ({type(error).__name__}); try again later") from error
 
 
 def _not_found(source: str, wanted: str, out: Path, where: str) -> GenerationError:
@@ -285,8 +271,8 @@ def _not_found(source: str, wanted: str, out: Path, where: str) -> GenerationErr
     )
 
 
-def _resolve_on_hub(asked: _HubId) -> LocalSource:
-    repo, file, revision = asked
+def _resolve_on_hub(repo: str, file: str | None, revision: str | None) -> LocalSource:
+    """Tell what a Hub repo holds, and fetch an adapter or a GGUF file."""
     if file is not None:
         return GgufSource(path=Path(hf_hub_download(repo, file, revision=revision)))
     names = HfApi().list_repo_files(repo, revision=revision)
@@ -301,15 +287,7 @@ def _resolve_on_hub(asked: _HubId) -> LocalSource:
     elif ggufs:
         raise GenerationError(f"{repo} has several GGUF files; give one: {', '.join(f'{repo}/{one}' for one in ggufs)}")
     if found is None:
-        raise GenerationError(f"{repo} has neither {ADAPTER} nor {MODEL} nor a GGUF file: no model or adapter to ask")
+        raise GenerationError(
+            f"{repo} has neither {ADAPTER} nor {MODEL} nor a GGUF file: it is neither a model nor an adapter"
+        )
     return found
-
-
-def _in_the_cache(asked: _HubId) -> LocalSource | None:
-    if asked.file is not None:
-        file = cached_file(asked.repo, asked.file, asked.revision)
-        return inspect_path(file) if file else None
-    for name in (ADAPTER, MODEL):
-        if file := cached_file(asked.repo, name, asked.revision):
-            return inspect_path(file.parent)
-    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -23,53 +23,60 @@ from bonsai.recipes.inference.model_source import (
     EndpointSource,
     GgufSource,
     HubModelSource,
-    LocalSource,
     ProviderSource,
     cached_file,
     hub_is_reachable,
     resolve_model,
 )
+from bonsai.recipes.inference.sessions import OnCompletion
 
 if TYPE_CHECKING:
     from bonsai.recipes.inference.transformers_engine import TransformersEngine
 
 
+OUT = Path("out")
+DTYPES = ("float32", "float16", "bfloat16")
+"""that transformers models can compute in; the shorter ones halve the memory and change the texts a little"""
+
+
 class SharedBase:
-    """A base model that stays loaded while adapters come to it."""
+    """A base model that stays loaded while adapters are added to it."""
 
     def __init__(self, base: TransformersEngine) -> None:
         self._base = base
         self._adapters: dict[Path, str] = {}
-        self._turn = threading.Lock()
-        """the adapter in use is a state of the model, so one answers at a time"""
+        self._lock = threading.Lock()
+        """the active adapter is a state of the model, so one engine generates at a time"""
 
-    def bare(self, name: str) -> Engine:
-        """The base by itself."""
-        return _SharedEngine(name, None, self._base, self._turn)
+    def base_engine(self, name: str) -> Engine:
+        """Return an engine of the base alone."""
+        return _SharedEngine(name, None, self._base, self._lock)
 
     def adapter_engine(self, name: str, folder: Path) -> Engine:
-        """The base with this adapter, which is loaded unless it is already.
+        """Return an engine of the base with this adapter, which is loaded once.
 
         Args:
-            name: what a reader calls it.
+            name: shown to readers.
 
         Raises:
             GenerationError: there is no such adapter, or it does not fit the base.
         """
-        with self._turn:
+        with self._lock:
             if folder not in self._adapters:
-                label = f"adapter_{len(self._adapters)}"  # a torch module's name: no dots, so not the person's
+                label = (
+                    f"adapter_{len(self._adapters)}"  # a torch module's name may not contain dots, so not the user's
+                )
                 self._base.add_adapter(label, folder)
                 self._adapters[folder] = label
-        return _SharedEngine(name, self._adapters[folder], self._base, self._turn)
+        return _SharedEngine(name, self._adapters[folder], self._base, self._lock)
 
 
 class _SharedEngine:
-    def __init__(self, name: str, adapter: str | None, base: TransformersEngine, turn: threading.Lock) -> None:
+    def __init__(self, name: str, adapter: str | None, base: TransformersEngine, lock: threading.Lock) -> None:
         self._name = name
         self._adapter = adapter
         self._base = base
-        self._turn = turn
+        self._lock = lock
 
     @property
     def name(self) -> str:
@@ -83,32 +90,25 @@ class _SharedEngine:
         on_answer: OnAnswer | None = None,
         watch: StopCheck | None = None,
     ) -> list[Completion]:
-        with self._turn, contextlib.nullcontext() if self._adapter is None else self._base.using(self._adapter):
+        with self._lock, contextlib.nullcontext() if self._adapter is None else self._base.using(self._adapter):
             return self._base.generate(prompts, decoder, on_answer=on_answer, watch=watch)
 
-    def flow(
-        self, requests: Sequence[GenerationRequest], more: Callable[[int, Completion], Sequence[GenerationRequest]]
-    ) -> None:
-        with self._turn, contextlib.nullcontext() if self._adapter is None else self._base.using(self._adapter):
-            self._base.flow(requests, more)
-
-
-OUT = Path("out")
-DTYPES = ("float32", "float16", "bfloat16")
-"""that a model of transformers may be asked to compute in; half the memory, and not the same words to the last"""
+    def generate_continuously(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
+        with self._lock, contextlib.nullcontext() if self._adapter is None else self._base.using(self._adapter):
+            self._base.generate_continuously(requests, on_completion)
 
 
 class ModelPool:
-    """Models that are open at the same time; whoever opens them closes them, as a context or by `close`."""
+    """Models that are open at the same time; used as a context, or closed with `close`."""
 
     def __init__(self, *, out: Path = OUT, dtype: str | None = None) -> None:
         if dtype is not None and dtype not in DTYPES:
             raise GenerationError(f"dtype {dtype!r}: give one of {', '.join(DTYPES)}")
         self._out = out
         self._dtype = dtype
-        self._families: dict[tuple[str, str | None], SharedBase] = {}
+        self._bases: dict[tuple[str, str | None], SharedBase] = {}
         self._closing = contextlib.ExitStack()
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> ModelPool:
         return self
@@ -126,50 +126,47 @@ class ModelPool:
         provider: str | None = None,
         lora: str | None = None,
     ) -> Engine:
-        """An engine for this model; a base that is loaded already is not loaded again.
+        """Open a model; a base that is already loaded is not loaded again.
 
         See `open_model` for the arguments and errors.
         """
         found = resolve_model(source, out=self._out, base_url=base_url, provider=provider, lora=lora)
         if self._dtype is not None and isinstance(found, EndpointSource | ProviderSource | GgufSource):
             raise GenerationError(
-                f"{source} has a dtype of its own; leave {self._dtype} out, it is for models of transformers that "
-                "run on this machine"
+                f"{source} has a dtype of its own; leave {self._dtype} out, it is for transformers models that run on "
+                "this machine"
             )
         if isinstance(found, EndpointSource | ProviderSource):
             from bonsai.recipes.inference.endpoint_engine import EndpointEngine
 
-            return EndpointEngine.reach(found)
-        with self._turn:
-            return self._loaded(source, found)
+            return EndpointEngine.connect(found)
+        with self._lock:
+            if isinstance(found, GgufSource):
+                from bonsai.recipes.inference.gguf_engine import GgufEngine
+
+                gguf = GgufEngine.load(found.path, name=source, lora=found.lora)
+                self._closing.callback(gguf.close)
+                return gguf
+            if isinstance(found, HubModelSource):
+                return self._load_base(found.place, found.revision).base_engine(source)
+            try:
+                base = self._load_base(found.base, found.base_revision)
+            except GenerationError as error:
+                raise GenerationError(f"{source} was trained on the base model {found.base}, but {error}") from error
+            return base.adapter_engine(source, found.folder)
 
     def close(self) -> None:
-        """Let go of everything; no engine of these may be asked any more."""
-        self._families.clear()
+        """Free all models; their engines cannot be used any more."""
+        self._bases.clear()
         self._closing.close()
 
-    def _loaded(self, source: str, found: LocalSource) -> Engine:
-        if isinstance(found, GgufSource):
-            from bonsai.recipes.inference.gguf_engine import GgufEngine
-
-            gguf = GgufEngine.load(found.path, name=source, lora=found.lora)
-            self._closing.callback(gguf.close)
-            return gguf
-        if isinstance(found, HubModelSource):
-            return self._family(found.place, found.revision).bare(source)
-        try:
-            family = self._family(found.base, found.base_revision)
-        except GenerationError as error:
-            raise GenerationError(f"{source} grew on the base model {found.base}, and {error}") from error
-        return family.adapter_engine(source, found.folder)
-
-    def _family(self, base: str, revision: str | None) -> SharedBase:
-        if (base, revision) not in self._families:
-            try:  # here and not above: an address needs neither torch nor transformers
+    def _load_base(self, base: str, revision: str | None) -> SharedBase:
+        if (base, revision) not in self._bases:
+            try:  # imported here: a server needs neither torch nor transformers
                 from bonsai.recipes.inference.transformers_engine import TransformersEngine
             except ModuleNotFoundError as error:
                 raise GenerationError(
-                    f"{base} would run on this machine, and {error.name} is not installed; run "
+                    f"{base} would run on this machine, but {error.name} is not installed; run "
                     "`pip install 'qeu-bonsai[train]'`, or give the address of a server"
                 ) from error
             import torch
@@ -181,8 +178,8 @@ class ModelPool:
                 loaded = TransformersEngine.load(config.parent, dtype=dtype)
             else:
                 raise GenerationError(f"{base} is neither here nor in the cache, and no Hub can be reached")
-            self._families[base, revision] = SharedBase(loaded)
-        return self._families[base, revision]
+            self._bases[base, revision] = SharedBase(loaded)
+        return self._bases[base, revision]
 
 
 @contextlib.contextmanager
@@ -195,7 +192,7 @@ def open_model(
     lora: str | None = None,
     dtype: str | None = None,
 ) -> Iterator[Engine]:
-    """One model, open for as long as the block lasts; for several use `Models`, which shares their bases.
+    """Open one model for the block; for several use `ModelPool`, which shares their bases.
 
     Args:
         source: one of
@@ -212,7 +209,7 @@ def open_model(
         dtype: one of `DTYPES`; None: float32 on a CPU, and on a GPU float16 over NF4.
 
     Raises:
-        GenerationError: there is no such model (the nearest names are offered), it cannot be loaded, or the server
+        GenerationError: there is no such model (similar names are suggested), it cannot be loaded, or the server
             cannot be reached.
     """
     with ModelPool(out=out, dtype=dtype) as models:

@@ -1,14 +1,22 @@
-"""From where the next question is asked, and how a model is asked for it.
+"""Define the perspectives a next question is asked from, and build the request for it.
 
-Asked plainly for "the next question", a model says the last one again; a perspective and the last turns deepen (STORM,
-Shao et al. 2024, arXiv:2402.14207, asks from perspectives too). The wording is that of question_to_question's records,
-which the adapters learnt: an instruction, and question, Reasoning and answer as its input.
+Asked for just "the next question", a model repeats the last one; a perspective and the last steps lead it deeper (as in
+STORM, Shao et al. 2024, arXiv:2402.14207). The wording is that of the question_to_question records which the adapters
+were trained on: an instruction, with question, reasoning and answer as its input.
+
+Example of a request, from the perspective "why"::
+
+    Pick one claim in the answer and write just one question that asks why it is so.
+
+    Theme: Why is the sky blue?
+    Question: Why does air scatter blue light?
+    Answer: Its molecules are smaller than the wavelength.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,21 +27,21 @@ from bonsai.recipes.inference.summary import split_sentences
 
 @dataclass(frozen=True, kw_only=True)
 class Perspective:
-    """One way of asking on."""
+    """One way to ask a further question."""
 
     key: str
     wording: Mapping[Language, str]
-    """the instruction that yields one question"""
+    """the instruction to write one question"""
     opening: Mapping[Language, str]
-    """first words of such a question, for a model that would not ask one by itself"""
+    """first words of such a question, for models that do not ask one by themselves"""
 
 
 def _perspective(key: str, ja: tuple[str, str], en: tuple[str, str], zh: tuple[str, str]) -> Perspective:
-    told = dict(zip((Language.JA, Language.EN, Language.ZH), (ja, en, zh), strict=True))
+    texts = dict(zip((Language.JA, Language.EN, Language.ZH), (ja, en, zh), strict=True))
     return Perspective(
         key=key,
-        wording={language: wording for language, (wording, _) in told.items()},
-        opening={language: opening for language, (_, opening) in told.items()},
+        wording={language: wording for language, (wording, _) in texts.items()},
+        opening={language: opening for language, (_, opening) in texts.items()},
     )
 
 
@@ -118,7 +126,7 @@ PLAIN = _perspective(
     ("Ask the next question.", ""),
     ("请提出下一个问题。", ""),
 )
-"""what one would write without a thought: the baseline that the perspectives are measured against"""
+"""the naive request: the baseline that the perspectives are measured against"""
 
 
 class _Labels(NamedTuple):
@@ -135,31 +143,31 @@ _LABELS = {
     Language.ZH: _Labels("主题：", "之前的问题：", "问题：", "理由：", "回答："),
 }
 EARLIER = 2
-"""questions before the last that are told again"""
-_UNREADABLE = re.compile("[\\x00-\\x08\\x0e-\\x1f\\x7f-\\x84\\x86-\\x9f\\ud800-\\udfff\\ufffd]")
+"""questions before the last that are repeated"""
+_CONTROL_CHARS = re.compile("[\\x00-\\x08\\x0e-\\x1f\\x7f-\\x84\\x86-\\x9f\\ud800-\\udfff\\ufffd]")
 LONGEST = {Language.JA: 200, Language.EN: 500, Language.ZH: 160}
-"""characters of a question, a Reasoning or an answer that are told again; whole sentences"""
+"""characters of a question, a reasoning or an answer that are repeated, in whole sentences"""
 
 
 def next_question_request(chain: QuestionChain, perspective: Perspective, *, system: str = "") -> Question:
-    """The request for the question that comes after the chain's last step.
+    """Build the request for the question after the chain's last step.
 
     Args:
-        system: the persona that the answers have, too.
+        system: the persona that the answers have too.
     """
-    return Question(
-        instruction=perspective.wording[chain.language],
-        input=_so_far(chain.theme, chain.steps, chain.language),
-        language=chain.language,
-        system=system,
-    )
+    language, labels = chain.language, _LABELS[chain.language]
+    *before, last = chain.steps
+    lines = [f"{labels.theme}{_shorten(chain.theme, language)}"] if before else []
+    lines += [f"{labels.asked}{step.question}" for step in before[-EARLIER:] if step.question != chain.theme]
+    history = "\n".join([*lines, format_step(last, language)])
+    return Question(instruction=perspective.wording[language], input=history, language=language, system=system)
 
 
 def format_step(step: Step, language: Language) -> str:
-    """Question, Reasoning and answer as in the records; what is missing is left out."""
+    """Format question, reasoning and answer as in the records; what is missing is left out."""
     labels = _LABELS[language]
-    told = (step.question, step.answer.reasoning, step.answer.answer)
-    question, reasoning, answer = (_shortened(text, language) for text in told)
+    texts = (step.question, step.answer.reasoning, step.answer.answer)
+    question, reasoning, answer = (_shorten(text, language) for text in texts)
     lines = [f"{labels.question}{question}"]
     lines += [f"{labels.reasoning}{reasoning}"] if reasoning else []
     lines += [f"{labels.answer}{answer}"] if answer else []
@@ -167,24 +175,16 @@ def format_step(step: Step, language: Language) -> str:
 
 
 def strip_control_chars(text: str) -> str:
-    """Without what no text has, which a model may say all the same and nobody may be asked."""
-    return _UNREADABLE.sub("", text)
+    """Remove control characters and lone surrogates: models may generate them, but no question may contain them."""
+    return _CONTROL_CHARS.sub("", text)
 
 
-def _so_far(theme: str, steps: Sequence[Step], language: Language) -> str:
-    labels = _LABELS[language]
-    *before, last = steps
-    lines = [f"{labels.theme}{_shortened(theme, language)}"] if before else []
-    lines += [f"{labels.asked}{step.question}" for step in before[-EARLIER:] if step.question != theme]
-    return "\n".join([*lines, format_step(last, language)])
-
-
-def _shortened(text: str, language: Language) -> str:
-    """Whole sentences from the beginning as far as they fit, the first in any case."""
-    kept = ""
+def _shorten(text: str, language: Language) -> str:
+    """Keep whole sentences from the beginning as far as they fit, the first in any case."""
+    short = ""
     for sentence in split_sentences(strip_control_chars(text)):
-        joined = f"{kept} {sentence}" if kept and language is Language.EN else kept + sentence
-        if kept and len(joined) > LONGEST[language]:
+        joined = f"{short} {sentence}" if short and language is Language.EN else short + sentence
+        if short and len(joined) > LONGEST[language]:
             break
-        kept = joined[: LONGEST[language]]
-    return kept
+        short = joined[: LONGEST[language]]
+    return short

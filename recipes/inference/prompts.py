@@ -1,7 +1,18 @@
 """Build the prompts, and parse complete or partial completions into reasoning and answer.
 
-The markers are plain words, so a model that was never taught them reads them too, whether the prompt is continued or
-put into a chat.
+The one-pass prompt of a question, and what an adapter generates after it::
+
+    ### Instruction:
+    Why is the sky blue?
+
+    ### Reasoning:
+    Air scatters short waves more.
+
+    ### Response:
+    Because blue light reaches us from all sides.
+
+The markers are plain words, so models that were not trained with them understand them too, whether the prompt is
+continued or put into a chat.
 """
 
 from __future__ import annotations
@@ -42,34 +53,34 @@ REASONING_ALONE: Mapping[Language, Sequence[str]] = {
         "要回答这个问题，首先需要知道什么？请简要说明。",
     ),
 }
-"""the second is for where the first got nothing"""
+"""the second is for the retry"""
 
 
 def one_pass_prompt(question: Question) -> str:
-    """Reasoning and answer are to follow."""
-    return f"{_asked(question)}{REASONING_MARKER}"
+    """Build a prompt for reasoning and answer together."""
+    return f"{_instruction(question)}{REASONING_MARKER}"
 
 
 def reasoning_prompt(
     question: Question, language: Language, wording: int, *, in_language: Language | None = None
 ) -> str:
-    """The Reasoning alone is to follow; ``wording``: which of `REASONING_ALONE`."""
-    below = f"{REASONING_ALONE[language][wording]}{SECTION_BREAK}"
-    return f"{_asked(question, in_language)}{below}{REASONING_MARKER}"
+    """Build a prompt for the reasoning alone; ``wording`` is an index of `REASONING_ALONE`."""
+    request = f"{REASONING_ALONE[language][wording]}{SECTION_BREAK}"
+    return f"{_instruction(question, in_language)}{request}{REASONING_MARKER}"
 
 
 def answer_prompt(question: Question, reasoning: str, *, in_language: Language | None = None) -> str:
-    """The answer is to follow.
+    """Build a prompt for the answer alone.
 
     Args:
-        reasoning: empty: there is none.
-        in_language: what to ask for in so many words; None: the question itself shows it.
+        reasoning: empty if there is none.
+        in_language: the language to name in the prompt; None: the question itself shows it.
     """
-    known = f"{REASONING_MARKER}{reasoning}{SECTION_BREAK}" if reasoning else ""
-    return f"{_asked(question, in_language)}{known}{RESPONSE_MARKER}"
+    before = f"{REASONING_MARKER}{reasoning}{SECTION_BREAK}" if reasoning else ""
+    return f"{_instruction(question, in_language)}{before}{RESPONSE_MARKER}"
 
 
-def _asked(question: Question, in_language: Language | None = None) -> str:
+def _instruction(question: Question, in_language: Language | None = None) -> str:
     system = f"{question.system}{SECTION_BREAK}" if question.system else ""
     line = f"{IN_THIS_LANGUAGE[in_language]}\n" if in_language else ""
     return (
@@ -80,56 +91,58 @@ def _asked(question: Question, in_language: Language | None = None) -> str:
 Part = Literal["reasoning", "answer"]
 
 _OPENING = re.compile(rf"\s*(?:{re.escape(REASONING_MARKER.strip())}|<think>)\s*")
-"""what a model that is chatted with says again, or says where it was taught to think aloud"""
-_THOUGHT = re.compile(r"\s*</think>\s*")
-_ANSWER_ONLY = re.compile(rf"\s*{re.escape(RESPONSE_MARKER.strip())}[ \t]*\n?")
+"""what chat models repeat before the reasoning, or reasoning models start it with"""
+_THINK_END = re.compile(r"\s*</think>\s*")
+_LEADING_MARKER = re.compile(rf"\s*{re.escape(RESPONSE_MARKER.strip())}[ \t]*\n?")
 _HEADING = re.compile(r"^### ?\w+:", re.MULTILINE)
-_MARKER_TO_COME = re.compile(r"\n*#{1,3}[ ]?[A-Z]?[a-z]*:?$|\n+$")
+_PARTIAL_MARKER = re.compile(r"\n*#{1,3}[ ]?[A-Z]?[a-z]*:?$|\n+$")
 
 
 class PartialOutput(NamedTuple):
-    """The part that is being written."""
+    """The part that is being generated."""
 
     part: Part
     text: str
 
 
 def parse_one_pass(text: str) -> ParsedResponse:
-    """What a one-pass prompt brought; an empty Reasoning is a missing one."""
+    """Parse the completion of a one-pass prompt; an empty reasoning is a missing one."""
     opened = _OPENING.sub("", text, count=1) if _OPENING.match(text) else text
-    return parse_response(_THOUGHT.sub(f"\n\n{RESPONSE_MARKER}", opened, count=1))
+    return parse_response(_THINK_END.sub(f"\n\n{RESPONSE_MARKER}", opened, count=1))
 
 
 def parse_reasoning(text: str) -> str:
-    """What a prompt for the Reasoning brought, whether or not an answer came along."""
-    found = parse_one_pass(text)
-    return found.reasoning or found.answer
+    """Parse the completion of a prompt for the reasoning, whether or not an answer follows it."""
+    parsed = parse_one_pass(text)
+    return parsed.reasoning or parsed.answer
 
 
 def parse_answer(text: str) -> str:
-    """What a prompt for the answer brought."""
-    said = _THOUGHT.split(text)[-1]
-    return parse_response(
-        f"{RESPONSE_MARKER}{_ANSWER_ONLY.sub('', said, count=1) if _ANSWER_ONLY.match(said) else said}"
-    ).answer
+    """Parse the completion of a prompt for the answer."""
+    answer = _THINK_END.split(text)[-1]
+    if _LEADING_MARKER.match(answer):
+        answer = _LEADING_MARKER.sub("", answer, count=1)
+    return parse_response(f"{RESPONSE_MARKER}{answer}").answer
 
 
-def parse_partial(text: str, begins: Part) -> PartialOutput:
-    """The part at the end of a text that is not complete, without a marker that is half written.
+def parse_partial(text: str, first_part: Part) -> PartialOutput:
+    """Return the part at the end of an incomplete completion, without a half-written marker.
+
+    Example: ``parse_partial("It scatters.\\n\\n### Resp", "reasoning")`` is ``("reasoning", "It scatters.")``.
 
     Args:
-        begins: what was asked for.
+        first_part: the part that the prompt asked for first.
     """
-    if begins == "answer":
-        return PartialOutput("answer", _MARKER_TO_COME.sub("", parse_answer(text)))
-    if RESPONSE_MARKER.strip() in text or _THOUGHT.search(text):
-        return PartialOutput("answer", _MARKER_TO_COME.sub("", parse_one_pass(text).answer))
-    return PartialOutput("reasoning", parse_reasoning(_MARKER_TO_COME.sub("", text)))
+    if first_part == "answer":
+        return PartialOutput("answer", _PARTIAL_MARKER.sub("", parse_answer(text)))
+    if RESPONSE_MARKER.strip() in text or _THINK_END.search(text):
+        return PartialOutput("answer", _PARTIAL_MARKER.sub("", parse_one_pass(text).answer))
+    return PartialOutput("reasoning", parse_reasoning(_PARTIAL_MARKER.sub("", text)))
 
 
-def starts_next_section(text: str, begins: Part) -> bool:
-    """Whether another heading stands behind the answer: the model goes on to what nobody asked."""
-    rest = _ANSWER_ONLY.sub("", text, count=1) if _ANSWER_ONLY.match(text) else text
-    if begins == "reasoning":
+def starts_next_section(text: str, first_part: Part) -> bool:
+    """Return whether another heading follows the answer: the model goes on to what nobody asked for."""
+    rest = _LEADING_MARKER.sub("", text, count=1) if _LEADING_MARKER.match(text) else text
+    if first_part == "reasoning":
         rest = text.partition(RESPONSE_MARKER.strip())[2]
     return _HEADING.search(rest) is not None

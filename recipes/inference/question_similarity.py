@@ -1,12 +1,11 @@
 """Estimate whether a question repeats an earlier one, and which aspect of the subject it asks about.
 
 Two questions about one thing are the same question only if they ask the same of it: "why do customers leave" and "what
-do customers buy once they have left" share their words and not their aspect. Sentence vectors hardly see that.
+do customers buy once they have left" share their words but not their aspect, which sentence vectors hardly see.
 
-The records' own rule (`bonsai.builder.checks.paraphrase`) was made for pairs that people wrote; a question that a model
-asks next shares most of its words with the one before even when it is deeper. Beside the content and the sentence
-vectors this judge looks at what is asked of the content (`question_aspects`), at opposites, and at who does what to
-whom.
+`bonsai.builder.checks.paraphrase` was made for pairs that people wrote; a question that a model asks next shares most
+of its words with the one before even when it is deeper. So besides content words and sentence vectors, this module
+compares what is asked of the content (`question_aspects`), antonyms, and who does what to whom.
 """
 
 from __future__ import annotations
@@ -14,17 +13,11 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Sequence
 from math import exp
 from typing import NamedTuple
 
-from bonsai.builder.checks.paraphrase import (
-    content_words,
-    embed,
-    normalize_alnum,
-    paraphrase_features,
-    paraphrase_probability,
-)
+from bonsai.builder.checks.paraphrase import content_words, embed, paraphrase_features, paraphrase_probability
+from bonsai.builder.checks.text import normalize_alnum
 
 _ASPECTS: dict[str, tuple[str, ...]] = {
     "cause": (
@@ -109,17 +102,6 @@ _POLITE = re.compile(
 )
 _INTERROGATIVE = re.compile(r"何|なぜ|どう|どん|どの|どこ|どれ|どち|いつ|誰|だれ|いく")
 
-
-@functools.lru_cache(maxsize=65_536)
-def question_aspects(question: str) -> frozenset[str]:
-    """Names of what is asked for, several where the wording leaves it open, none where nothing tells."""
-    plain = _POLITE.sub("", unicodedata.normalize("NFKC", question).lower().strip())
-    found = {name for name, pattern in _ASPECT_PATTERNS.items() if pattern.search(plain)}
-    if re.search(r"か[。?]?$", plain) and not _INTERROGATIVE.search(plain):
-        found.add("whether")
-    return frozenset(found)
-
-
 _OPPOSITES: tuple[tuple[str, str], ...] = (
     (r"\bstop|\bquit|\bend(?:s|ed)?\b|なくな|やめ|不再|停止", r"\bstart|\bbeg[iau]n|始め|始ま|开始"),
     (r"\bclos|閉|关闭|倒闭", r"\bopen|\bbuil|建て|開[くい]|开[张办业]|扩建|建立"),
@@ -137,38 +119,39 @@ _OPPOSITES: tuple[tuple[str, str], ...] = (
     (r"続[けくい]|continu|\blast(?:s|ed)?\b|延续|持续", r"始ま|起こり|\bbegan|\borigin|产生|起源"),
     (r"\bhelp|促|有助", r"\bhinder|\bprevent|損な|妨"),
 )  # fmt: skip
-_PATTERNS = tuple((re.compile(one), re.compile(other)) for one, other in _OPPOSITES)
+_ANTONYM_PATTERNS = tuple((re.compile(one), re.compile(other)) for one, other in _OPPOSITES)
 _SYMMETRIC = re.compile(r"\bbetween\b|\brelat|\bsame\b|\bdiffer|\band\b|関係|違い|同じ|关系|区别|不同|相同")
 _TOKEN = re.compile(r"[a-z0-9']+|[一-鿿]|[ァ-ヴー]+|[ぁ-ん]+")
 
 SAME_FROM = 0.2
-"""Likelihood from which a next question counts as asked before."""
+"""probability from which a next question counts as asked before"""
 
 _WEIGHTS = (-3.32, 6.08, 0.43, -1.89, -2.01, 1.48, -2.26, -3.15, -4.18)
 
 
 class PairFeatures(NamedTuple):
-    """What the judge sees of two questions."""
+    """The features of the logistic model."""
 
     constant: float
     cosine: float
     lacking_less: float
-    """share of its content that the better side lacks in the other"""
+    """share of its content words that are missing from the other, for the question that is covered better"""
     lacking_more: float
+    """the same for the other question"""
     denial: float
-    """1 where one denies and the other does not"""
+    """1 if one is negated and the other is not"""
     aspects_shared: float
-    """Jaccard's share of what both ask for; 0.5 where nothing tells"""
+    """Jaccard similarity of the aspects; 0.5 if one has none"""
     aspects_differ: float
-    """1 where they ask for different things altogether"""
+    """1 if both have aspects and none in common"""
     opposed: float
-    """1 where one has a word and the other its opposite"""
+    """1 if one has a word and the other its antonym"""
     exchanged: float
-    """0 to 1: how much of the wording is the same around a part that is exchanged for another, of other meaning"""
+    """see `replaced_span_score`"""
 
 
 def same_question_probability(first: str, second: str) -> float:
-    """How likely (0 to 1) the two ask the same: by rule where a rule decides, else a logistic model of `seen`.
+    """Estimate whether two questions ask the same, 0 to 1: by rule if one decides, else by logistic regression.
 
     The model is fitted, and `SAME_FROM` chosen, on one half of labelled pairs in three languages and tested on the
     other: ``benchmarks/qtq_pairs.py``.
@@ -181,7 +164,7 @@ def same_question_probability(first: str, second: str) -> float:
 
 
 def by_rule(first: str, second: str) -> float | None:
-    """The likelihood where words, order, numbers or names decide it; None: they do not."""
+    """Return the probability if words, order, numbers or names decide it; None if they do not."""
     if normalize_alnum(first) == normalize_alnum(second):
         return 1.0
     if is_role_swap(first, second):
@@ -192,7 +175,7 @@ def by_rule(first: str, second: str) -> float | None:
 
 
 def pair_features(first: str, second: str) -> PairFeatures:
-    """The features of two questions that both have content."""
+    """Compute the features of two questions that both have content words."""
     one, other = embed([first, second])
     ours, theirs = question_aspects(first), question_aspects(second)
     shared = len(ours & theirs) / len(ours | theirs) if ours and theirs else 0.5
@@ -212,34 +195,42 @@ def pair_features(first: str, second: str) -> PairFeatures:
 
 
 @functools.lru_cache(maxsize=65_536)
+def question_aspects(question: str) -> frozenset[str]:
+    """Return the aspects a question may ask about, such as ``{"cause"}``; empty if its wording does not tell."""
+    plain = _POLITE.sub("", unicodedata.normalize("NFKC", question).lower().strip())
+    found = {name for name, pattern in _ASPECT_PATTERNS.items() if pattern.search(plain)}
+    if re.search(r"か[。?]?$", plain) and not _INTERROGATIVE.search(plain):
+        found.add("whether")
+    return frozenset(found)
+
+
+@functools.lru_cache(maxsize=65_536)
 def has_antonyms(first: str, second: str) -> bool:
-    """Whether one side has a word and the other, which lacks it, has its opposite."""
+    """Return whether one question has a word and the other only its antonym."""
     ours, theirs = (unicodedata.normalize("NFKC", text).lower() for text in (first, second))
-    return any(_one_sided(ours, theirs, a, b) or _one_sided(theirs, ours, a, b) for a, b in _PATTERNS)
-
-
-def _one_sided(ours: str, theirs: str, a: re.Pattern[str], b: re.Pattern[str]) -> bool:
-    return bool(a.search(ours) and not b.search(ours) and b.search(theirs) and not a.search(theirs))
+    for one, other in _ANTONYM_PATTERNS:
+        # which of the two words each side has: opposed if each has one of them, and not the same
+        found = [(bool(one.search(text)), bool(other.search(text))) for text in (ours, theirs)]
+        if found in ([(True, False), (False, True)], [(False, True), (True, False)]):
+            return True
+    return False
 
 
 def is_role_swap(first: str, second: str) -> bool:
-    """Whether the same words stand in another order, so that who does it and who suffers it change places."""
+    """Return whether the same words come in another order, so that who acts and who is acted upon change roles."""
     ours, theirs = (_TOKEN.findall(unicodedata.normalize("NFKC", text).lower()) for text in (first, second))
     return ours != theirs and sorted(ours) == sorted(theirs) and not _SYMMETRIC.search(first.lower())
 
 
 def replaced_span_score(first: str, second: str) -> float:
-    """The share of words that both begin and end with, times how far the middles are apart (1 - cosine)."""
+    """Return the share of words in a common beginning and end, times the distance (1 - cosine) of what is between."""
     ours, theirs = (_TOKEN.findall(unicodedata.normalize("NFKC", text).lower()) for text in (first, second))
     shorter = min(len(ours), len(theirs))
     head = next((at for at in range(shorter) if ours[at] != theirs[at]), shorter)
     tail = next((at for at in range(shorter - head) if ours[-1 - at] != theirs[-1 - at]), shorter - head)
-    middles = [_joined(words[head : len(words) - tail]) for words in (ours, theirs)]
+    spans = [words[head : len(words) - tail] for words in (ours, theirs)]
+    middles = [(" " if all(word.isascii() for word in span) else "").join(span) for span in spans]
     if not head + tail or not all(middles):
         return 0.0
     one, other = embed(middles)
     return (head + tail) / max(len(ours), len(theirs)) * (1 - float(one @ other))
-
-
-def _joined(words: Sequence[str]) -> str:
-    return (" " if all(word.isascii() for word in words) else "").join(words)

@@ -1,148 +1,122 @@
 """Run many conversations concurrently over one engine.
 
-A talk is a generator: it yields prompts, is sent what was said to them, and ends with what it came to. Where the engine
-takes new prompts in while others are still answered, no talk waits for another; else the prompts that wait are put
-together.
+A session is a generator: it yields requests, is sent their completions, and returns its result. On an engine that takes
+new prompts while others are still in progress, no session waits for another; on any other engine, the requests of all
+waiting sessions are sent together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from bonsai.recipes.inference.generation import Completion, Engine, GenerationRequest
 
 T = TypeVar("T")
 Session = Generator[Sequence[GenerationRequest], Sequence[Completion], T]
 OnEnd = Callable[[int, T], None]
-"""Called with the place of a talk and what it came to, as soon as it has ended."""
+"""Called with the index of a session and its result as soon as it has ended."""
+
+OnCompletion = Callable[[int, Completion], Sequence[GenerationRequest]]
+"""Called with the index of a request and its completion; returns further requests, whose indexes follow."""
+
+_Key = tuple[int, int]
+"""of a request: its session, and its number among those the session yielded with it"""
 
 
 @runtime_checkable
 class ContinuousEngine(Protocol):
-    """An engine that an answer may bring new prompts to while others are still answered."""
+    """An engine that accepts new prompts while others are in progress."""
 
-    def flow(
-        self, requests: Sequence[GenerationRequest], more: Callable[[int, Completion], Sequence[GenerationRequest]]
-    ) -> None:
-        """Answer until nothing waits.
-
-        Args:
-            more: called with the place of a request and its answer as soon as that is complete; what it returns is
-                asked, too, under the places that follow.
-        """
+    def generate_continuously(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
+        """Complete the requests, and those that ``on_completion`` returns, until none is left."""
 
 
-def run_sessions(engine: Engine, talks: Sequence[Session[T]], on_end: OnEnd[T] | None = None) -> list[T]:
-    """Lead the talks to their ends; what they came to, in their order.
+def run_sessions(engine: Engine, sessions: Sequence[Session[T]], on_end: OnEnd[T] | None = None) -> list[T]:
+    """Run all sessions to completion and return their results in order.
 
     Raises:
         GenerationError: a prompt cannot be asked, or the model cannot.
     """
-    held = _SessionRunner(talks, on_end)
-    if len(talks) > 1 and isinstance(engine, ContinuousEngine):
-        held.flow(engine)
-    else:
-        held.in_rounds(engine)
-    return [held.ended[number] for number in range(len(talks))]
+    results: dict[int, T] = {}
+    received: dict[int, dict[int, Completion]] = {}
+    expected: dict[int, int] = {}
 
-
-def gather(talks: Sequence[Session[T]]) -> Session[list[T]]:
-    """Several talks as one: each time it asks what all of them wait for."""
-    ended: dict[int, T] = {}
-    waiting = dict(_begun(talks, ended))
-    while waiting:
-        said = iter((yield [request for requests in waiting.values() for request in requests]))
-        heard = {number: [next(said) for _ in requests] for number, requests in waiting.items()}
-        waiting = {}
-        for number, generations in heard.items():
-            try:
-                waiting[number] = talks[number].send(generations)
-            except StopIteration as end:
-                ended[number] = end.value
-    return [ended[number] for number in range(len(talks))]
-
-
-def _begun(
-    talks: Sequence[Session[T]], ended: dict[int, T]
-) -> Generator[tuple[int, Sequence[GenerationRequest]], None, None]:
-    for number, talk in enumerate(talks):
+    def advance(number: int, completions: Sequence[Completion] | None) -> dict[_Key, GenerationRequest]:
+        """Return the session's next requests; none if it has ended."""
         try:
-            yield number, next(talk)
+            requests = next(sessions[number]) if completions is None else sessions[number].send(completions)
         except StopIteration as end:
-            ended[number] = end.value
-
-
-class _SessionRunner(Generic[T]):
-    """Talks on their way."""
-
-    def __init__(self, talks: Sequence[Session[T]], on_end: OnEnd[T] | None) -> None:
-        self._talks = talks
-        self._on_end = on_end
-        self.ended: dict[int, T] = {}
-        self._heard: dict[int, dict[int, Completion]] = {}
-        self._wanted: dict[int, int] = {}
-
-    def flow(self, engine: ContinuousEngine) -> None:
-        """Each as soon as it can."""
-        asked: list[tuple[int, int]] = []
-
-        def more(place: int, generation: Completion) -> Sequence[GenerationRequest]:
-            number, nth = asked[place]
-            requests = self._on_completion(number, nth, generation)
-            asked.extend((number, each) for each in range(len(requests)))
-            return requests
-
-        first: list[GenerationRequest] = []
-        for number in range(len(self._talks)):
-            requests = self._advance(number, None)
-            asked.extend((number, each) for each in range(len(requests)))
-            first.extend(requests)
-        engine.flow(first, more)
-
-    def in_rounds(self, engine: Engine) -> None:
-        """All that wait with the settings of the one that has waited longest."""
-        waiting: dict[tuple[int, int], GenerationRequest] = {}
-        for number in range(len(self._talks)):
-            waiting.update(self._numbered(number, self._advance(number, None)))
-        while waiting:
-            decoder = next(iter(waiting.values())).decoder
-            together = [(key, request) for key, request in waiting.items() if request.decoder == decoder]
-
-            def watch(
-                place: int, text: str, together: list[tuple[tuple[int, int], GenerationRequest]] = together
-            ) -> bool:
-                watching = together[place][1].watch
-                return watching is not None and watching(text)
-
-            def said(
-                place: int, generation: Completion, together: list[tuple[tuple[int, int], GenerationRequest]] = together
-            ) -> None:
-                number, nth = together[place][0]
-                del waiting[number, nth]
-                waiting.update(self._numbered(number, self._on_completion(number, nth, generation)))
-
-            engine.generate([request.prompt for _, request in together], decoder, on_answer=said, watch=watch)
-
-    @staticmethod
-    def _numbered(number: int, requests: Sequence[GenerationRequest]) -> dict[tuple[int, int], GenerationRequest]:
+            results[number] = end.value
+            if on_end is not None:
+                on_end(number, end.value)
+            return {}
+        received[number], expected[number] = {}, len(requests)
         return {(number, nth): request for nth, request in enumerate(requests)}
 
-    def _on_completion(self, number: int, nth: int, generation: Completion) -> Sequence[GenerationRequest]:
-        heard = self._heard[number]
-        heard[nth] = generation
-        if len(heard) < self._wanted[number]:
-            return ()
-        return self._advance(number, [heard[each] for each in range(len(heard))])
+    def receive(key: _Key, completion: Completion) -> dict[_Key, GenerationRequest]:
+        """Keep a completion; the last that the session waits for advances it."""
+        number, nth = key
+        received[number][nth] = completion
+        if len(received[number]) < expected[number]:
+            return {}
+        return advance(number, [received[number][each] for each in range(expected[number])])
 
-    def _advance(self, number: int, said: Sequence[Completion] | None) -> Sequence[GenerationRequest]:
-        """What the talk asks next; nothing: it has ended."""
-        try:
-            requests = next(self._talks[number]) if said is None else self._talks[number].send(said)
-        except StopIteration as end:
-            self.ended[number] = end.value
-            if self._on_end is not None:
-                self._on_end(number, end.value)
-            return ()
-        self._heard[number], self._wanted[number] = {}, len(requests)
-        return requests
+    # 1. Start all sessions.
+    waiting: dict[_Key, GenerationRequest] = {}
+    for number in range(len(sessions)):
+        waiting.update(advance(number, None))
+
+    # 2. Each request joins those in progress at once, if the engine can do that; else wait for a whole round.
+    if len(sessions) > 1 and isinstance(engine, ContinuousEngine):
+        keys = list(waiting)
+
+        def more(index: int, completion: Completion) -> Sequence[GenerationRequest]:
+            requests = receive(keys[index], completion)
+            keys.extend(requests)
+            return list(requests.values())
+
+        engine.generate_continuously(list(waiting.values()), more)
+    else:
+        while waiting:
+            _run_round(engine, waiting, receive)
+    return [results[number] for number in range(len(sessions))]
+
+
+def _run_round(
+    engine: Engine,
+    waiting: dict[_Key, GenerationRequest],
+    receive: Callable[[_Key, Completion], dict[_Key, GenerationRequest]],
+) -> None:
+    """Send all waiting requests that have the settings of the one that has waited longest."""
+    decoder = next(iter(waiting.values())).decoder
+    batch = [(key, request) for key, request in waiting.items() if request.decoder == decoder]
+
+    def should_stop(index: int, text: str) -> bool:
+        check = batch[index][1].should_stop
+        return check is not None and check(text)
+
+    def on_answer(index: int, completion: Completion) -> None:
+        key = batch[index][0]
+        del waiting[key]
+        waiting.update(receive(key, completion))
+
+    engine.generate([request.prompt for _, request in batch], decoder, on_answer=on_answer, watch=should_stop)
+
+
+def gather(sessions: Sequence[Session[T]]) -> Session[list[T]]:
+    """Combine sessions into one, which yields at a time what all of them wait for; as `asyncio.gather`."""
+    results: dict[int, T] = {}
+    completions: dict[int, Sequence[Completion] | None] = dict.fromkeys(range(len(sessions)))
+    while completions:
+        waiting: dict[int, Sequence[GenerationRequest]] = {}
+        for number, received in completions.items():
+            try:
+                waiting[number] = next(sessions[number]) if received is None else sessions[number].send(received)
+            except StopIteration as end:
+                results[number] = end.value
+        if not waiting:
+            break
+        flat = iter((yield [request for requests in waiting.values() for request in requests]))
+        completions = {number: [next(flat) for _ in requests] for number, requests in waiting.items()}
+    return [results[number] for number in range(len(sessions))]

@@ -1,7 +1,7 @@
 """Run a transformers model with any number of PEFT adapters over one base, merged where that pays.
 
-Done in float32 only. In fewer bits a young adapter's part is smaller than half a step of the base's weight and would be
-rounded away, and NF4 would be quantised anew.
+Adapters are merged in float32 only: in fewer bits a young adapter's delta is smaller than half a step of the base's
+weight and would be rounded away, and NF4 would have to be quantized again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -29,13 +29,18 @@ from bonsai.recipes.inference.generation import (
     OnAnswer,
     StopCheck,
 )
+from bonsai.recipes.inference.sessions import OnCompletion
 
-LARGEST = 2**30
-"""bytes of the base's adapted weights up to which an adapter is merged: they are kept beside, to be given back"""
+BATCH_SIZE = 32
+"""prompts answered together; halved when memory runs out"""
+MAX_MERGE_BYTES = 2**30
+"""of the base's adapted weights up to which an adapter is merged: a copy is kept, to restore them"""
+_OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""in PyTorch's messages where it raises a plain RuntimeError"""
 
 
 class AdapterMerger:
-    """Merges one adapter at a time; each base's weight is given back bit by bit."""
+    """Merge one adapter at a time into the base; unmerging restores the base's weights bit for bit."""
 
     def __init__(self, adapted: Any) -> None:
         self._adapted = adapted
@@ -44,28 +49,30 @@ class AdapterMerger:
 
     @property
     def merged(self) -> str | None:
-        """The adapter in the base's weights."""
+        """The adapter that is merged; None if none is."""
         return self._name
 
     def activate(self, name: str) -> None:
-        """Activate an adapter that is loaded, and merge it where that loses nothing.
-
-        PEFT takes a merged adapter out by subtraction when another is activated, so it is out before.
+        """Activate a loaded adapter, and merge it if that is lossless and the base's weights fit `MAX_MERGE_BYTES`.
 
         Raises:
             GenerationError: its weights are not finite.
         """
         if self._name == name:
             return
+        # before the other is activated: PEFT would then unmerge by subtraction, which rounds
         self.unmerge()
         self._adapted.set_adapter(name)
         layers = [module for module in self._adapted.modules() if isinstance(module, BaseTunerLayer)]
         bases: list[Any] = [layer.get_base_layer() for layer in layers]
-        if self._adapted.peft_config[name].peft_type != PeftType.LORA or not _can_merge(
-            [base.weight for base in bases]
-        ):
+        weights = [base.weight for base in bases]
+        is_lossless = all(weight.dtype == torch.float32 and weight.device.type == "cpu" for weight in weights)
+        size = sum(weight.numel() * weight.element_size() for weight in weights)
+        if self._adapted.peft_config[name].peft_type != PeftType.LORA or not is_lossless or size > MAX_MERGE_BYTES:
             return
-        self._own = [(layer, base.weight.data, _bias(base)) for layer, base in zip(layers, bases, strict=True)]
+        for layer, base in zip(layers, bases, strict=True):
+            bias = getattr(base, "bias", None)
+            self._own.append((layer, base.weight.data, bias.data if isinstance(bias, torch.Tensor) else None))
         try:
             self._adapted.merge_adapter([name], safe_merge=True)
         except ValueError as error:
@@ -74,7 +81,7 @@ class AdapterMerger:
         self._name = name
 
     def unmerge(self) -> None:
-        """Give the base its own weights back."""
+        """Restore the base's own weights."""
         while self._own:
             layer, weight, bias = self._own.pop()
             base = layer.get_base_layer()
@@ -85,27 +92,13 @@ class AdapterMerger:
         self._name = None
 
 
-def _can_merge(weights: list[torch.Tensor]) -> bool:
-    plain = all(weight.dtype == torch.float32 and weight.device.type == "cpu" for weight in weights)
-    return plain and sum(weight.numel() * weight.element_size() for weight in weights) <= LARGEST
-
-
-def _bias(base: Any) -> torch.Tensor | None:
-    bias = getattr(base, "bias", None)
-    return bias.data if isinstance(bias, torch.Tensor) else None
-
-
-BATCH_SIZE = 32
-"""prompts answered together; halved by itself where memory ends"""
-
-
 class TransformersEngine:
-    """Answers many prompts at a time; the base alone answers until an adapter is put to `using`."""
+    """Complete many prompts at a time, with the base alone or, inside `using`, with one of its adapters."""
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, batch_size: int = BATCH_SIZE) -> None:
         self._base = model.eval()
         self._adapted: Any = None
-        self._merging: Any = None
+        self._merger: Any = None
         self._active: str | None = None
         self._tokenizer = tokenizer
         self._encoder = PromptEncoder(tokenizer)
@@ -156,21 +149,21 @@ class TransformersEngine:
 
     @property
     def name(self) -> str:
-        """The base, and the adapter in use behind a plus sign."""
+        """The base, and behind a plus sign the adapter in use."""
         return self._name if self._active is None else f"{self._name} + {self._active}"
 
     @property
     def dtype(self) -> str:
-        """What it computes in: float32, float16."""
+        """The type it computes in, such as float32."""
         return str(self._base.dtype).removeprefix("torch.")
 
     @property
     def device(self) -> str:
-        """The name of what it runs on, as a reader knows it."""
+        """The name of the GPU, or CPU."""
         return torch.cuda.get_device_name() if self._base.device.type == "cuda" else "CPU"
 
     def add_adapter(self, name: str, source: str | Path, *, revision: str | None = None) -> None:
-        """Put an adapter, from a folder or the Hub, over the base; the base is not loaded again.
+        """Load an adapter from a folder or the Hub over the base, which is not loaded again.
 
         Raises:
             GenerationError: there is no such adapter, or it does not fit the base.
@@ -180,14 +173,14 @@ class TransformersEngine:
                 self._adapted = PeftModel.from_pretrained(
                     self._base, source, adapter_name=name, revision=revision, is_trainable=False
                 ).eval()
-                self._merging = AdapterMerger(self._adapted)
+                self._merger = AdapterMerger(self._adapted)
             else:
-                self._merging.unmerge()
+                self._merger.unmerge()
                 self._adapted.load_adapter(source, adapter_name=name, revision=revision, is_trainable=False)
 
     @contextlib.contextmanager
     def using(self, adapter: str) -> Iterator[None]:
-        """Answer with this adapter for as long as the block lasts."""
+        """Answer with this adapter inside the block."""
         if self._adapted is None or adapter not in self._adapted.peft_config:
             raise GenerationError(f"no adapter {adapter!r} is loaded over {self._name}; call add_adapter first")
         before, self._active = self._active, adapter
@@ -204,104 +197,92 @@ class TransformersEngine:
         on_answer: OnAnswer | None = None,
         watch: StopCheck | None = None,
     ) -> list[Completion]:
-        """The answers, in the order of the prompts; the longest are answered first, so memory ends early or never.
+        """Complete the prompts, the longest first, so that memory runs out early or never; results keep their order.
 
         Raises:
-            GenerationError: a prompt is longer than the model reads, or memory ends with a single prompt.
+            GenerationError: a prompt is longer than the model reads, or memory does not suffice for a single prompt.
         """
         done: dict[int, Completion] = {}
 
-        def told(place: int, generation: Completion) -> Sequence[GenerationRequest]:
-            done[place] = generation
+        def on_completion(index: int, completion: Completion) -> Sequence[GenerationRequest]:
+            done[index] = completion
             if on_answer is not None:
-                on_answer(place, generation)
+                on_answer(index, completion)
             return ()
 
-        watches = [None if watch is None else partial(watch, place) for place in range(len(prompts))]
-        self.flow(
-            [GenerationRequest(prompt, decoder, each) for prompt, each in zip(prompts, watches, strict=True)], told
-        )
-        return [done[place] for place in range(len(prompts))]
+        requests = [
+            GenerationRequest(prompt, decoder, None if watch is None else partial(watch, index))
+            for index, prompt in enumerate(prompts)
+        ]
+        self.generate_continuously(requests, on_completion)
+        return [done[index] for index in range(len(prompts))]
 
-    def flow(
-        self, requests: Sequence[GenerationRequest], more: Callable[[int, Completion], Sequence[GenerationRequest]]
-    ) -> None:
-        """Answer requests, each by its own decoder, and those that ``more`` returns for an answer.
-
-        Args:
-            more: called with the place of a request and its answer; what it returns has the places that follow.
+    def generate_continuously(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
+        """Complete requests, each with its own settings, and those that ``on_completion`` returns.
 
         Raises:
-            GenerationError: a prompt is longer than the model reads, or memory ends with a single prompt.
+            GenerationError: a prompt is longer than the model reads, or memory does not suffice for a single prompt.
         """
-        known = {one.place: one for one in self._asked(requests, 0)}
-        asked = len(known)
-        with self._answering() as model:
-            batch = ContinuousBatch(model, self._tokenizer, self._ends())
-            while known:
-                waiting = deque(sorted(known.values(), key=lambda one: -len(one.token_ids)))
+        # 1. Tokenize and check all prompts before the first is run.
+        unfinished = {prompt.index: prompt for prompt in self._tokenize(requests, 0)}
+        count = len(unfinished)
+
+        # 2. Put the active adapter in place, or take it out.
+        with contextlib.ExitStack() as stack:
+            model = self._base if self._adapted is None else self._adapted
+            if self._adapted is not None and self._active is None:
+                self._merger.unmerge()
+                stack.enter_context(self._adapted.disable_adapter())
+            elif self._active is not None:
+                self._merger.activate(self._active)
+
+            # 3. Run them in one batch; end tokens are those of the tokenizer and of the model's own configuration.
+            configured = self._base.generation_config.eos_token_id
+            tokens = configured if isinstance(configured, list) else [configured]
+            ends = frozenset(token for token in (*tokens, self._tokenizer.eos_token_id) if token is not None)
+            batch = ContinuousBatch(model, self._tokenizer, ends)
+            while unfinished:
+                waiting = deque(sorted(unfinished.values(), key=lambda prompt: -len(prompt.token_ids)))
                 try:
-                    for place, generation in batch.answers(waiting, self.batch_size):
-                        del known[place]
-                        news = self._asked(more(place, generation), asked)
-                        asked += len(news)
-                        known.update((one.place, one) for one in news)
-                        waiting.extend(news)
+                    for index, completion in batch.run(waiting, self.batch_size):
+                        del unfinished[index]
+                        added = self._tokenize(on_completion(index, completion), count)
+                        count += len(added)
+                        unfinished.update((prompt.index, prompt) for prompt in added)
+                        waiting.extend(added)
                 except (MemoryError, RuntimeError) as error:
                     if not _is_out_of_memory(error):
                         raise
-                    self._shrink(min(self.batch_size, len(known)), error)
+                    # 4. Out of memory: halve the batch, and run again what was not finished.
+                    size = min(self.batch_size, len(unfinished))
+                    if size == 1:
+                        raise GenerationError(
+                            f"{self._name}: there is not enough memory for a single prompt; generate fewer tokens, or "
+                            "use a smaller model"
+                        ) from error
+                    self.batch_size = size // 2
+                    gc.collect()
+                    if torch.cuda.is_available():
+                        torch.cuda.empty_cache()
 
-    @contextlib.contextmanager
-    def _answering(self) -> Iterator[Any]:
-        if self._adapted is None:
-            yield self._base
-        elif self._active is None:
-            self._merging.unmerge()
-            with self._adapted.disable_adapter():
-                yield self._adapted
-        else:
-            self._merging.activate(self._active)
-            yield self._adapted
-
-    def _asked(self, requests: Sequence[GenerationRequest], first: int) -> list[QueuedPrompt]:
-        asked = []
+    def _tokenize(self, requests: Sequence[GenerationRequest], first: int) -> list[QueuedPrompt]:
+        prompts = []
         for number, request in enumerate(requests):
-            longest = request.decoder.max_new_tokens
-            room = self._base.config.max_position_embeddings - longest
+            reserved = request.decoder.max_new_tokens
+            limit = self._base.config.max_position_embeddings - reserved
             token_ids = self._encoder.ids(request.prompt)
-            if not 1 <= len(token_ids) <= room:
+            if not 1 <= len(token_ids) <= limit:
                 raise GenerationError(
                     f"prompt {number + 1} of {len(requests)} has {len(token_ids):,} tokens; {self._name} reads 1 to "
-                    f"{room:,} before an answer of up to {longest:,}: shorten it"
+                    f"{limit:,} before an answer of up to {reserved:,}: shorten it"
                 )
-            asked.append(QueuedPrompt(first + number, request, token_ids))
-        return asked
-
-    def _ends(self) -> frozenset[int]:
-        """Tokens that end an answer, by the tokenizer and by the model's own settings."""
-        configured = self._base.generation_config.eos_token_id
-        ends = configured if isinstance(configured, list) else [configured]
-        return frozenset(end for end in (*ends, self._tokenizer.eos_token_id) if end is not None)
-
-    def _shrink(self, size: int, error: BaseException) -> None:
-        if size == 1:
-            raise GenerationError(
-                f"{self._name}: memory does not last for a single prompt; give fewer tokens, or a smaller model"
-            ) from error
-        self.batch_size = size // 2
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-_ENDS_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""as PyTorch words them where it raises a plain RuntimeError"""
+            prompts.append(QueuedPrompt(first + number, request, token_ids))
+        return prompts
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    plain = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return plain or any(words in str(error) for words in _ENDS_OF_MEMORY)
+    is_plain = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return is_plain or any(message in str(error) for message in _OUT_OF_MEMORY)
 
 
 @contextlib.contextmanager
@@ -312,7 +293,7 @@ def _load_errors(source: str | Path, revision: str | None) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         if _is_out_of_memory(error):
             raise GenerationError(
-                f"{source}{at} cannot be loaded: memory does not last; end other programs, or give a smaller model"
+                f"{source}{at} cannot be loaded: there is not enough memory; end other programs or give a smaller model"
             ) from error
         reason = str(error).strip().splitlines()[0]
         raise GenerationError(

@@ -1,34 +1,38 @@
-"""Lay out a question chain as a tree drawing.
+"""Lay out a question chain as a tree: asked questions along the root, rejected ones as cut side roots.
 
-All is laid out here, in units of one CSS pixel, so that the page needs no script and the drawing is as wide as a phone.
+All coordinates are computed here, in CSS pixels, so that the page needs no script and the drawing fits a phone.
 """
 
 from __future__ import annotations
 
-import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bonsai.recipes.inference.conversation import Candidate, QuestionChain, Step, chosen_candidate
+from rich.cells import get_character_cell_size
+
+from bonsai.recipes.inference.conversation import QuestionChain, chosen_candidate
 from bonsai.recipes.inference.labels import load_labels
 
 WIDTH = 360
 """of the drawing"""
-_MIDDLE = 30
-_TEXT = 58
-_BUD_TEXT = 92
-_BUD = 74
-_ROW = 20
-_SMALL_ROW = 17
-_SPACING = 26
-"""between cut roots: wide enough for a finger"""
 _TOP = 104
 """the tree above the ground"""
+_ROOT_X = 30
+_BRANCH_X = 74
+_TEXT_X = 58
+_BRANCH_TEXT_X = 92
+_LINE_HEIGHT = 20
+_SMALL_LINE_HEIGHT = 17
+_SPACING = 26
+"""between cut roots: wide enough for a finger"""
+_NOT_AT_LINE_START = "、。，．？！）」』】〕》〉・ーぁぃぅぇぉっゃゅょァィゥェォッャュョ "
+_NOT_AT_LINE_END = "（「『【〔《〈"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextLine:
-    """One line; ``y`` is its base line."""
+    """One line; ``y`` is its baseline."""
 
     x: float
     y: float
@@ -49,16 +53,16 @@ class TreeNode:
 
 @dataclass(frozen=True, kw_only=True)
 class Branch:
-    """A candidate that was not taken."""
+    """A candidate that was not chosen."""
 
     kind: Literal["bud", "cut"]
-    place: str
-    """step and candidate, as in ``2-5``; the note's anchor"""
+    anchor: str
+    """step and candidate, as in ``2-5``: the id of its note"""
     x: float
     y: float
     path: str
-    lines: tuple[TextLine, ...]
-    """empty for what was refused: its note says it"""
+    lines: tuple[TextLine, ...] = ()
+    """empty for a rejected one: its note has the text"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,153 +75,142 @@ class Tree:
     nodes: tuple[TreeNode, ...]
     twigs: tuple[Branch, ...]
     captions: tuple[TextLine, ...]
-    """how many were refused"""
+    """how many candidates were rejected"""
 
 
 def layout_tree(chain: QuestionChain) -> Tree:
-    """The drawing of a chain, finished or not."""
-    said = load_labels(chain.language)
+    """Lay out a chain, complete or not; ``y`` moves down from step to step."""
+    labels = load_labels(chain.language)
     nodes: list[TreeNode] = []
     twigs: list[Branch] = []
     captions: list[TextLine] = []
     y = float(_TOP)
     for step in chain.steps:
+        # 1. The question, by turns a little left and right of the middle. Divisors are font sizes.
         y += 34
-        node = _node(step, y, said.perspective(step.perspective).name)
-        nodes.append(node)
-        y = max(y + 8, node.lines[-1].y + 6)
-        taken = chosen_candidate(chain, step)
-        for place, one in enumerate(step.candidates, 1):
-            if one is not taken and one.refused_because is None:
-                twigs.append(_bud(one, f"{step.number}-{place}", y))
-                y = twigs[-1].lines[-1].y + 4
-        refused = [place for place, one in enumerate(step.candidates, 1) if one.refused_because is not None]
-        if refused:
+        name = wrap_text(labels.perspective(step.perspective).name, 22, 1)[0]
+        question = wrap_text(step.question, (WIDTH - _TEXT_X - 6) / 14.5, 4)
+        nodes.append(
+            TreeNode(
+                number=step.number,
+                x=_ROOT_X + (-3 if step.number % 2 else 3),
+                y=y,
+                label=TextLine(x=_TEXT_X, y=y - 8, text=name),
+                lines=_stack(question, _TEXT_X, y + 10, _LINE_HEIGHT),
+            )
+        )
+        y = max(y + 8, nodes[-1].lines[-1].y + 6)
+
+        # 2. A bud for each question that passed and was not asked.
+        chosen = chosen_candidate(chain, step)
+        rejected: list[int] = []
+        for place, candidate in enumerate(step.candidates, 1):
+            if candidate.refused_because is not None:
+                rejected.append(place)
+            elif candidate is not chosen:
+                y += 22
+                text = wrap_text(candidate.question, (WIDTH - _BRANCH_TEXT_X - 6) / 12.5, 2)
+                lines = _stack(text, _BRANCH_TEXT_X, y + 4, _SMALL_LINE_HEIGHT)
+                path = _side_root(y - 16, y - 2, y)
+                twigs.append(
+                    Branch(kind="bud", anchor=f"{step.number}-{place}", x=_BRANCH_X, y=y, path=path, lines=lines)
+                )
+                y = lines[-1].y + 4
+
+        # 3. Rejected ones as cut roots in rows below a caption.
+        if rejected:
             y += 20
-            captions.append(TextLine(x=_BUD_TEXT, y=y, text=f"{said.refused} {len(refused)}"))
-            cut, y = _cut(refused, step.number, y + 8)
-            twigs += cut
+            captions.append(TextLine(x=_BRANCH_TEXT_X, y=y, text=f"{labels.refused} {len(rejected)}"))
+            top = y + 18
+            per_row = int((WIDTH - _BRANCH_X - 12) // _SPACING) + 1
+            for number, place in enumerate(rejected):
+                row, column = divmod(number, per_row)
+                x, y = _BRANCH_X + _SPACING * column, top + _SPACING * row
+                path = f"M{x - _SPACING:g} {y:g}H{x:g}" if column else _side_root(y - 18, y - 2, y)
+                twigs.append(Branch(kind="cut", anchor=f"{step.number}-{place}", x=x, y=y, path=path))
+            y += 10
     return Tree(
         height=y + 26,
-        roots=tuple(_roots(nodes, y + 14)),
+        roots=_root_outlines(nodes, y + 14),
         nodes=tuple(nodes),
         twigs=tuple(twigs),
         captions=tuple(captions),
     )
 
 
-def _node(step: Step, y: float, name: str) -> TreeNode:
-    lines = wrap_text(step.question, (WIDTH - _TEXT - 6) / 14.5, 4)
-    return TreeNode(
-        number=step.number,
-        x=_MIDDLE + (-3 if step.number % 2 else 3),
-        y=y,
-        label=TextLine(x=_TEXT, y=y - 8, text=wrap_text(name, 22, 1)[0]),
-        lines=tuple(TextLine(x=_TEXT, y=y + 10 + _ROW * number, text=line) for number, line in enumerate(lines)),
-    )
+def _stack(texts: Sequence[str], x: float, y: float, height: float) -> tuple[TextLine, ...]:
+    return tuple(TextLine(x=x, y=y + height * number, text=text) for number, text in enumerate(texts))
 
 
-def _bud(one: Candidate, place: str, y: float) -> Branch:
-    y += 22
-    lines = wrap_text(one.question, (WIDTH - _BUD_TEXT - 6) / 12.5, 2)
-    return Branch(
-        kind="bud",
-        place=place,
-        x=_BUD,
-        y=y,
-        path=f"M{_MIDDLE} {y - 16:g}C{_MIDDLE + 4} {y - 2:g} {_BUD - 26:g} {y:g} {_BUD:g} {y:g}",
-        lines=tuple(
-            TextLine(x=_BUD_TEXT, y=y + 4 + _SMALL_ROW * number, text=line) for number, line in enumerate(lines)
-        ),
-    )
+def _side_root(start: float, bend: float, end: float) -> str:
+    return f"M{_ROOT_X} {start:g}C{_ROOT_X + 4} {bend:g} {_BRANCH_X - 26:g} {end:g} {_BRANCH_X:g} {end:g}"
 
 
-def _cut(refused: list[int], step: int, y: float) -> tuple[list[Branch], float]:
-    in_a_row = int((WIDTH - _BUD - 12) // _SPACING) + 1
-    found = []
-    for number, place in enumerate(refused):
-        row, column = divmod(number, in_a_row)
-        x, here = _BUD + _SPACING * column, y + 10 + _SPACING * row
-        start = f"M{_MIDDLE} {here - 18:g}C{_MIDDLE + 4} {here - 2:g} {_BUD - 26:g} {here:g} {_BUD:g} {here:g}"
-        path = start if column == 0 else f"M{x - _SPACING:g} {here:g}H{x:g}"
-        found.append(Branch(kind="cut", place=f"{step}-{place}", x=x, y=here, path=path, lines=()))
-    return found, found[-1].y + 10
-
-
-def _roots(nodes: list[TreeNode], end: float) -> list[str]:
-    """Outlines from the trunk to each node and on to where the root ends, thinning on the way."""
-    points = [(float(_MIDDLE), float(_TOP)), *((node.x, node.y) for node in nodes), (float(_MIDDLE), end)]
-    half = [6.0 - 4.6 * place / (len(points) - 1) for place in range(len(points) - 1)] + [0.4]
-    found = []
-    for place in range(len(points) - 1):
-        (x, y), (to, down) = points[place : place + 2]
-        wide, thin = half[place : place + 2]
-        mid = (y + down) / 2
-        found.append(
-            f"M{x - wide:.1f} {y:g}C{x - wide:.1f} {mid:g} {to - thin:.1f} {mid:g} {to - thin:.1f} {down:g}"
-            f"H{to + thin:.1f}C{to + thin:.1f} {mid:g} {x + wide:.1f} {mid:g} {x + wide:.1f} {y:g}Z"
+def _root_outlines(nodes: Sequence[TreeNode], end: float) -> tuple[str, ...]:
+    """Outline the root from the trunk to each node and on to its end, thinning on the way."""
+    points = [(float(_ROOT_X), float(_TOP)), *((node.x, node.y) for node in nodes), (float(_ROOT_X), end)]
+    half_widths = [6.0 - 4.6 * number / (len(points) - 1) for number in range(len(points) - 1)] + [0.4]
+    outlines = []
+    for number in range(len(points) - 1):
+        (x, y), (to_x, to_y) = points[number : number + 2]
+        wide, thin = half_widths[number : number + 2]
+        middle = (y + to_y) / 2
+        outlines.append(
+            f"M{x - wide:.1f} {y:g}C{x - wide:.1f} {middle:g} {to_x - thin:.1f} {middle:g} {to_x - thin:.1f} {to_y:g}"
+            f"H{to_x + thin:.1f}C{to_x + thin:.1f} {middle:g} {x + wide:.1f} {middle:g} {x + wide:.1f} {y:g}Z"
         )
-    return found
+    return tuple(outlines)
 
 
-def wrap_text(text: str, width: float, most: int) -> list[str]:
-    """Text in at most ``most`` lines of ``width`` full-width characters; what does not fit ends in an ellipsis.
+def wrap_text(text: str, width: float, max_lines: int) -> list[str]:
+    """Wrap text into lines of ``width`` full-width characters, the last one ending in an ellipsis if text is left.
 
-    SVG breaks no lines, and no font is known here, so widths are those of a wide one (DejaVu Sans Bold), in em.
+    SVG does not wrap text.
     """
+    # 1. Split where a line may break: after a space, or beside a full-width character that may start a line.
+    pieces: list[str] = []
+    for character in " ".join(text.split()):
+        before = pieces[-1][-1] if pieces else " "
+        is_inside = (
+            character in _NOT_AT_LINE_START
+            or before in _NOT_AT_LINE_END
+            or not (get_character_cell_size(character) == 2 or get_character_cell_size(before) == 2)
+        )
+        if before != " " and is_inside:
+            pieces[-1] += character
+        else:
+            pieces.append(character)
+
+    # 2. Fill the lines; a piece wider than a line is split into characters.
     lines = [""]
-    words_left = _pieces(" ".join(text.split()))
-    while words_left:
-        piece = words_left.pop(0)
+    while pieces:
+        piece = pieces.pop(0)
         if _text_width(lines[-1] + piece.rstrip()) <= width:
             lines[-1] += piece
         elif _text_width(piece.rstrip()) > width and len(piece) > 1:
-            words_left = [*piece, *words_left]
+            pieces = [*piece, *pieces]
         else:
             lines.append(piece)
     lines = [line.strip() for line in lines if line.strip()] or ["…"]
-    if len(lines) > most:
-        last = lines[most - 1]
+
+    # 3. Shorten the last line for the ellipsis.
+    if len(lines) > max_lines:
+        last = lines[max_lines - 1]
         while _text_width(last + "…") > width:
             last = last[:-1]
-        lines = [*lines[: most - 1], last + "…"]
+        lines = [*lines[: max_lines - 1], last + "…"]
     return lines
 
 
-def _pieces(text: str) -> list[str]:
-    """Where a line may break: after a space, or beside a full-width character that may begin a line."""
-    found: list[str] = []
-    for character in text:
-        joins = (
-            found
-            and not found[-1].endswith(" ")
-            and (
-                character in "、。，．？！）」』】〕》〉・ーぁぃぅぇぉっゃゅょァィゥェォッャュョ"
-                or character == " "
-                or not (_wide(character) or _wide(found[-1][-1]))
-                or found[-1][-1] in "（「『【〔《〈"
-            )
-        )
-        if joins:
-            found[-1] += character
-        else:
-            found.append(character)
-    return found
-
-
-def _wide(character: str) -> bool:
-    return unicodedata.east_asian_width(character) in "WF"
-
-
 def _text_width(text: str) -> float:
-    return sum(_width(character) for character in text)
-
-
-def _width(character: str) -> float:
-    if _wide(character):
-        return 1.0
-    if unicodedata.combining(character):
-        return 0.0
-    if character in "iIjlftr.,:;'|!()[] ":
-        return 0.44
-    return 0.98 if character in "mwMW%@—" else 0.78 if character.isupper() else 0.69
+    """Estimate the width in em of a wide font (DejaVu Sans Bold): the reader's font is not known here."""
+    width = 0.0
+    for character in text:
+        cells = get_character_cell_size(character)
+        if cells != 1:
+            width += cells / 2
+        elif character in "iIjlftr.,:;'|!()[] ":
+            width += 0.44
+        else:
+            width += 0.98 if character in "mwMW%@—" else 0.78 if character.isupper() else 0.69
+    return width

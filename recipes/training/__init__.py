@@ -1,1 +1,1 @@
-"""From a recipe to an adapter."""
+"""Train adapters from recipes."""

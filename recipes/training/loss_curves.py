@@ -1,12 +1,12 @@
-"""Write and plot the loss, adjust it for each batch's composition, and find its trend and spikes.
+"""Adjust the loss for each batch's composition, find its trend and spikes, write it as CSV and plot it.
 
 Four or eight records make a step, and an answer in one category costs half the loss of an answer in another: most of
-what makes a short run's curve jump is who was in the batch. An analysis of covariance takes it out: the loss is fitted
-as a smooth course plus an effect of each category and each language, robustly, so that a spike stays a spike.
+what makes a short run's curve jump is the composition of its batches. An analysis of covariance removes it: the loss is
+fitted as a smooth curve plus an effect of each category and each language, robustly, so that a spike stays a spike.
 
 The post of 2024-04-10 saw a loss that no longer fell monotonically and suspected contradictions in the records. Single
-steps say little, as each sees other records; so the mix of records is taken out, the fall is tested (Mann-Kendall asks
-for no shape of the curve) and the rise is looked for in the smoothed curve.
+steps say little, as each sees other records; so the adjusted loss is tested for a trend (Mann-Kendall, which assumes no
+shape of the curve), and rises are looked for in the smoothed curve.
 """
 
 from __future__ import annotations
@@ -28,127 +28,32 @@ from scipy.stats import kendalltau
 from bonsai.recipes.training.data import row_category
 from bonsai.recipes.training.run_record import FOLDER, LossPoint
 
+# Adjustment
 COURSE = 3
-"""coefficients of the smooth course: level, slope, curvature"""
+"""coefficients of the smooth curve: level, slope, curvature"""
 STEPS_A_COEFFICIENT = 3
-"""fewer steps than this for each coefficient, and the loss is left as it is"""
-
-Array = NDArray[np.float64]
-
-
-def adjust_for_batch_mix(losses: Sequence[LossPoint]) -> list[float]:
-    """By step, the loss in nats a token less the effect of its records' categories and languages.
-
-    The same as the loss where the run did not write its records down, has one kind only, or is too short to tell.
-    Steps whose loss is not finite keep it.
-    """
-    values = [point.loss for point in losses]
-    known = [here for here, point in enumerate(losses) if math.isfinite(point.loss) and point.records]
-    mix = _mix([losses[here].records or [] for here in known])
-    if mix.shape[1] == 0 or len(known) < STEPS_A_COEFFICIENT * (COURSE + mix.shape[1]):
-        return values
-    loss = np.array([values[here] for here in known])
-    effect = mix @ _effects(loss, mix)
-    for here, part in zip(known, effect, strict=True):
-        values[here] -= float(part)
-    return values
-
-
-def _mix(records: Sequence[Sequence[str]]) -> Array:
-    """Steps by factor: each kind's share of the step, centred; the first category and language are the yardstick."""
-    columns: list[Array] = []
-    for factor in (0, 1):
-        kinds = [[row_category(name)[factor] for name in step] for step in records]
-        for one in sorted({name for step in kinds for name in step})[1:]:
-            share = np.array([step.count(one) / len(step) for step in kinds])
-            columns.append(share - share.mean())
-    return np.stack(columns, axis=1) if columns else np.empty((len(records), 0))
-
-
-def _effects(loss: Array, mix: Array) -> Array:
-    time = np.linspace(-1.0, 1.0, len(loss))
-    known = np.hstack([np.stack([time**power for power in range(COURSE)], axis=1), mix])
-    start, *_ = np.linalg.lstsq(known, loss, rcond=None)
-    scatter = float(np.median(np.abs(np.diff(loss)))) or 1.0
-
-    def misses(at: Array) -> Array:
-        return np.asarray(known @ at - loss)
-
-    fitted = least_squares(misses, start, loss="soft_l1", f_scale=scatter)
-    return np.asarray(fitted.x[COURSE:])
-
-
+"""with fewer steps than this for each coefficient, the loss is left as it is"""
+# Trend
 SMOOTHING = 0.15
 """weight of the newest point in the smoothed curve"""
-
-
-def write_loss_csv(losses: Sequence[LossPoint], adapter: Path) -> Path:
-    """Write ``training/loss.csv``."""
-    path = adapter / FOLDER / "loss.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["step", "loss", "loss_like_for_like", "learning_rate", "grad_norm", "tokens"])
-        for point, alike in zip(losses, adjust_for_batch_mix(losses), strict=True):
-            writer.writerow(
-                [
-                    point.step,
-                    f"{point.loss:.4f}",
-                    f"{alike:.4f}",
-                    f"{point.learning_rate:.3e}",
-                    f"{point.grad_norm:.4f}",
-                    point.tokens,
-                ]
-            )
-    return path
-
-
-def ema(losses: Sequence[float]) -> list[float]:
-    """Exponential moving average, corrected for its start (as Adam corrects its moments)."""
-    average, weight, out = 0.0, 0.0, []
-    for loss in losses:
-        average += SMOOTHING * (loss - average)
-        weight += SMOOTHING * (1 - weight)
-        out.append(average / weight)
-    return out
-
-
-def plot_losses(losses: Sequence[LossPoint], validation: Mapping[int, float], title: str, adapter: Path) -> Path:
-    """Write ``training/loss.png``: each step, the smoothed curve of like for like, the validation loss by step."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    path = adapter / FOLDER / "loss.png"
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    steps = [point.step for point in losses]
-    axes.plot(steps, [point.loss for point in losses], ".", color="#9db8a0", label="each step")
-    alike = ema(adjust_for_batch_mix(losses))
-    axes.plot(steps, alike, color="#2f6b3a", linewidth=2, label="smoothed, like for like")
-    axes.plot(list(validation), list(validation.values()), "D--", color="#b5532a", linewidth=1, label="validation")
-    for x, y in validation.items():
-        axes.annotate(f"{y:.2f}", (x, y), xytext=(0, -17), textcoords="offset points", ha="center", color="#b5532a")
-    axes.set(xlabel="optimizer step", ylabel="loss on the completion (nats a token)", title=title)
-    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=140, metadata={"Software": None})
-    return path
-
-
+SETTLED = round(1 / SMOOTHING)
+"""steps until the smoothed curve depends on more than the first few of them"""
 FEWEST = 12
-"""steps below which a course is not judged"""
+"""fewer steps than this are not judged"""
 SIGNIFICANCE = 0.01
 RISE = 2.0
 """A rise of the smoothed curve counts from this many standard deviations of a single step; it moves by 0.28 of one."""
-SETTLED = round(1 / SMOOTHING)
-"""steps until the smoothed curve stands on more than the first few of them"""
 LAST_PART = 3
-"""the end is the last third"""
+"""the end of a run is its last third"""
+# Spikes
+NEIGHBOURS = 5
+"""on each side"""
+OUTSTANDING = 4.0
+"""robust z-score from which a step is a spike: with normal noise one step in 30,000"""
+MAD_TO_SD = 1.4826
+"""median absolute deviation to standard deviation, for normal noise"""
+
+Array = NDArray[np.float64]
 
 
 class MannKendall(NamedTuple):
@@ -169,7 +74,7 @@ class Rise(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Trend:
-    """The course of the training loss."""
+    """The course of the training loss over a run."""
 
     test: MannKendall
     falls: bool
@@ -185,24 +90,94 @@ class Trend:
 
     @property
     def monotone(self) -> bool:
-        """It falls, and never rises by more than its noise."""
+        """Whether it falls and never rises by more than its noise."""
         return self.falls and self.rise is None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spike:
+    """A step whose loss stands out."""
+
+    step: int
+    loss: float
+    """in nats a token; may be infinite or not a number"""
+    expected: float
+    """the median of its neighbours, adjusted to its own mix of records"""
+    z: float
+    """robust z-score; infinite where the loss is no number"""
+    records: tuple[str, ...]
+    """ids of the rows in the step's batch; empty where the run did not record them"""
+
+
+def adjust_for_batch_mix(losses: Sequence[LossPoint]) -> list[float]:
+    """Subtract from each step's loss, in nats a token, the effect of its records' categories and languages.
+
+    The loss is unchanged where the run did not record its batches, has one kind of record only, or is too short to
+    tell. Steps whose loss is not finite keep it.
+    """
+    # 1. The share of each category and language in a step, centred. The first of each is the reference level: with all
+    #    of them the columns would add up to a constant.
+    values = [point.loss for point in losses]
+    known = [here for here, point in enumerate(losses) if math.isfinite(point.loss) and point.records]
+    columns: list[Array] = []
+    for factor in (0, 1):
+        kinds = [[row_category(name)[factor] for name in losses[here].records or ()] for here in known]
+        for kind in sorted({name for step in kinds for name in step})[1:]:
+            share = np.array([step.count(kind) / len(step) for step in kinds])
+            columns.append(share - share.mean())
+    if not columns or len(known) < STEPS_A_COEFFICIENT * (COURSE + len(columns)):
+        return values
+
+    # 2. Fit curve and effects together, robustly (soft L1): least squares alone would let one spike bend both.
+    loss, mix = np.array([values[here] for here in known]), np.stack(columns, axis=1)
+    time = np.linspace(-1.0, 1.0, len(loss))
+    design = np.hstack([np.stack([time**power for power in range(COURSE)], axis=1), mix])
+    start, *_ = np.linalg.lstsq(design, loss, rcond=None)
+    scatter = float(np.median(np.abs(np.diff(loss)))) or 1.0
+
+    def residuals(coefficients: Array) -> Array:
+        return np.asarray(design @ coefficients - loss)
+
+    fitted = least_squares(residuals, start, loss="soft_l1", f_scale=scatter)
+
+    # 3. Subtract the effects only.
+    for here, effect in zip(known, mix @ np.asarray(fitted.x[COURSE:]), strict=True):
+        values[here] -= float(effect)
+    return values
+
+
+def ema(losses: Sequence[float]) -> list[float]:
+    """Compute the exponential moving average, with Adam's correction for the start."""
+    average, weight, out = 0.0, 0.0, []
+    for loss in losses:
+        average += SMOOTHING * (loss - average)
+        weight += SMOOTHING * (1 - weight)
+        out.append(average / weight)
+    return out
+
+
 def loss_trend(losses: Sequence[LossPoint]) -> Trend | None:
-    """The course of these losses; None for a run too short to be judged."""
+    """Judge the course of the training loss; None for a run too short to be judged."""
     finite = [point for point in losses if math.isfinite(point.loss)]
     if len(finite) < FEWEST:
         return None
+    # 1. Test the whole and the last part.
     values = adjust_for_batch_mix(finite)
-    curve = ema(values)
-    noise = step_noise(values)
     test = mann_kendall(values)
     end = mann_kendall(values[-max(FEWEST, len(values) // LAST_PART) :])
+    # 2. Find the largest rise of the smoothed curve above the lowest point before it.
+    curve, noise = ema(values), step_noise(values)
+    low, largest = SETTLED - 1, None
+    for here in range(SETTLED - 1, len(curve)):
+        if curve[here] < curve[low]:
+            low = here
+        rise = curve[here] - curve[low]
+        if rise > RISE * noise and (largest is None or rise > largest.to_loss - largest.from_loss):
+            largest = Rise(finite[low].step, finite[here].step, curve[low], curve[here])
     return Trend(
         test=test,
         falls=test.tau < 0 and test.p < SIGNIFICANCE,
-        rise=_largest_rise(finite, curve, RISE * noise),
+        rise=largest,
         still_falling=end.tau < 0 and end.p < SIGNIFICANCE,
         first=curve[SETTLED - 1],
         last=curve[-1],
@@ -211,53 +186,31 @@ def loss_trend(losses: Sequence[LossPoint]) -> Trend | None:
 
 
 def mann_kendall(values: Sequence[float]) -> MannKendall:
-    """Mann (1945): Kendall's rank correlation of the values with time, for 10 values or more."""
+    """Test for a trend (Mann 1945): Kendall's rank correlation of 10 or more values with time."""
     result = kendalltau(range(len(values)), values, method="asymptotic")
     tau, p = float(result.statistic), float(result.pvalue)
     return MannKendall(tau, p) if math.isfinite(tau) else MannKendall(0.0, 1.0)  # all values the same
 
 
 def step_noise(values: Sequence[float]) -> float:
-    """Standard deviation of a step around its course, from the differences of neighbours: blind to a slow trend."""
+    """Estimate the standard deviation of a single step from the differences of neighbours: blind to a slow trend."""
+    # 0.6745: median absolute value of a standard normal variable; a difference of two has sqrt(2) the deviation of one.
     return statistics.median(abs(b - a) for a, b in itertools.pairwise(values)) / (0.6745 * math.sqrt(2))
 
 
-def _largest_rise(points: Sequence[LossPoint], curve: Sequence[float], least: float) -> Rise | None:
-    low, found = SETTLED - 1, None
-    for here in range(SETTLED - 1, len(curve)):
-        if curve[here] < curve[low]:
-            low = here
-        rise = curve[here] - curve[low]
-        if rise > least and (found is None or rise > found.to_loss - found.from_loss):
-            found = Rise(points[low].step, points[here].step, curve[low], curve[here])
-    return found
-
-
-NEIGHBOURS = 5
-"""on each side"""
-OUTSTANDING = 4.0
-"""Robust z-score from which a step stands out: with normal noise one step in 30,000."""
-MAD_TO_SD = 1.4826
-"""median absolute deviation to standard deviation, for normal noise"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spike:
-    """One step that stands out."""
-
-    step: int
-    loss: float
-    """in nats a token; may be infinite or not a number"""
-    expected: float
-    """the median of its neighbours, for its own mix of records"""
-    z: float
-    """robust z-score; infinite where the loss is no number"""
-    records: tuple[str, ...]
-    """ids of the rows in the step's batch; empty where the run did not write them down"""
+def loss_residuals(losses: Sequence[LossPoint]) -> list[float]:
+    """Compute by step how far the adjusted loss is above the median of its neighbours; not finite where it is not."""
+    adjusted = adjust_for_batch_mix(losses)
+    residuals = []
+    for here, loss in enumerate(adjusted):
+        near = [*adjusted[max(0, here - NEIGHBOURS) : here], *adjusted[here + 1 : here + 1 + NEIGHBOURS]]
+        finite = [one for one in near if math.isfinite(one)]
+        residuals.append(loss - (statistics.median(finite) if finite else math.nan))
+    return residuals
 
 
 def find_spikes(losses: Sequence[LossPoint]) -> list[Spike]:
-    """The steps that stand out upwards, in the order of the steps."""
+    """Find the steps whose loss stands out upwards, in the order of the steps."""
     residuals = loss_residuals(losses)
     finite = [residual for residual in residuals if math.isfinite(residual)]
     if len(finite) <= 2 * NEIGHBOURS:
@@ -277,13 +230,40 @@ def find_spikes(losses: Sequence[LossPoint]) -> list[Spike]:
     return found
 
 
-def loss_residuals(losses: Sequence[LossPoint]) -> list[float]:
-    """By step, how far its loss lies above the median of its neighbours, like for like; not finite where it is not."""
-    alike = adjust_for_batch_mix(losses)
-    return [loss - _around(alike, here) for here, loss in enumerate(alike)]
+def write_loss_csv(losses: Sequence[LossPoint], adapter: Path) -> Path:
+    """Write ``training/loss.csv``: a line per step with its loss as measured and adjusted."""
+    path = adapter / FOLDER / "loss.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["step", "loss", "loss_like_for_like", "learning_rate", "grad_norm", "tokens"])
+        for point, adjusted in zip(losses, adjust_for_batch_mix(losses), strict=True):
+            rate, norm = f"{point.learning_rate:.3e}", f"{point.grad_norm:.4f}"
+            writer.writerow([point.step, f"{point.loss:.4f}", f"{adjusted:.4f}", rate, norm, point.tokens])
+    return path
 
 
-def _around(losses: Sequence[float], here: int) -> float:
-    near = [*losses[max(0, here - NEIGHBOURS) : here], *losses[here + 1 : here + 1 + NEIGHBOURS]]
-    finite = [loss for loss in near if math.isfinite(loss)]
-    return statistics.median(finite) if finite else math.nan
+def plot_losses(losses: Sequence[LossPoint], validation: Mapping[int, float], title: str, adapter: Path) -> Path:
+    """Plot each step, the smoothed adjusted curve and the validation loss by step into ``training/loss.png``."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    path = adapter / FOLDER / "loss.png"
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps = [point.step for point in losses]
+    axes.plot(steps, [point.loss for point in losses], ".", color="#9db8a0", label="each step")
+    axes.plot(steps, ema(adjust_for_batch_mix(losses)), color="#2f6b3a", linewidth=2, label="smoothed, like for like")
+    axes.plot(list(validation), list(validation.values()), "D--", color="#b5532a", linewidth=1, label="validation")
+    for x, y in validation.items():
+        axes.annotate(f"{y:.2f}", (x, y), xytext=(0, -17), textcoords="offset points", ha="center", color="#b5532a")
+    axes.set(xlabel="optimizer step", ylabel="loss on the completion (nats a token)", title=title)
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=140, metadata={"Software": None})
+    return path

@@ -1,8 +1,8 @@
-"""Measure the loss that a trained adapter leaves on each record.
+"""Measure the loss of each training record after training.
 
-What is left is the sign to go by: once the run has fitted the rest, two records that contradict each other keep their
-loss, for no model can give both answers to one question. Before that, after a single pass, the loss tells the unusual
-record and not yet the wrong one.
+Example: a run has fitted its records to a median of 0.3 nats a token, and two records with one question and different
+answers are left at 2.5: no model can give both answers. After a single pass, when little is fitted yet, a high loss
+marks an unusual record and not necessarily a wrong one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -23,11 +24,11 @@ from bonsai.recipes.training.run_record import LossPoint
 BATCH_TOKENS = 2048
 """padding included"""
 CPU_TOKENS = 6_000
-"""What a CPU measures at most, some twenty seconds of a 135M model; a GPU measures every record."""
+"""most tokens to measure on a CPU, some twenty seconds of a 135M model; a GPU measures every record"""
 
 
 class RecordLoss(NamedTuple):
-    """What is left of one record's loss."""
+    """The loss of one record after training."""
 
     id: str
     loss: float
@@ -40,6 +41,7 @@ class _Tokens(NamedTuple):
     id: str
     ids: list[int]
     prompt: int
+    """tokens of the prompt"""
 
 
 def record_losses(
@@ -48,32 +50,61 @@ def record_losses(
     rows: Sequence[Mapping[str, str]],
     *,
     most_tokens: int | None = None,
-    on_record: Callable[[int], None] = lambda _: None,
+    on_record: Callable[[int], None] | None = None,
 ) -> list[RecordLoss]:
-    """The mean completion loss of each row (``id``, ``prompt``, ``completion``), in the order of the rows.
+    """Measure the mean completion loss of each row (``id``, ``prompt``, ``completion``), in the order of the rows.
 
     Args:
         model: base and adapter, on any device; left in the mode it came in.
         most_tokens: stop taking rows before there are more tokens than this; the first row is always taken.
-        on_record: told how many records are measured so far.
+        on_record: called with the number of records measured so far.
     """
-    taken = _take_tokens(list(_tokenised(tokenizer, rows)), most_tokens)
-    found: dict[str, RecordLoss] = {}
+    # 1. Tokenize, as far as the budget allows.
+    encoder = PromptEncoder(tokenizer)
+    taken: list[_Tokens] = []
+    budget = math.inf if most_tokens is None else most_tokens
+    for row in rows:
+        record = _Tokens(row["id"], *encoder.example(row["prompt"], row["completion"]))
+        budget -= len(record.ids)
+        if taken and budget < 0:
+            break
+        taken.append(record)
+
+    # 2. Batch records of similar length: sorted, the newest is the longest, and decides the padding.
+    batches: list[list[_Tokens]] = [[]]
+    for record in sorted(taken, key=lambda one: len(one.ids)):
+        if batches[-1] and (len(batches[-1]) + 1) * len(record.ids) > BATCH_TOKENS:
+            batches.append([])
+        batches[-1].append(record)
+
+    # 3. One forward pass a batch; the logits at a position predict the token after it.
+    losses: dict[str, RecordLoss] = {}
     device = next(model.parameters()).device
     training = model.training
     model.eval()
     try:
         with torch.inference_mode(), dequantized_weights(model):
-            for batch in _batches(sorted(taken, key=lambda one: len(one.ids))):
-                found |= {loss.id: loss for loss in _measure(model, batch, device, tokenizer.eos_token_id)}
-                on_record(len(found))
+            for batch in filter(None, batches):
+                longest, padding = len(batch[-1].ids), tokenizer.eos_token_id
+                ids = torch.tensor([one.ids + [padding] * (longest - len(one.ids)) for one in batch], device=device)
+                mask = torch.tensor([[1] * len(r.ids) + [0] * (longest - len(r.ids)) for r in batch], device=device)
+                logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                for one, predicted, target in zip(batch, logits, ids, strict=True):
+                    first, end = one.prompt, len(one.ids)
+                    loss = torch.nn.functional.cross_entropy(predicted[first - 1 : end - 1].float(), target[first:end])
+                    losses[one.id] = RecordLoss(one.id, float(loss), end - first)
+                if on_record is not None:
+                    on_record(len(losses))
     finally:
         model.train(training)
-    return [found[one.id] for one in taken]
+    return [losses[one.id] for one in taken]
 
 
 def order_by_surprise(losses: Sequence[LossPoint], rows: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    """The rows the run has seen, those of the most surprising steps first; all rows if it did not write down which."""
+    """Sort the rows the run has seen, those of steps with an unexpectedly high loss first.
+
+    A run whose record does not name the rows of its steps gets all rows, unsorted.
+    """
     seen: dict[str, list[float]] = {}
     for point, surprise in zip(losses, loss_residuals(losses), strict=True):
         for name in point.records or ():
@@ -86,11 +117,12 @@ def order_by_surprise(losses: Sequence[LossPoint], rows: Sequence[Mapping[str, s
 
 @contextlib.contextmanager
 def dequantized_weights(model: torch.nn.Module) -> Iterator[None]:
-    """On a CPU, dequantise the 4-bit layers once for all batches of the block: each forward would do it again."""
+    """Dequantize the 4-bit layers of a CPU model once for the whole block, instead of in every forward pass."""
     layers: list[Any] = [module for module in model.modules() if isinstance(module, Linear4bit)]
     layers = [layer for layer in layers if layer.weight.device.type == "cpu"]
     for layer in layers:
-        layer.forward = _plain_forward(layer)
+        weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(torch.float32)
+        layer.forward = partial(_linear, weight=weight, bias=layer.bias)
     try:
         yield
     finally:
@@ -98,49 +130,5 @@ def dequantized_weights(model: torch.nn.Module) -> Iterator[None]:
             del layer.forward
 
 
-def _plain_forward(layer: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(torch.float32)
-
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.linear(x.float(), weight, layer.bias).to(x.dtype)
-
-    return forward
-
-
-def _tokenised(tokenizer: Any, rows: Sequence[Mapping[str, str]]) -> Iterator[_Tokens]:
-    encoder = PromptEncoder(tokenizer)
-    for row in rows:
-        yield _Tokens(row["id"], *encoder.example(row["prompt"], row["completion"]))
-
-
-def _take_tokens(rows: list[_Tokens], most: int | None) -> list[_Tokens]:
-    taken: list[_Tokens] = []
-    room = math.inf if most is None else most
-    for row in rows:
-        room -= len(row.ids)
-        if taken and room < 0:
-            break
-        taken.append(row)
-    return taken
-
-
-def _batches(rows: Sequence[_Tokens]) -> Iterator[list[_Tokens]]:
-    batch: list[_Tokens] = []
-    for row in rows:  # by length, so that the newest is the longest
-        if batch and (len(batch) + 1) * len(row.ids) > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def _measure(model: Any, batch: Sequence[_Tokens], device: torch.device, padding: int) -> Iterator[RecordLoss]:
-    longest = max(len(row.ids) for row in batch)
-    ids = torch.tensor([row.ids + [padding] * (longest - len(row.ids)) for row in batch], device=device)
-    mask = torch.tensor([[1] * len(row.ids) + [0] * (longest - len(row.ids)) for row in batch], device=device)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    for row, predicted, target in zip(batch, logits, ids, strict=True):
-        first, end = row.prompt, len(row.ids)
-        loss = torch.nn.functional.cross_entropy(predicted[first - 1 : end - 1].float(), target[first:end])
-        yield RecordLoss(row.id, float(loss), end - first)
+def _linear(x: torch.Tensor, *, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return torch.nn.functional.linear(x.float(), weight, bias).to(x.dtype)

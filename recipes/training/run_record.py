@@ -20,14 +20,25 @@ from bonsai.model_card.facts import DiagnosisFacts
 from bonsai.recipes.training.data import Lengths
 from bonsai.recipes.training.recipe import RecipeError
 
+SOURCE = "https://github.com/qeu/bonsai"
+"""this project's public repository"""
+CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDER = "training"
-"""where a run's own files lie in the adapter's folder"""
+"""in the adapter's folder, for the run's own files"""
 RUN_FILE = "run.json"
+ARGUMENTS = f"{FOLDER}/arguments.json"
+DIAGNOSIS_FILE = "diagnosis.json"
+PRIVATE_ARGUMENTS = ("output_dir", "logging_dir", "run_name", "hub_token", "push_to_hub_token")
+"""arguments of Transformers that name a folder or a token of this machine"""
+PACKAGES = (
+    "torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "tokenizers", "huggingface_hub",
+)  # fmt: skip
+"""packages that determine a run's result"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossPoint:
-    """One optimizer step."""
+    """The loss of one optimizer step."""
 
     step: int
     loss: float
@@ -37,21 +48,21 @@ class LossPoint:
     tokens: int
     """tokens seen up to and with this step, prompts included, padding not"""
     records: list[str] | None = None
-    """ids of the rows in this step's batch, packed or not; None: the run did not write them down"""
+    """ids of the rows in this step's batch, packed or not; None: not recorded"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationPoint:
-    """One evaluation on the way."""
+    """The validation loss at one step during training."""
 
     step: int
     loss: float
-    """over the validation rows, in nats a completion token"""
+    """mean over the validation rows, in nats a completion token"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """Everything a card states about a run."""
+    """Everything a card states about a run, stored as ``training/run.json``."""
 
     recipe_name: str
     recipe: dict[str, Any]
@@ -76,21 +87,21 @@ class RunRecord:
     constraints_sha256: str | None
     python: str = field(default_factory=platform.python_version)
     evaluations: list[ValidationPoint] = field(default_factory=list)
-    """on the way, without those before and after"""
+    """during training, without those before and after"""
     engine: str | None = None
-    """what did the arithmetic under the trainer, with its version; None: bitsandbytes and PEFT as they are"""
+    """the training engine with its version; None: bitsandbytes and PEFT as they are"""
     with_engine: bool = True
     """False: it was switched off on the command line"""
     engine_left_out: dict[str, str] = field(default_factory=dict)
-    """what it did not take over, with the reason; "packing": records of a row went through the model one by one"""
+    """parts the engine did not replace, with the reason; "packing": records of a row were computed one by one"""
     best_step: int | None = None
-    """the step whose adapter was kept, where an earlier one had the lower validation loss"""
+    """the step whose adapter was kept, if an earlier one had the lower validation loss"""
     packed: bool | None = None
-    """several records to a row, without seeing one another; None: the run did not write it down"""
+    """several records to a row, isolated from each other; None: not recorded"""
     rows_by_category: dict[str, dict[str, int]] | None = None
     """training rows by category, then language of the answer"""
     lengths_by_category: dict[str, Lengths] | None = None
-    """how many tokens the training rows have"""
+    """tokens of the training rows, by category"""
     samples: list[str] = field(default_factory=list)
     """whole training records, prompt and completion"""
     generators: dict[str, int] | None = None
@@ -100,19 +111,19 @@ class RunRecord:
     machine: str | None = None
     """processor, cores and memory"""
     source_commit: str | None = None
-    """the commit of this project that was checked out"""
+    """the checked-out commit of this project"""
     max_steps: int | None = None
-    """what was asked for on the command line, in place of the recipe's"""
+    """given on the command line in place of the recipe's"""
 
     def validation_by_step(self) -> dict[int, float]:
-        """The validation loss before training (step 0), on the way, and of the adapter at the step that was kept."""
+        """Return the validation loss by step: before training (0), during it, and of the adapter that was kept."""
         on_the_way = {point.step: point.loss for point in self.evaluations}
         kept = self.best_step or self.losses[-1].step
         return {0: self.validation_loss_before, **on_the_way, kept: self.validation_loss_after}
 
     @property
     def passes(self) -> float | None:
-        """How often the run has seen the average record; None: it did not write its batches down."""
+        """How often the run has seen the average record; None: it did not record its batches."""
         seen = sum(len(point.records or ()) for point in self.losses)
         return seen / self.train_rows if seen else None
 
@@ -124,14 +135,14 @@ class RunRecord:
 
 
 def read_record(adapter: Path) -> RunRecord:
-    """The record of the adapter in this folder.
+    """Read the run record of the adapter in this folder.
 
     Raises:
         RecipeError: there is none, or it was written by another version of this project.
     """
     path = adapter / FOLDER / RUN_FILE
     if not path.is_file():
-        raise RecipeError(f"{adapter}: no trained adapter lies here; run `nox -s train -- {adapter.name}` first")
+        raise RecipeError(f"{adapter}: there is no trained adapter here; run `nox -s train -- {adapter.name}` first")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         losses = [LossPoint(**point) for point in data["losses"]]
@@ -142,24 +153,8 @@ def read_record(adapter: Path) -> RunRecord:
         raise RecipeError(f"{path}: not a record this version can read ({error}); train the adapter again") from error
 
 
-SOURCE = "https://github.com/qeu/bonsai"
-"""where anybody gets this project from"""
-CHECKOUT = Path(__file__).resolve().parents[2]
-PACKAGES = (
-    "torch",
-    "transformers",
-    "peft",
-    "trl",
-    "bitsandbytes",
-    "accelerate",
-    "datasets",
-    "tokenizers",
-    "huggingface_hub",
-)
-
-
 def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Find the installed versions of what decides a run; a package that is not installed is left out."""
+    """Look up the installed versions; a package that is not installed is left out."""
     found = {}
     for name in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -168,13 +163,13 @@ def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 
 def constraints_sha256() -> str | None:
-    """Hash of the checkout's constraints.txt; None where the package was installed without a checkout."""
+    """Hash the checkout's constraints.txt; None without a checkout."""
     path = CHECKOUT / "constraints.txt"
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def git_commit() -> str | None:
-    """The commit that is checked out; None without a checkout, or without its history."""
+    """Return the commit that is checked out; None without a checkout or without its history."""
     try:
         with Repo(str(CHECKOUT)) as repo:
             return repo.head().decode()
@@ -183,39 +178,28 @@ def git_commit() -> str | None:
 
 
 def describe_machine() -> str:
-    """Processor, cores and memory, as a reader knows them."""
-    cores = f"{_processor()}, {os.cpu_count()} cores"
+    """Describe processor, cores and memory, e.g. ``AMD EPYC 7763, 16 cores, 63 GiB of memory``."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")  # platform knows only the architecture on Linux
+    if cpuinfo.is_file():
+        lines = [line.partition(":") for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()]
+        models = [value.strip() for key, _, value in lines if key.strip() == "model name" and value.strip()]
+        processor = models[0] if models else processor
+    cores = f"{processor}, {os.cpu_count()} cores"
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, and not every system these names
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, and some systems lack these names
         return cores
     return f"{cores}, {memory:.0f} GiB of memory"
 
 
-def _processor() -> str:
-    told = Path("/proc/cpuinfo")
-    if told.is_file():
-        for line in told.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name" and value.strip():
-                return value.strip()
-    return platform.processor() or platform.machine()
-
-
-ARGUMENTS = f"{FOLDER}/arguments.json"
-OF_THIS_MACHINE = ("output_dir", "logging_dir", "run_name", "hub_token", "push_to_hub_token")
-
-
 def save_training_arguments(arguments: Any, adapter: Path) -> Path:
-    """Write ``training/arguments.json`` from Transformers' arguments, without places and tokens of this machine."""
-    known = {name: value for name, value in arguments.to_dict().items() if name not in OF_THIS_MACHINE}
+    """Write Transformers' arguments to ``training/arguments.json``, without folders and tokens of this machine."""
+    public = {name: value for name, value in arguments.to_dict().items() if name not in PRIVATE_ARGUMENTS}
     path = adapter / ARGUMENTS
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(known, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(public, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
     return path
-
-
-DIAGNOSIS_FILE = "diagnosis.json"
 
 
 def save_diagnosis(facts: DiagnosisFacts, adapter: Path) -> Path:
@@ -227,6 +211,6 @@ def save_diagnosis(facts: DiagnosisFacts, adapter: Path) -> Path:
 
 
 def load_diagnosis(adapter: Path) -> DiagnosisFacts | None:
-    """What `write_facts` wrote; None where the run was not diagnosed."""
+    """Read ``training/diagnosis.json``; None if the run was not diagnosed."""
     path = adapter / FOLDER / DIAGNOSIS_FILE
     return DiagnosisFacts.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

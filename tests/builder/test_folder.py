@@ -7,8 +7,49 @@ from pathlib import Path
 
 import pytest
 
-from bonsai.builder.files import FolderInUseError, atomic_replace_dir, exclusive, recover_dir
+from bonsai.builder.errors import FolderInUseError
+from bonsai.builder.files import (
+    atomic_create_dir,
+    atomic_open,
+    atomic_replace_dir,
+    atomic_write_text,
+    exclusive,
+    recover_dir,
+)
 from tests.conftest import Run
+
+
+def test_atomic_open_replaces_a_file_only_on_success(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    atomic_write_text(path, "old")
+
+    def interrupted() -> None:
+        with atomic_open(path) as file:
+            file.write(b"new")
+            assert path.read_text() == "old"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    atomic_write_text(path, "盆栽\ud800")
+    assert path.read_text(encoding="utf-8") == "盆栽?"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_atomic_create_dir_leaves_nothing_on_failure(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with atomic_create_dir(tmp_path / "new") as draft:
+            (draft / "a").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+    with atomic_create_dir(tmp_path / "new") as draft:
+        (draft / "a").write_text("whole")
+        assert not (tmp_path / "new").exists()
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")] == ["new", "new/a"]
 
 
 def test_a_failure_leaves_the_old_folder_and_nothing_beside_it(tmp_path: Path) -> None:

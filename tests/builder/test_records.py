@@ -83,7 +83,7 @@ def test_all_faults_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     told = faults(tmp_path)
     assert len(told) == 4
     assert "open_qa.jsonl:4: open_qa-0002: this id is taken by" in told[3]
-    assert "a open_qa record; move it to open_qa.jsonl" in told[2]
+    assert "the category is open_qa; move it to open_qa.jsonl" in told[2]
 
 
 def test_an_empty_or_missing_folder_is_told(tmp_path: Path) -> None:

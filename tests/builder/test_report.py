@@ -78,11 +78,11 @@ def finding(group_id: str = "open_qa-0001", **changed: Any) -> Finding:
     made = Finding(
         check="contradiction",
         severity=Severity.ERROR,
-        place="builder/records/open_qa.jsonl:1",
+        location="builder/records/open_qa.jsonl:1",
         group_id=group_id,
         field="ja.output",
-        what="two answers",
-        why="keep the true one",
+        message="two answers",
+        hint="keep the true one",
     )
     return replace(made, **changed)
 
@@ -119,7 +119,7 @@ def test_every_group_is_in_the_page_with_its_place_and_all_its_texts(
 
 
 def test_text_of_a_record_or_a_finding_never_becomes_markup(tmp_path: Path, groups: list[SourcedGroup]) -> None:
-    findings = [finding(check=EVIL, what=EVIL, why=EVIL, field=EVIL, group_id=EVIL, place=EVIL)]
+    findings = [finding(check=EVIL, message=EVIL, hint=EVIL, field=EVIL, group_id=EVIL, location=EVIL)]
     page = page_of(tmp_path, [planted(groups[0])], findings)
     assert len(page.raw["script"]) == 2
     assert page.groups()[0]["texts"]["ja"]["output"] == EVIL
@@ -146,9 +146,9 @@ def test_the_page_allows_its_own_script_and_style_and_nothing_else(tmp_path: Pat
 
 def test_findings_come_before_the_groups_with_errors_first(tmp_path: Path, groups: list[SourcedGroup]) -> None:
     findings = [
-        finding(check="spelling", severity=Severity.NOTE, what="a note here"),
-        finding(check="language", severity=Severity.WARNING, what="a warning here"),
-        finding(what="an error here"),
+        finding(check="spelling", severity=Severity.NOTE, message="a note here"),
+        finding(check="language", severity=Severity.WARNING, message="a warning here"),
+        finding(message="an error here"),
     ]
     told = " ".join(" ".join(page_of(tmp_path, groups, findings).text).split())
     list_of_groups = told.rindex("All groups 全グループ")
@@ -212,7 +212,9 @@ def test_a_finding_that_names_another_record_does_not_tell_the_folder_either(
     folder = str(groups[0].path.resolve().parent)
     assert groups[0].place.startswith(folder)
     page_of(
-        tmp_path, groups[:2], [finding(place=groups[0].place, what=f"as in {groups[1].place}", why=groups[1].place)]
+        tmp_path,
+        groups[:2],
+        [finding(location=groups[0].place, message=f"as in {groups[1].place}", hint=groups[1].place)],
     )
     for name in ("report.html", "report.json"):
         assert folder not in (tmp_path / name).read_text(encoding="utf-8")
@@ -233,7 +235,7 @@ def test_the_guideline_and_the_counts_stand_in_the_head(tmp_path: Path, groups: 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH; the other tests parse the page")
 def test_a_browser_runs_the_page_and_follows_a_link_to_a_group(tmp_path: Path, groups: list[SourcedGroup]) -> None:
-    page_of(tmp_path, [planted(groups[0]), *groups[1:]], [finding(what=EVIL)])
+    page_of(tmp_path, [planted(groups[0]), *groups[1:]], [finding(message=EVIL)])
     shown = groups[3].group.id
     done = subprocess.run(
         [

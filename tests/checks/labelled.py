@@ -1,8 +1,8 @@
-"""Hand-labelled cases of the single-record checks: faults, and innocents that look like them.
+"""Load hand-labelled cases of the single-record checks: faults, and innocents that look like them.
 
 A case is a sound group of its category (``cases/base_groups.jsonl``) with a few texts replaced; a check has found it
-when it says at least a warning about the language the case is in. The cases were written before the checks were tuned,
-and none is ever taken out to better a figure.
+when it returns at least a warning about the language of the case. The cases were written before the checks were tuned,
+and none is ever removed to improve a figure.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Case(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What a check made of its cases."""
+    """How a check did on its cases."""
 
     faults: int
     innocents: int
     missed: list[str]
-    blamed: list[str]
+    false_alarms: list[str]
 
     @property
     def recall(self) -> float:
@@ -65,7 +65,7 @@ class Score(NamedTuple):
     @property
     def precision(self) -> float:
         found = self.faults - len(self.missed)
-        return found / (found + len(self.blamed)) if found else 0.0
+        return found / (found + len(self.false_alarms)) if found else 0.0
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -73,7 +73,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def located(group: dict[str, Any], line: int = 1) -> SourcedGroup:
-    """A group as if it had been read from a file."""
+    """Return a group as if it had been read from a file."""
     return SourcedGroup(
         group=_GROUP.validate_json(json.dumps(group)), path=CASES / f"{group['category']}.jsonl", line=line
     )
@@ -93,7 +93,7 @@ def cases(check: str) -> Iterator[Case]:
 
 
 def is_about(finding: Finding, language: str) -> bool:
-    """Whether a finding doubts a text of that language, or the whole group."""
+    """Return whether a finding is about a text of that language, or the whole group."""
     steps = finding.field.split(".")
     return finding.severity is not Severity.NOTE and (len(steps) == 1 or language in steps)
 
@@ -106,5 +106,5 @@ def score(check: str) -> Score:
         if case.fault and not found:
             result.missed.append(f"{case.language}: {case.why}")
         if found and not case.fault:
-            result.blamed.append(f"{case.language}: {case.why}")
+            result.false_alarms.append(f"{case.language}: {case.why}")
     return result

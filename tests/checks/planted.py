@@ -1,4 +1,4 @@
-"""Faults planted into the real records: recall where the text around them was not written for the test."""
+"""Plant faults into the real records: recall where the surrounding text was not written for the test."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ PLANTERS: tuple[tuple[str, str, Planter], ...] = (
 
 
 def plant(groups: Sequence[SourcedGroup]) -> Iterator[Planted]:
-    """Each kind of fault in each place it fits, one at a time."""
+    """Plant each kind of fault wherever it fits, one at a time."""
     for check, kind, planter in PLANTERS:
         found = planted = 0
         for original in groups:

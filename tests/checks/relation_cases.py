@@ -1,4 +1,4 @@
-"""Hand-labelled cases for the checks that compare records, and groups made of them.
+"""Build groups from the hand-labelled cases of the checks that compare records.
 
 Each line of ``cases/<check>.jsonl`` is one case: ``fault`` says whether the check has to raise an error or a warning.
 A text is ``[instruction, input, output]``; where a case writes one language, the others hold something unrelated.
@@ -7,23 +7,23 @@ A text is ``[instruction, input, output]``; where a case writes one language, th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from bonsai.builder.checks.balance import check_balance
-from bonsai.builder.checks.base import Check, Finding, Severity
+from bonsai.builder.checks.base import Check, Severity
 from bonsai.builder.checks.chains import check_chains, check_tautology
 from bonsai.builder.checks.contradiction import check_contradiction
 from bonsai.builder.checks.decontamination import check_decontamination
 from bonsai.builder.checks.duplicates import check_duplicates, check_leakage, check_templates
 from bonsai.builder.checks.parallel import check_parallel
 from bonsai.builder.checks.quantities import quantity_mismatch
-from bonsai.builder.records import SourcedGroup
+from bonsai.builder.records import Probe, SourcedGroup
 from bonsai.builder.rows import assign_split
-from bonsai.builder.schema import ANSWER_IN_INPUT, Category, TextGroup, TranslationGroup
+from bonsai.builder.schema import ANSWER_IN_INPUT, Category, Language, TextGroup, TranslationGroup
 
 CASES = Path(__file__).parent / "cases"
 Case = dict[str, Any]
@@ -40,30 +40,35 @@ CHECKS: dict[str, Check] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class WrittenProbe:
-    """A probe as a case writes it."""
-
-    language: str
-    question: str
-    reference: str
-    accepted: Sequence[str]
-    id: str = "probe"
+def written_probe(language: str, question: str, reference: str, accepted: Sequence[str]) -> Probe:
+    """Create a probe from what a case writes of it; unlike a record's, its reference may be empty."""
+    return Probe.model_construct(
+        id="probe",
+        kind="capital",
+        language=Language(language),
+        answer_language=Language(language),
+        instruction=question,
+        input="",
+        reference=reference,
+        accepted=tuple(accepted),
+        post="",
+        note="",
+    )
 
 
 @dataclass(kw_only=True)
 class Score:
-    """What a check found of the faults it was shown, and how often it cried wolf."""
+    """How many faults a check found and missed, and its false alarms."""
 
     found: int = 0
     missed: list[Case] = field(default_factory=list)
-    wrongly: list[Case] = field(default_factory=list)
+    false_alarms: list[Case] = field(default_factory=list)
     innocent: int = 0
 
     @property
     def precision(self) -> float:
         """Faults among what was flagged."""
-        return self.found / max(1, self.found + len(self.wrongly))
+        return self.found / max(1, self.found + len(self.false_alarms))
 
     @property
     def recall(self) -> float:
@@ -71,13 +76,13 @@ class Score:
         return self.found / max(1, self.found + len(self.missed))
 
 
-def flagged(check: str, case: Case) -> bool:
-    """Whether the check raises an error or a warning for this case."""
+def is_flagged(check: str, case: Case) -> bool:
+    """Return whether the check raises an error or a warning for this case."""
     if check == "quantities":
         return all(quantity_mismatch(case["first"], case["second"]))
     groups = _GROUPS[check](case)
     if check == "decontamination":
-        findings: Iterator[Finding] = check_decontamination(groups, [WrittenProbe(**case["probe"])])
+        findings = check_decontamination(groups, [written_probe(**case["probe"])])
     else:
         findings = CHECKS[check](groups)
     return any(finding.severity is not Severity.NOTE for finding in findings)
@@ -88,13 +93,13 @@ def score(check: str) -> Score:
     result = Score()
     for line in (CASES / f"{check}.jsonl").read_text(encoding="utf-8").splitlines():
         case = json.loads(line)
-        raised = flagged(check, case)
+        raised = is_flagged(check, case)
         if case["fault"]:
             result.found += raised
             result.missed += [] if raised else [case]
         else:
             result.innocent += 1
-            result.wrongly += [case] if raised else []
+            result.false_alarms += [case] if raised else []
     return result
 
 
@@ -139,7 +144,7 @@ _UNRELATED = (
         ),
     },
 )
-"""What stands in the languages that a case leaves out."""
+"""texts of the languages that a case leaves out"""
 
 
 def _filled(text: Sequence[str], language: str, place: int) -> dict[str, Sequence[str]]:

@@ -1,4 +1,4 @@
-"""Faults planted into the real records by machine: how the checks do on texts that nobody wrote to test them."""
+"""Plant faults into the real records by machine: texts that nobody wrote to test the checks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Planted(NamedTuple):
 
 
 def plant(groups: Sequence[SourcedGroup]) -> Iterator[Planted]:
-    """One fault at a time, in one language of one group; found means that the check says more than before."""
+    """Plant one fault at a time, in one language of one group; found means that the check returns more than before."""
     chance = random.Random(20240424)
     for field in ("input", "output", "reasoning", "text"):
         edits = [edit for one in groups for edit in _numbers(one, field, chance)]

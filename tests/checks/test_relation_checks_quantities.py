@@ -1,4 +1,4 @@
-"""Numbers, dates and names as Japanese, English and Chinese write them."""
+"""Test numbers, dates and names as Japanese, English and Chinese write them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bonsai.builder.checks.quantities import extract_quantities, quantity_mismat
     "spelled",
     ["四万二千", "四萬二千", "4万2千", "4.2万", "4.2萬", "42,000", "42000", "forty-two thousand", "４２,０００"],
 )
-def test_forty_two_thousand_is_one_value_however_it_is_spelled(spelled: str) -> None:
+def test_mark_numbers_reads_all_spellings_of_42000(spelled: str) -> None:
     assert [number.value for number in mark_numbers(spelled).numbers] == [42_000]
 
 
@@ -38,12 +38,12 @@ def test_forty_two_thousand_is_one_value_however_it_is_spelled(spelled: str) -> 
         ("twenty-first", Fraction(21)),
     ],
 )
-def test_a_number_is_read_as_its_language_means_it(spelled: str, value: Fraction) -> None:
+def test_mark_numbers_reads_fractions_scales_and_ordinals(spelled: str, value: Fraction) -> None:
     assert [number.value for number in mark_numbers(spelled).numbers] == [value]
 
 
 @pytest.mark.parametrize("text", ["M4のねじ", "CO2", "十分な水", "一般に", "数十年", "三日月", "a few hundred records"])
-def test_what_only_looks_like_a_number_is_left_alone(text: str) -> None:
+def test_extract_quantities_ignores_words_that_look_like_numbers(text: str) -> None:
     assert not any(one.weight for one in extract_quantities(text))
 
 
@@ -56,13 +56,13 @@ def _han(number: int) -> str:
 
 
 @given(st.integers(min_value=2, max_value=9999))
-def test_han_numerals_and_digits_agree(number: int) -> None:
+def test_quantity_mismatch_equates_han_numerals_and_digits(number: int) -> None:
     assert not any(quantity_mismatch(f"{_han(number)}個", f"{number} pieces"))
     assert all(quantity_mismatch(f"{_han(number)}個", f"{number + 1} pieces"))
 
 
 @given(st.integers(min_value=0, max_value=23), st.integers(min_value=0, max_value=59))
-def test_a_time_of_the_day_is_one_in_three_languages(hour: int, minute: int) -> None:
+def test_quantity_mismatch_equates_times_across_languages(hour: int, minute: int) -> None:
     twelve, half = hour % 12 or 12, "p.m." if hour >= 12 else "a.m."
     english, japanese, chinese = f"{twelve}:{minute:02d} {half}", f"{hour}時{minute}分", f"{hour}点{minute}分"
     assert not any(quantity_mismatch(english, japanese))
@@ -91,14 +91,14 @@ def _opens(time: str) -> str:
 
 
 @pytest.mark.parametrize("time", ONE_TIME)
-def test_a_time_of_the_day_agrees_with_itself_in_any_words(time: str) -> None:
+def test_quantity_mismatch_equates_wordings_of_one_time(time: str) -> None:
     forms = ONE_TIME[time].split("|")
     pairs = [(one, other) for one in forms for other in forms if any(quantity_mismatch(_opens(one), _opens(other)))]
     assert pairs == []
 
 
 @pytest.mark.parametrize("time", ONE_TIME)
-def test_a_time_of_the_day_disagrees_with_every_other_in_any_words(time: str) -> None:
+def test_quantity_mismatch_tells_different_times_apart(time: str) -> None:
     others = [form for name, forms in ONE_TIME.items() if name != time for form in forms.split("|")]
     unseen = [
         (one, other)
@@ -123,13 +123,13 @@ def test_a_time_of_the_day_disagrees_with_every_other_in_any_words(time: str) ->
         ("a quarter of ten people", "10人の4分の1"),
     ],
 )
-def test_two_numbers_side_by_side_are_no_time_where_another_thing_is_counted(english: str, japanese: str) -> None:
+def test_quantity_mismatch_does_not_mistake_counts_for_times(english: str, japanese: str) -> None:
     assert not any(quantity_mismatch(english, japanese))
     assert all(quantity_mismatch(english, "77個と78個"))
 
 
 @given(st.text(max_size=80), st.text(max_size=80))
-def test_any_text_is_read_and_agrees_with_itself(first: str, second: str) -> None:
+def test_quantity_mismatch_accepts_any_text(first: str, second: str) -> None:
     assert not any(quantity_mismatch(first, first))
     assert quantity_mismatch(first, second).first == quantity_mismatch(second, first).second
 
@@ -138,18 +138,18 @@ def test_any_text_is_read_and_agrees_with_itself(first: str, second: str) -> Non
     ("katakana", "latin"),
     [("ブダペスト", "Budapest"), ("ガニメデ", "Ganymede"), ("ホルスト", "Holst"), ("シェイクスピア", "Shakespeare")],
 )
-def test_a_name_sounds_alike_in_katakana_and_in_latin_letters(katakana: str, latin: str) -> None:
+def test_sounds_alike_compares_katakana_and_latin_names(katakana: str, latin: str) -> None:
     assert sounds_alike(katakana, latin) >= 0.75
     assert sounds_alike(katakana, "Vienna") < 0.5
 
 
-def test_a_name_is_heard_in_a_chinese_answer() -> None:
+def test_sounds_alike_in_finds_a_name_in_chinese() -> None:
     assert sounds_alike_in("カリスト", "卡利斯托。") == 1.0
     assert sounds_alike_in("ブダペスト", "匈牙利的布达佩斯。") >= 0.75
     assert sounds_alike_in("ベオグラード", "匈牙利的布达佩斯。") < 0.75
 
 
-def test_a_country_or_a_season_makes_another_question_however_close_the_vectors_are() -> None:
+def test_paraphrase_probability_is_zero_for_words_in_contrast() -> None:
     assert paraphrase_probability("What is the capital of Japan?", "What is the capital of France?", 0.99) == 0.0
     assert paraphrase_probability("夏の水やりは一日に何回ですか。", "冬の水やりは一日に何回ですか。", 0.99) == 0.0
     assert paraphrase_probability("空が青いのはなぜですか。", "なぜ空は青いのですか。", 0.9) > 0.9

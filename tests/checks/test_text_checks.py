@@ -1,4 +1,4 @@
-"""The single-record checks keep what they reach on the labelled cases, and leave the real records in peace."""
+"""Test the single-record checks: recall and precision on labelled cases, no errors in the real records."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from tests.checks.planted import plant
 
 
 @pytest.mark.parametrize("check", TEXT_CHECKS)
-def test_a_check_finds_the_faults_and_leaves_the_innocents(check: str) -> None:
+def test_check_reaches_recall_and_precision(check: str) -> None:
     result = score(check)
     assert result.recall >= 0.95, result.missed
-    assert result.precision >= 0.95, result.blamed
+    assert result.precision >= 0.95, result.false_alarms
 
 
 @pytest.mark.parametrize("check", TEXT_CHECKS)
-def test_the_cases_cover_both_sides_and_all_languages(check: str) -> None:
+def test_cases_cover_faults_innocents_and_all_languages(check: str) -> None:
     counted = Counter((case.fault, case.language) for case in cases(check))
     assert sum(number for (fault, _), number in counted.items() if fault) >= 20
     assert sum(number for (fault, _), number in counted.items() if not fault) >= 20
     assert min(counted.values()) >= 8
 
 
-def test_the_sound_groups_are_sound_to_every_check() -> None:
+def test_checks_find_nothing_in_the_base_groups() -> None:
     groups = [located(group) for group in lines_of(FOLDER / "base_groups.jsonl")]
     assert [finding for check in TEXT_CHECKS.values() for finding in check(groups)] == []
 
 
 @pytest.mark.parametrize("check", TEXT_CHECKS)
-def test_the_records_can_be_published(check: str) -> None:
+def test_check_finds_no_errors_in_published_records(check: str) -> None:
     findings = TEXT_CHECKS[check](read_groups(default_records_dir()))
     assert [finding for finding in findings if finding.severity is Severity.ERROR] == []
 
 
 @pytest.mark.slow
-def test_faults_planted_into_the_records_are_found() -> None:
+def test_checks_find_faults_planted_into_real_records() -> None:
     results = [*plant(read_groups(default_records_dir()))]
     assert all(result.planted > 20 for result in results), results
     assert [result for result in results if result.found < 0.85 * result.planted] == []

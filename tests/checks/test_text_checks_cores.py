@@ -1,6 +1,9 @@
-"""The string functions under the single-record checks, each on its own."""
+"""Test the string functions of the single-record checks, each on its own."""
 
 from __future__ import annotations
+
+import doctest
+import importlib
 
 import pytest
 from hypothesis import given, settings
@@ -22,34 +25,59 @@ ODD_TEXT = st.text(
 )
 
 
-def test_a_finding_says_where_what_and_what_to_do() -> None:
+@pytest.mark.parametrize(
+    "module",
+    [
+        "base",
+        "text",
+        "numbers",
+        "quantities",
+        "paraphrase",
+        "contradiction",
+        "repetition",
+        "reasoning",
+        "provenance",
+        "privacy",
+        "unicode",
+        "language",
+        "form",
+        "constraints",
+    ],
+)
+def test_docstring_examples_hold(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"bonsai.builder.checks.{module}"))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_finding_has_location_message_and_hint() -> None:
     group = lines_of(CASES / "base_groups.jsonl")[0]
     group["zh"]["output"] = "滋賀縣的琵琶湖。"
     (finding,) = TEXT_CHECKS["language"]([located(group, 7)])
-    assert finding.place.endswith("open_qa.jsonl:7")
+    assert finding.location.endswith("open_qa.jsonl:7")
     assert (finding.group_id, finding.field) == (group["id"], "zh.output")
-    assert "'賀縣'" in finding.what
-    assert "write the simplified ones" in finding.why
+    assert "'賀縣'" in finding.message
+    assert "write the simplified ones" in finding.hint
 
 
 @pytest.mark.parametrize(
     ("character", "in_japanese", "in_chinese"),
     [("认", False, True), ("県", True, False), ("縣", True, False), ("湖", True, True)],
 )
-def test_national_sets_tell_whose_character_it_is(character: str, in_japanese: bool, in_chinese: bool) -> None:
+def test_character_sets_tell_japanese_from_chinese(character: str, in_japanese: bool, in_chinese: bool) -> None:
     assert (character not in simplified_only()) is in_japanese
     assert (character not in not_simplified()) is in_chinese
 
 
-def test_a_whole_text_in_the_wrong_language_is_an_error_and_a_stray_word_a_warning() -> None:
+def test_language_issues_grades_whole_texts_and_single_words() -> None:
     (whole,) = language_issues("It is Lake Biwa in Shiga Prefecture.", Language.JA)
     (stray,) = language_issues("琵琶湖です because 面積が日本一だからです。", Language.JA)
     assert (whole.severity, stray.severity) == (Severity.ERROR, Severity.WARNING)
 
 
-def test_garbled_text_is_shown_as_it_was_meant() -> None:
+def test_mojibake_issues_shows_the_intended_text() -> None:
     (fault,) = mojibake_issues("琵琶湖は滋賀県にあります。".encode().decode("cp932", errors="ignore"))
-    assert "湖" in fault.what
+    assert "湖" in fault.message
 
 
 @given(
@@ -60,7 +88,7 @@ def test_garbled_text_is_shown_as_it_was_meant() -> None:
         ),
     )
 )
-def test_brackets_that_pair_up_are_left_alone(text: str) -> None:
+def test_unpaired_brackets_accepts_nested_pairs(text: str) -> None:
     assert [*unpaired_brackets(text)] == []
     assert [*unpaired_brackets(text[:-1])] != [] or text == "水"
 
@@ -74,7 +102,7 @@ def test_brackets_that_pair_up_are_left_alone(text: str) -> None:
         ("手順を考えてください。", Language.JA, set()),
     ],
 )
-def test_the_number_asked_for_is_told_from_other_numbers(instruction: str, language: Language, asked: set[int]) -> None:
+def test_requested_counts_ignores_other_numbers(instruction: str, language: Language, asked: set[int]) -> None:
     assert requested_counts(instruction, language) == asked
 
 
@@ -87,19 +115,19 @@ def test_the_number_asked_for_is_told_from_other_numbers(instruction: str, langu
         ("青蛙说：“快走。”苍鹭闭上眼睛。", 1, 2),
     ],
 )
-def test_sentences_are_counted_as_a_range(text: str, fewest: int, most: int) -> None:
+def test_count_sentences_returns_a_range(text: str, fewest: int, most: int) -> None:
     assert count_sentences(text) == (fewest, most)
 
 
 @given(st.text(alphabet="山川雨風空海石", min_size=7, max_size=20))
-def test_any_sentence_said_twice_is_found(sentence: str) -> None:
+def test_repetition_issues_finds_a_doubled_sentence(sentence: str) -> None:
     assert [*repetition_issues(f"{sentence}。{sentence}。")] != []
 
 
 @pytest.mark.parametrize("check", TEXT_CHECKS)
 @settings(deadline=None)
 @given(instruction=ODD_TEXT, passage=ODD_TEXT, reasoning=ODD_TEXT, output=ODD_TEXT, which=st.integers(0, 4))
-def test_no_text_however_odd_stops_a_check(
+def test_checks_accept_any_text(
     check: str, instruction: str, passage: str, reasoning: str, output: str, which: int
 ) -> None:
     group = lines_of(CASES / "base_groups.jsonl")[which]
@@ -110,5 +138,5 @@ def test_no_text_however_odd_stops_a_check(
         "output": f"字{output}",
     }
     for finding in TEXT_CHECKS[check]([located(group | {"ja": odd, "en": odd, "zh": odd})]):
-        assert finding.what
-        assert finding.why
+        assert finding.message
+        assert finding.hint

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from huggingface_hub import CommitOperationAdd, HfApi
 from safetensors.numpy import load_file, save
 
+from bonsai.hub.http_client import set_idle_timeout
 from bonsai.hub.publish import PublishResult, publish_files, tags
 from bonsai.hub.repo_files import diff_files, list_files, mismatched_paths
 from bonsai.hub.retry import PushError, RetryPolicy
-from bonsai.hub.target import set_idle_timeout
 from tests.faults.proxy import Act, Fault, Plan
 
 TAG = "v0.2.0"
@@ -149,7 +149,7 @@ def release(api: HfApi, kind: Kind, repo_id: str) -> PublishResult:
         files=kind.after,
         message=f"release {TAG}",
         tag=TAG,
-        patience=HASTE,
+        retry=HASTE,
     )
 
 

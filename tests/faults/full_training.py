@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bonsai.builder.files import DiskFullError
+from bonsai.builder.errors import DiskFullError
 from bonsai.recipes.training.checkpoints import find_latest_valid_checkpoint
 from tests.faults.killed_training import trained
 from tests.faults.killed_work import forked

@@ -1,4 +1,4 @@
-"""A proxy that lies between the real clients and a Hub and does harm to one request, or to all from one on.
+"""A proxy between the real clients and a Hub that breaks one request, or all from one on.
 
 Requests are counted from 0 as they come in. Every answer is read whole from the Hub first, so that what the Hub did and
 what the client heard of it can be told apart. Addresses in answers are rewritten, or uploads would go round the proxy.

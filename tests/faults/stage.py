@@ -1,4 +1,4 @@
-"""A Hub with a proxy before it, and clients that do not wait long."""
+"""A Hub behind a faulty proxy, and clients with short timeouts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import disable_progress_bars
 
-from bonsai.hub.server.request import USERS
-from bonsai.hub.target import set_idle_timeout
+from bonsai.hub.http_client import set_idle_timeout
+from bonsai.hub.server.accounts import USERS
 from tests.faults.cases import Stage
 from tests.faults.proxy import faulty_way_to
 

@@ -1,4 +1,4 @@
-"""The commands as a person types them: a dry run, a gate that refuses, releases listed, withdrawn and put back."""
+"""The commands as a user types them: a dry run, refused preflight checks, releases listed, withdrawn and restored."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_dry_run_shows_the_tree_the_card_and_every_reason(dataset: Path, far_h
     (tmp_path / "out" / "dataset" / "state.pt").write_bytes(b"x")
     (tmp_path / "out" / "dataset" / "notes.md").write_text("taro@bonsai-lovers.jp")
     done = python(PUBLISH + "publish(['dataset'], out=Path('out'), console=Console())", cwd=tmp_path, hub=far_hub)
-    assert "GateError: dataset is not published, for 2 reasons:" in done.stderr
+    assert "PreflightError: dataset is not published, for 2 reasons:" in done.stderr
     assert "private: notes.md holds personal data: 'taro@bonsai-lovers.jp' looks like a mail address" in done.stderr
     assert "weights: state.pt is a pickle" in done.stderr
 

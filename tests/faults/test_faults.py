@@ -1,4 +1,4 @@
-"""A release that meets a fault ends whole or as before, and the next one completes it.
+"""A release that meets a fault is complete or changes nothing, and publishing again completes it.
 
 A sample of benchmarks/faults.py, which tries every fault at every request.
 """
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from bonsai.hub.http_client import set_idle_timeout
 from bonsai.hub.publish import publish_files
 from bonsai.hub.retry import PushError, RetryPolicy
-from bonsai.hub.target import set_idle_timeout
 from tests.faults.cases import (
     EXPIRED,
     FAULTS,
@@ -53,7 +53,7 @@ def place(requests: list[str], part: str) -> int:
 
 
 @pytest.mark.parametrize("number", range(len(PASSING)))
-def test_a_fault_that_passes_does_not_stop_a_release(number: int, stage: Stage, requests: list[str]) -> None:
+def test_a_transient_fault_does_not_stop_a_release(number: int, stage: Stage, requests: list[str]) -> None:
     assert run_case(stage, DATASET, PASSING[number], 5 * number % len(requests)) is End.RELEASED
 
 
@@ -87,8 +87,8 @@ def test_what_happens_at_the_hub_meanwhile_is_noticed(fault: Fault, stage: Stage
     assert run_case(stage, DATASET, fault, place(requests, "/commit/main")) is expected[fault.name]
 
 
-def told(stage: Stage, fault: Fault, at: int, patience: RetryPolicy) -> str:
-    """What a release says that does not get over a fault."""
+def failure_message(stage: Stage, fault: Fault, at: int, retry: RetryPolicy) -> str:
+    """Return the error of a release that a fault defeats."""
     repo_id = prepared(stage, DATASET)
     stage.plan.begin(fault, at)
     set_idle_timeout(SILENCE_SECONDS)
@@ -101,7 +101,7 @@ def told(stage: Stage, fault: Fault, at: int, patience: RetryPolicy) -> str:
                 files=DATASET.after,
                 message="release",
                 tag=TAG,
-                patience=patience,
+                retry=retry,
             )
     finally:
         set_idle_timeout()
@@ -136,11 +136,11 @@ def told(stage: Stage, fault: Fault, at: int, patience: RetryPolicy) -> str:
         ),
     ],
 )
-def test_what_does_not_pass_is_told_with_the_state_of_the_repo(
+def test_a_lasting_fault_is_reported_with_the_state_of_the_repo(
     fault: Fault, part: str, sentence: str, stage: Stage, requests: list[str]
 ) -> None:
-    patience = RetryPolicy(tries=2, first_wait=0.01, total=10.0)
-    message = told(stage, fault, place(requests, part), patience)
+    retry = RetryPolicy(tries=2, first_wait=0.01, total=10.0)
+    message = failure_message(stage, fault, place(requests, part), retry)
     assert sentence in message
     assert "\n" not in message
 
@@ -178,7 +178,7 @@ def test_half_a_minute_of_silence_is_waited_out_with_a_persons_patience(stage: S
     assert_released(stage, DATASET, repo_id)
 
 
-def test_the_pause_that_the_hub_asks_for_is_kept(stage: Stage, requests: list[str]) -> None:
+def test_the_pause_that_the_hub_asks_for_is_respected(stage: Stage, requests: list[str]) -> None:
     started = time.monotonic()
     assert run_case(stage, DATASET, LIMITED, place(requests, "/commit/main")) is End.RELEASED
     assert time.monotonic() - started > 1.0
@@ -187,7 +187,7 @@ def test_the_pause_that_the_hub_asks_for_is_kept(stage: Stage, requests: list[st
 def test_a_release_that_does_not_load_is_not_tagged(stage: Stage) -> None:
     repo_id = prepared(stage, DATASET)
 
-    def loads(commit: str) -> None:
+    def fail(commit: str) -> None:
         raise PushError(f"{commit} does not load")
 
     with pytest.raises(PushError, match=r"does not load\n.*which was not tagged v0\.2\.0; mend it"):
@@ -198,7 +198,7 @@ def test_a_release_that_does_not_load_is_not_tagged(stage: Stage) -> None:
             files=DATASET.after,
             message="release",
             tag=TAG,
-            loads=loads,
+            verify=fail,
         )
     assert [tag.name for tag in stage.straight.list_repo_refs(repo_id, repo_type="dataset").tags] == ["v0.1.0"]
 

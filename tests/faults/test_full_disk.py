@@ -20,7 +20,7 @@ import pytest
 from safetensors.numpy import save
 
 from bonsai.builder.build import build_dataset
-from bonsai.builder.files import DiskFullError
+from bonsai.builder.errors import DiskFullError
 from bonsai.builder.records import default_records_dir
 from bonsai.hub.retry import PushError
 from bonsai.hub.server.serve import run_hub
@@ -93,7 +93,7 @@ def test_a_training_without_room_keeps_its_whole_checkpoints_and_goes_on_from_th
         assert not seen["adapter"], seen
         assert re.fullmatch(
             r"\S+/adapter: no room is left on the disk of .*; what was there before is untouched: make room, then "
-            r"`nox -s train -- tiny --resume` goes on from the last whole checkpoint",
+            r"`nox -s train -- tiny --resume` continues from the last complete checkpoint",
             seen["told"],
         ), seen
     assert attempts[-1]["ended"]

@@ -1,6 +1,6 @@
-"""A token is in the environment and nowhere else.
+"""A token never leaves the environment.
 
-Not in what a release prints, leaves here or brings to the Hub, nor in the arguments of what it starts.
+It is not in what a release prints, stores or uploads, nor in the arguments of the processes it starts.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def test_a_training_and_its_release_leave_the_token_nowhere(dataset: Path, bonsa
 def test_a_token_in_the_environment_is_not_in_a_traceback(tmp_path: Path) -> None:
     """Also where something breaks that nobody expected: no value of ours is shown with its fields."""
     code = (
-        "import os\nfrom bonsai.hub.target import Destination\n"
-        "there = Destination(endpoint='http://127.0.0.1:9', token=os.environ['HF_TOKEN'], is_local=False)\n"
+        "import os\nfrom bonsai.hub.target import HubTarget\n"
+        "there = HubTarget(endpoint='http://127.0.0.1:9', token=os.environ['HF_TOKEN'], is_local=False)\n"
         "raise ValueError(there, str(there))"
     )
     done = subprocess.run(
@@ -103,5 +103,5 @@ def test_a_token_in_the_environment_is_not_in_a_traceback(tmp_path: Path) -> Non
         text=True,
         check=False,
     )
-    assert "ValueError: (Destination(endpoint=" in done.stderr
+    assert "ValueError: (HubTarget(endpoint=" in done.stderr
     assert TOKEN not in done.stderr

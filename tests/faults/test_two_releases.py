@@ -1,4 +1,4 @@
-"""Two releases of one repo at the same moment: both end complete, or one is refused and main is the other's."""
+"""Two simultaneous releases of one repo: both complete, or one is refused and main holds the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One Hub for all tests of this folder; each test makes repositories of its own in it.
+"""Share one Hub among the tests of this folder; each test creates its own repositories.
 
 The clients are the real ones: in this process with the endpoint passed to them, or, where they read it when they are
 imported, in a child process with a home of its own.

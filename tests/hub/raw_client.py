@@ -1,4 +1,4 @@
-"""HTTP without a client's good manners, and the lines a commit is made of."""
+"""Send raw HTTP requests that no official client would send, and build commit bodies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Hub says of a card before it takes it."""
+"""Validation of card metadata."""
 
 import json
 
@@ -41,7 +41,7 @@ def card(metadata: str) -> str:
     return f"---\n{metadata}\n---\n# Title\n"
 
 
-def test_a_good_card_passes_without_a_word() -> None:
+def test_a_good_card_passes_without_a_warning() -> None:
     verdict = check_card(card(GOOD_DATASET), RepoKind.DATASET)
     assert (verdict.errors, verdict.warnings) == ([], [])
 

@@ -1,4 +1,4 @@
-"""The `hf` command, as one types it."""
+"""The `hf` command against the local Hub."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi, get_session, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError
 
-from bonsai.hub.target import httpx, set_idle_timeout
+from bonsai.hub.http_client import httpx, set_idle_timeout
 
 
 @pytest.fixture

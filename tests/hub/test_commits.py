@@ -1,4 +1,4 @@
-"""A commit happens as a whole or not at all."""
+"""Commits are atomic."""
 
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection

@@ -1,4 +1,4 @@
-"""A dataset repository from its first commit to its last, with `datasets` on the other side."""
+"""The life of a dataset repository, with `datasets` as its reader."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files on their way out: ranges, hashes, and the errors the clients tell apart."""
+"""Downloads: ranges, hashes, and the errors that clients distinguish."""
 
 import hashlib
 from pathlib import Path
@@ -24,7 +24,7 @@ def files(api: HfApi) -> str:
     return "/qeu/downloads/resolve/main"
 
 
-def test_head_tells_commit_hash_and_size(ask: RawClient, api: HfApi, files: str) -> None:
+def test_head_gives_commit_hash_and_size(ask: RawClient, api: HfApi, files: str) -> None:
     large = ask("HEAD", f"{files}/large.bin")
     sha = hashlib.sha256(LARGE).hexdigest()
     assert (large.status, large.body) == (200, b"")
@@ -81,7 +81,7 @@ def test_an_interrupted_download_is_resumed(api: HfApi, files: str, tmp_path: Pa
     assert Path(path).read_bytes() == LARGE
 
 
-def test_raw_shows_what_git_keeps(ask: RawClient, files: str) -> None:
+def test_raw_sends_what_git_stores(ask: RawClient, files: str) -> None:
     raw = files.replace("resolve", "raw")
     assert ask("GET", f"{raw}/large.bin").body.startswith(b"version https://git-lfs.github.com/spec/v1\noid sha256:")
     assert ask("GET", f"{raw}/folder/small.txt").body == SMALL

@@ -1,4 +1,4 @@
-"""The gate and the preview before a release."""
+"""Preflight checks and the preview of a release."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bonsai.hub.publish import (
 CARD = b"---\nlicense: mit\n---\n\n# one\n"
 
 
-def test_all_reasons_are_told_at_once() -> None:
+def test_all_reasons_are_reported_at_once() -> None:
     def unreadable() -> Iterator[str]:
         raise HubError("report.json cannot be read")
 

@@ -1,4 +1,4 @@
-"""What is there: trees in pages, history in pages, repositories by author, search and tag."""
+"""Listings: trees and history in pages, repositories by author, search and tag."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ def test_a_list_read_in_pages_does_not_mix_two_commits(ask: RawClient, api: HfAp
     assert found == [4, 3]
 
 
-def test_expand_tells_which_commit_changed_a_path_last(api: HfApi, model: str) -> None:
+def test_expand_adds_the_commit_that_last_changed_a_path(api: HfApi, model: str) -> None:
     api.upload_file(path_or_fileobj=b"1", path_in_repo="a/one.txt", repo_id=model, commit_message="one")
     api.upload_file(path_or_fileobj=b"\0" * 2000, path_in_repo="a/two.bin", repo_id=model, commit_message="two")
     api.upload_file(path_or_fileobj=b"3", path_in_repo="three.txt", repo_id=model, commit_message="three")
@@ -81,7 +81,7 @@ def test_expand_of_repo_info_gives_only_what_was_asked(ask: RawClient, api: HfAp
     assert full.last_modified
 
 
-def test_a_space_is_kept_like_any_other_repository(api: HfApi, new_name: Callable[[], str]) -> None:
+def test_a_space_is_stored_like_any_other_repository(api: HfApi, new_name: Callable[[], str]) -> None:
     name = new_name()
     assert api.create_repo(name, repo_type="space", space_sdk="static") == f"{api.endpoint}/spaces/{name}"
     api.upload_file(path_or_fileobj=b"<p>", path_in_repo="index.html", repo_id=name, repo_type="space")

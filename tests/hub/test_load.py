@@ -1,4 +1,4 @@
-"""Clients at once, in small; benchmarks/hub_load.py is the same with 64 of them for a minute."""
+"""Concurrent clients on a small scale; benchmarks/hub_load.py is the same with 64 of them for a minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may see and change what."""
+"""Permissions of owners, guests and anonymous users."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +98,6 @@ def test_knowing_a_hash_does_not_give_access_to_the_file(
     assert (refused.status, "was not uploaded" in refused.error) == (400, True)
 
 
-def test_gates_are_not_promised(api: HfApi, model: str) -> None:
+def test_gated_repositories_are_refused(api: HfApi, model: str) -> None:
     with pytest.raises(HfHubHTTPError, match="no gated repositories"):
         api.update_repo_settings(model, gated="auto")

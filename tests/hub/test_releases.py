@@ -1,4 +1,4 @@
-"""Listing releases, taking one back, and making an earlier one current."""
+"""Listing, withdrawing and restoring releases."""
 
 from __future__ import annotations
 

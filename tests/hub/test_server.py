@@ -50,7 +50,7 @@ def served(root: Path) -> Iterator[tuple[subprocess.Popen[str], HfApi]]:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_what_to_export_and_stops_without_a_murmur(tmp_path: Path, stop: signal.Signals) -> None:
+def test_it_prints_what_to_export_and_stops_quietly(tmp_path: Path, stop: signal.Signals) -> None:
     with served(tmp_path) as (process, api):
         assert api.whoami()["name"] == "qeu"
         process.send_signal(stop)
@@ -76,7 +76,7 @@ def test_it_says_what_to_export_and_stops_without_a_murmur(tmp_path: Path, stop:
         (["--root", "/proc/none"], "the repositories cannot be kept in /proc/none"),
     ],
 )
-def test_a_start_that_cannot_be_is_one_sentence(tmp_path: Path, arguments: list[str], reason: str) -> None:
+def test_an_impossible_start_is_one_sentence(tmp_path: Path, arguments: list[str], reason: str) -> None:
     defaults = ["--root", str(tmp_path), "--port", "0"]
     done = subprocess.run(command(*defaults, *arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2
@@ -135,8 +135,8 @@ def test_help_fits_on_a_page() -> None:
     assert len(done.stdout.splitlines()) < 25
 
 
-def test_running_hub_does_not_import_the_clients() -> None:
-    code = "import sys, bonsai.hub.server.serve, bonsai.hub.server.serve; print(*sys.modules)"
+def test_run_hub_does_not_import_the_clients() -> None:
+    code = "import sys, bonsai.hub.server.serve; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=30)
     assert not {"huggingface_hub", "uvicorn", "starlette", "filelock"} & set(done.stdout.split())
 

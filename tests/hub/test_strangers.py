@@ -1,4 +1,4 @@
-"""Requests that no client of ours sends."""
+"""Requests from browsers, other hosts and broken clients."""
 
 import json
 
@@ -18,7 +18,7 @@ def test_another_name_for_this_machine_is_refused(ask: RawClient, host: str) -> 
     assert (answer.status, "Host header" in answer.error) == (403, True)
 
 
-def test_the_names_of_this_machine_are_taken(ask: RawClient) -> None:
+def test_the_names_of_this_machine_are_accepted(ask: RawClient) -> None:
     port = ask.hub.endpoint.rpartition(":")[2]
     for host in ("localhost", "LOCALHOST", "127.0.0.1", "[::1]"):
         assert ask("GET", "/api/whoami-v2", headers={"Host": f"{host}:{port}"}).status == 200

@@ -1,4 +1,4 @@
-"""Large files on their way in."""
+"""Uploads of large files."""
 
 import base64
 import hashlib

@@ -108,7 +108,7 @@ def test_every_faulty_line_is_named_and_nothing_is_written(tmp_path: Path) -> No
 
 def test_more_than_fifty_faults_are_counted(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("[]\n" * 73)
-    with pytest.raises(RecordError, match="and 23 faulty lines more"):
+    with pytest.raises(RecordError, match="and 23 more faulty lines"):
         check_rows(tmp_path / "rows.jsonl", tmp_path / "out.jsonl", processes=1)
 
 

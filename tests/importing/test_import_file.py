@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bonsai.builder.errors import RecordError
-from bonsai.builder.importing.import_file import Imported, import_file
+from bonsai.builder.importing.import_file import ImportResult, import_file
 from bonsai.builder.records import read_groups
 
 JA = {
@@ -46,14 +46,14 @@ def table(rows: list[dict[str, str]], delimiter: str = ",", line_end: str = "\r\
     return out.getvalue()
 
 
-def brought_in(path: Path, **options: Any) -> Imported:
+def brought_in(path: Path, **options: Any) -> ImportResult:
     records = path.parent / "records"
     records.mkdir(exist_ok=True)
     given: dict[str, Any] = {"source": "my notes", "licence": "MIT", "records": records} | options
     return import_file(path, path.parent / "new", **given)
 
 
-def check_the_group(result: Imported) -> None:
+def check_the_group(result: ImportResult) -> None:
     (group,) = result.groups
     assert group["id"] == "open_qa-0001"
     for language, row in (("ja", JA), ("en", EN)):
@@ -186,7 +186,7 @@ def test_conversations_give_their_reasoning_and_longer_ones_wait(tmp_path: Path)
     ]
     path.write_text(json.dumps(rows))
     result = brought_in(path, dry_run=True)
-    piece = result.drafts[0].rows[0].piece
+    piece = result.drafts[0].rows[0].text
     assert (piece.instruction, piece.reasoning, piece.output) == ("What?", "Pot and tree.", "A shaped tree.")
     assert "has 3 turns (user, assistant, user)" in result.drafts[1].reason
 
@@ -230,7 +230,7 @@ def test_all_faults_of_a_file_are_told_at_once_with_their_places(tmp_path: Path)
 def test_columns_that_make_no_shape_are_named_and_faults_beyond_fifty_counted(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"question": "?"}\n' * 60)
-    with pytest.raises(RecordError, match="and 10 faults more") as refused:
+    with pytest.raises(RecordError, match="and 10 more faults") as refused:
         brought_in(path)
     assert refused.value.faults[0].startswith(
         f"{path}:1: the columns are question; name them instruction, input, output"
@@ -247,7 +247,7 @@ def test_a_formula_in_a_workbook_is_refused_and_in_a_csv_it_is_text(tmp_path: Pa
     with pytest.raises(RecordError, match=r"Sheet:2: B2 holds the formula '=1\+1'; paste its value as text"):
         brought_in(tmp_path / "rows.xlsx")
     (tmp_path / "rows.csv").write_text('instruction,output\nWhat?,"=HYPERLINK(""http://x"")"\n')
-    assert brought_in(tmp_path / "rows.csv", dry_run=True).drafts[0].rows[0].piece.output == '=HYPERLINK("http://x")'
+    assert brought_in(tmp_path / "rows.csv", dry_run=True).drafts[0].rows[0].text.output == '=HYPERLINK("http://x")'
 
 
 def test_a_zip_bomb_is_refused_unopened(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_a_workbook_whose_parts_are_named_to_lie_elsewhere_writes_nothing(tmp_pa
         ("rows.json", b"3", "a JSON int; write a list of objects"),
         ("rows.csv", b"a,b\n\x80\xff\xff,\xff", "neither UTF-8, CP932 nor GB18030"),
         ("rows.csv", b"instruction,output\n", "no row; a table needs a line of column names"),
-        ("rows.csv", b"output,output\n1,2\n", "the column name 'output' stands there twice"),
+        ("rows.csv", b"output,output\n1,2\n", "the column name 'output' occurs twice"),
         ("rows.jsonl", b"[1]\n", "a JSON list, not an object"),
     ],
 )

@@ -96,7 +96,7 @@ FULL = dataclasses.replace(
     ),
     evaluation=EvaluationFacts(
         adapter_sha256="f" * 64,
-        decoder="greedy, 96 new tokens",
+        generation_settings="greedy, 96 new tokens",
         interval=0.95,
         scores=(
             ScoreRow("open_qa", "ja", "F1", 12, 0.25, 0.5, (0.05, 0.45)),

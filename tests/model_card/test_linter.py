@@ -73,7 +73,7 @@ def test_a_fault_planted_in_a_clean_card_is_told(change: Callable[[str], str], t
     if not told:
         assert complaints == []
     else:
-        assert any(told in complaint.what for complaint in complaints), complaints
+        assert any(told in complaint.message for complaint in complaints), complaints
 
 
 def test_a_complaint_names_its_line() -> None:

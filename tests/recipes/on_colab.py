@@ -1,6 +1,7 @@
 """The notebook's cells, then the README's and the card's snippets, each as on a Colab: what `nox -s colab` runs.
 
-    python on_colab.py NOTEBOOK README READER READER     in an empty folder, by the Python of Colab's packages
+    python on_colab.py STOCK PROGRAMS                    makes STOCK an environment with Colab's packages, then goes on:
+    python on_colab.py NOTEBOOK README READER READER     in an empty folder, by the Python of a copy of STOCK
 
 The readers are two more such Pythons, one for each page.
 """
@@ -11,15 +12,28 @@ import importlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import nbformat
-from nbclient import NotebookClient
-
+ROOT = Path(__file__).resolve().parents[2]
+COLAB = {
+    "accelerate": "1.14.0",
+    "datasets": "4.0.0",
+    "fsspec": "2025.3.0",
+    "huggingface_hub": "1.27.0",
+    "numpy": "2.1.3",
+    "pandas": "2.2.3",
+    "peft": "0.20.0",
+    "pyarrow": "18.1.0",
+    "tokenizers": "0.22.2",
+    "transformers": "5.15.0",
+}
+"""its packages of August 2026; torch is the one of the constraints, for there was no 2.11 for a CPU"""
+BESIDE = ("torchao==0.10.0", "torchvision==0.26.0")
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TORCHVISION_AS_THERE = """\
 import torch
@@ -28,8 +42,52 @@ torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou
 """On Colab it fits the torch; here torch is another, for the CPU, and it would fail on import for want of this."""
 
 
+def make_stock(stock: Path, python: str) -> None:
+    """Install Colab's packages into the environment, once. What their list does not name is as in the constraints."""
+    constraints = (ROOT / "constraints.txt").read_text()
+    stamp, wanted = stock / "bonsai-installed", repr((COLAB, BESIDE, constraints))
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    moved = {*COLAB, "dill", "multiprocess"}  # datasets 4.0 asks for older ones
+    pins = stock / "constraints.txt"
+    pins.write_text("\n".join(line for line in constraints.splitlines() if line.split("==")[0] not in moved) + "\n")
+    named = [f"{name}=={version}" for name, version in COLAB.items()]
+    for words in (
+        ["-c", str(pins), "torch"],
+        ["-c", str(pins), *named, "ipykernel", "matplotlib", "nbclient", "scipy"],
+        ["--no-deps", *BESIDE],
+    ):
+        subprocess.run([python, "-m", "pip", "install", "-q", *words], check=True)
+    stamp.write_text(wanted)
+
+
+def run_beside(stock: Path, programs: Path) -> int:
+    """Run the rest in copies of the environment: one for the notebook, and one for each page with a snippet."""
+    folder = stock.with_name("colab-run")
+    shutil.rmtree(folder, ignore_errors=True)
+    copies = ("notebook", "readme", "card")
+    for name in copies:
+        shutil.copytree(stock, folder / name, symlinks=True, copy_function=os.link)
+    (folder / "work").mkdir()
+    inside = programs.resolve().relative_to(stock)
+    environment = {
+        **os.environ,
+        "BONSAI_RECIPE": "seedling",
+        "BONSAI_MAX_STEPS": "2",
+        "BONSAI_SOURCE": ROOT.as_uri(),  # the notebook clones what is committed, as on Colab
+        "PATH": os.pathsep.join((str(folder / "notebook" / inside), os.environ["PATH"])),
+        "VIRTUAL_ENV": str(folder / "notebook"),
+    }
+    python, *readers = (str(folder / name / inside / "python") for name in copies)
+    words = [python, __file__, str(ROOT / "recipes" / "bonsai_t4.ipynb"), str(ROOT / "README.md"), *readers]
+    return subprocess.run(words, cwd=folder / "work", env=environment, check=False).returncode
+
+
 def notebook(path: Path) -> None:
     """Run every cell on the seedling, two steps long."""
+    import nbformat
+    from nbclient import NotebookClient
+
     cells = nbformat.read(path, as_version=4)
     client = NotebookClient(cells, timeout=900, resources={"metadata": {"path": "."}})
     try:
@@ -101,4 +159,7 @@ def main(cells: Path, readme: Path, readers: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        make_stock(Path(sys.argv[1]), str(shutil.which("python", path=sys.argv[2])))
+        raise SystemExit(run_beside(Path(sys.argv[1]), Path(sys.argv[2])))
     main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

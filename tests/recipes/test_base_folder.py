@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import HfApi
 from rich.console import Console
 
-from bonsai.builder.release import ReleaseError
+from bonsai.builder.errors import ReleaseError
 from bonsai.recipes.inference.model_source import AdapterSource, inspect_path
 from bonsai.recipes.training.checkpoints import InterruptHandler, TrainingInterruptedError, find_latest_valid_checkpoint
 from bonsai.recipes.training.gguf import base_commit
@@ -72,7 +72,7 @@ def test_a_base_in_a_folder_is_trained_asked_and_not_published(base: Path, datas
         adapter_release(HfApi(endpoint="http://127.0.0.1:9"), recipe, adapter, "qeu/bonsai-twig")
 
 
-def test_the_hub_id_a_folder_came_from_is_named_where_its_config_says_it(base: Path, tmp_path: Path) -> None:
+def test_folder_base_names_the_hub_id_in_its_config(base: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(base, tmp_path / "copy")
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "_name_or_path": "some/model"}))
@@ -86,7 +86,7 @@ class _Record:
     adapter_repo: str = "qeu/bonsai-twig"
 
 
-def test_a_folder_is_pinned_by_its_content_and_not_by_its_bookkeeping(base: Path, tmp_path: Path) -> None:
+def test_base_commit_hashes_a_folder_without_its_bookkeeping(base: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(base, tmp_path / ".cache" / "copy")
     commit = base_commit(str(base), "")
     (copy / "README.md").write_text("a card")
@@ -109,9 +109,7 @@ def test_a_target_that_the_base_lacks_is_refused(
     assert not (tmp_path / "adapters" / "twig").exists()
 
 
-def test_a_base_that_transformers_does_not_know_is_told_in_a_sentence(
-    base: Path, dataset: Path, tmp_path: Path
-) -> None:
+def test_train_refuses_an_unknown_architecture_in_a_sentence(base: Path, dataset: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(base, tmp_path / "copy")
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "model_type": "nonesuch"}))
@@ -132,18 +130,16 @@ def test_an_adapter_is_in_place_whatever_its_extras_run_into(base: Path, dataset
     assert not (tmp_path / "checkpoints" / "twig").exists()
 
 
-def test_a_run_stopped_among_its_extras_has_its_adapter_and_makes_them_on_resuming(
-    base: Path, dataset: Path, tmp_path: Path
-) -> None:
+def test_train_stopped_at_an_extra_writes_the_rest_on_resume(base: Path, dataset: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "adapters" / "twig"
     with pytest.raises(
-        TrainingInterruptedError, match=f"stopped at the diagnosis; the adapter is whole in {adapter}, and .*--res"
+        TrainingInterruptedError, match=f"stopped at the diagnosis; the adapter is complete in {adapter}, and .*--res"
     ):
         run(recipe_on(base), tmp_path, dataset, Stream(KeyboardInterrupt()))
     weights = (adapter / WEIGHTS).read_bytes()
     assert find_latest_valid_checkpoint(tmp_path / "checkpoints" / "twig") is not None
     stream = Stream()
     run(recipe_on(base), tmp_path, dataset, stream, resume=True)
-    assert "going on from step 2" in stream.getvalue()
+    assert "resuming from step 2" in stream.getvalue()
     assert (adapter / WEIGHTS).read_bytes() == weights
     assert (adapter / "training" / "diagnosis.json").is_file()

@@ -40,7 +40,7 @@ class Watched:
         return folder
 
 
-def test_it_stops_after_as_many_evaluations_without_a_lower_loss_as_its_patience(tmp_path: Path) -> None:
+def test_early_stopping_counts_evaluations_without_improvement(tmp_path: Path) -> None:
     run = Watched(tmp_path)
     for step, loss in enumerate((3.0, 2.0, 2.5, 1.9, 2.0), start=1):
         run.evaluate(step, loss)
@@ -66,7 +66,7 @@ def test_without_patience_it_never_stops(tmp_path: Path) -> None:
     assert not run.control.should_training_stop
 
 
-def test_a_resumed_run_knows_the_best_adapter_and_how_long_it_has_waited(tmp_path: Path) -> None:
+def test_early_stopping_restores_its_state_from_a_checkpoint(tmp_path: Path) -> None:
     run = Watched(tmp_path)
     run.evaluate(1, 1.0)
     run.evaluate(2, 2.0)
@@ -85,12 +85,13 @@ def test_patience_without_evaluations_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_gets_worse_keeps_the_better_adapter_and_says_so(
-    dataset: Path, far_hub: HubAddress, tiny_base: str, bonsai: Run, recipes_folder: Path, tmp_path: Path
+def test_train_keeps_the_better_adapter_of_a_worsening_run(
+    dataset: Path, far_hub: HubAddress, tiny_base: str, bonsai: Run, tmp_path: Path
 ) -> None:
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
     worse = TINY_RECIPE.replace("learning_rate=1e-2", "learning_rate=30, eval_steps=2, early_stopping_patience=1")
-    (recipes_folder / "worse.py").write_text(worse.replace("max_steps=12", "max_steps=40"))
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "worse.py").write_text(worse.replace("max_steps=12", "max_steps=40"))
     told = bonsai("train", "worse", "--no-evaluate", "--no-gguf", cwd=tmp_path, **far_hub.environment()).stdout
     assert "stopped early at step" in told
     record = json.loads((tmp_path / "out/adapters/worse/training/run.json").read_text())

@@ -17,10 +17,10 @@ from bonsai.recipes.training.gguf import (
     SCRIPT,
     SOURCE,
     GgufError,
-    _unpack,
     convert_lora_to_gguf,
     dequantize_gguf,
     packaged_gguf,
+    unpack_converter,
 )
 
 PROMPT = "### Instruction:\nWhy does bread dough rise?\n\n### Reasoning:\n"
@@ -48,7 +48,7 @@ def asked_by_llama_cpp(base: Path, adapter: Path | None) -> str:
 
 
 @pytest.mark.slow
-def test_llama_cpp_loads_the_gguf_adapter_and_answers_as_peft_does(tmp_path: Path) -> None:
+def test_gguf_adapter_answers_in_llama_cpp_as_in_peft(tmp_path: Path) -> None:
     gguf, folder = packaged_gguf(RECIPE), tmp_path / "base"
     dequantize_gguf(RECIPE, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -78,7 +78,7 @@ def test_an_architecture_llama_cpp_does_not_know_is_a_sentence(tmp_path: Path) -
     script = tmp_path / "cache" / SOURCE.replace("==", "-") / SCRIPT
     script.parent.mkdir(parents=True)
     script.write_text("raise SystemExit('Model FooForCausalLM is not supported')")
-    with pytest.raises(GgufError, match="converter gave up \\(Model FooForCausalLM is not supported\\)"):
+    with pytest.raises(GgufError, match="converter failed \\(Model FooForCausalLM is not supported\\)"):
         convert_lora_to_gguf(tmp_path / "adapter", tmp_path / "config.json", tmp_path / "cache", name="x")
 
 
@@ -90,5 +90,5 @@ def test_an_archive_cannot_write_outside_its_folder(kind: bytes, tmp_path: Path)
         member.linkname = "/etc/passwd"
         archive.addfile(member, io.BytesIO(b""))
     with pytest.raises(tarfile.FilterError):
-        _unpack(tmp_path / "source.tar.gz", tmp_path / "a" / "folder")
+        unpack_converter(tmp_path / "source.tar.gz", tmp_path / "a" / "folder")
     assert list(tmp_path.rglob("evil.py")) == []

@@ -27,7 +27,7 @@ from bonsai.recipes.training.hub_checkpoints import (
     push_checkpoint,
 )
 from bonsai.recipes.training.recipe import RecipeError
-from bonsai.recipes.training.train import _checkpoint_to_resume
+from bonsai.recipes.training.train import find_start
 from tests.conftest import Run
 from tests.recipes.stopping import stopped_by_sigterm
 
@@ -79,9 +79,7 @@ def test_a_checkpoint_comes_back_as_it_was_without_the_pickle(api: HfApi, repo_i
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["checkpoint-7"]
 
 
-def test_a_run_begun_anew_keeps_an_earlier_runs_checkpoints_on_a_branch(
-    api: HfApi, repo_id: str, tmp_path: Path
-) -> None:
+def test_fresh_run_keeps_earlier_hub_checkpoints_on_a_branch(api: HfApi, repo_id: str, tmp_path: Path) -> None:
     assert branch_aside(api, repo_id) is None
     push_checkpoint(api, checkpoint(tmp_path / "old", 50), repo_id)
     said = io.StringIO()
@@ -146,7 +144,7 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(damage: str, api: HfApi, 
     found = download_latest_checkpoint(api, repo_id, tmp_path / "fetched", tell=told.append)
     assert found is not None
     assert found.step == 1
-    assert told == [f"checkpoint-2 in {repo_id} is not whole; looking at the one before"]
+    assert told == [f"checkpoint-2 in {repo_id} is incomplete; looking at the one before"]
 
 
 def test_state_that_would_run_code_is_refused(
@@ -164,7 +162,7 @@ def test_state_on_this_disk_that_would_run_code_is_refused_too(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     checkpoint(tmp_path / "checkpoints", 4, state=Bomb())
     with pytest.raises(RecipeError, match=r"optimizer\.pt of checkpoint-4 does not load as plain state"):
-        _checkpoint_to_resume(tmp_path / "checkpoints", Console(file=io.StringIO()))
+        find_start("tiny", tmp_path / "checkpoints", "run", Console(file=io.StringIO()), resume=True)
     assert not (tmp_path / "bomb-went-off").exists()
 
 
@@ -181,7 +179,7 @@ def test_a_checkpoint_that_is_not_sealed_stays_at_home(api: HfApi, repo_id: str,
         push_checkpoint(api, made, repo_id)
 
 
-def test_without_a_checkpoint_on_the_hub_there_is_nothing_to_fetch(api: HfApi, repo_id: str, tmp_path: Path) -> None:
+def test_download_latest_checkpoint_returns_none_without_one(api: HfApi, repo_id: str, tmp_path: Path) -> None:
     assert download_latest_checkpoint(api, repo_id, tmp_path) is None
 
 
@@ -195,9 +193,7 @@ def ended(callback: HubCheckpointCallback, folder: Path) -> None:
     callback.on_train_end(arguments, TrainerState(), TrainerControl())
 
 
-def test_training_that_ends_has_brought_its_last_checkpoint_to_the_hub(
-    api: HfApi, repo_id: str, tmp_path: Path
-) -> None:
+def test_training_pushes_its_last_checkpoint_before_it_ends(api: HfApi, repo_id: str, tmp_path: Path) -> None:
     callback = HubCheckpointCallback(api, repo_id, Console(file=io.StringIO()))
     for step in (1, 2, 3, 4):
         checkpoint(tmp_path, step)
@@ -244,7 +240,7 @@ def test_a_run_whose_disk_is_gone_goes_on_to_the_same_bytes(
     assert found is not None
     assert found.step == stopped.step
     told = bonsai(*arguments, "--resume", cwd=cut, **far_hub.environment()).stdout
-    assert f"going on from step {found.step}" in told
+    assert f"resuming from step {found.step}" in told
     adapter = "out/adapters/tiny/adapter_model.safetensors"
     assert (cut / adapter).read_bytes() == (whole / adapter).read_bytes()
     losses = [json.loads((at / "out/adapters/tiny/training/run.json").read_text())["losses"] for at in (whole, cut)]

@@ -99,17 +99,15 @@ def test_training_and_asking_before_and_after_use_no_proxy(
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_CACHE", "HF_HOME"])
-def test_a_cache_that_cannot_be_written_is_named_before_anything_is_fetched(
-    name: str, bonsai: Run, tmp_path: Path
-) -> None:
+def test_unwritable_cache_is_named_before_any_download(name: str, bonsai: Run, tmp_path: Path) -> None:
     done = bonsai("evaluate", "phi2_qtq", cwd=tmp_path, check=False, **{name: "/proc/nope[v2]"})
     assert done.returncode == 1
-    assert f"{name} is '/proc/nope[v2]', where nothing can be written" in done.stderr
+    assert f"{name} is '/proc/nope[v2]', which is not writable" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["my name", "me/you", "api", "-me", "あ", "a--b"])
 def test_a_namespace_that_is_no_name_is_named_at_once(name: str, bonsai: Run, tmp_path: Path) -> None:
     done = bonsai("build", cwd=tmp_path, check=False, BONSAI_NAMESPACE=name)
     assert done.returncode == 1
-    assert f"BONSAI_NAMESPACE is {name!r}, which is no name on the Hub" in done.stderr
+    assert f"BONSAI_NAMESPACE is {name!r}, which is not a valid name on the Hub" in done.stderr
     assert not (tmp_path / "out").exists()

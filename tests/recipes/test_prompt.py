@@ -90,9 +90,7 @@ def published(tokenizer: Any, folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_the_template_gives_the_tokens_of_training_and_of_engines(
-    kind: tuple[Any, list[int]], question: str, tmp_path: Path
-) -> None:
+def test_chat_template_gives_the_tokens_of_training(kind: tuple[Any, list[int]], question: str, tmp_path: Path) -> None:
     tokenizer, before = kind
     prompt = to_prompt_completion(question, "", "x", "y").prompt
     trained = PromptEncoder(tokenizer).example(prompt, "R.")
@@ -130,7 +128,7 @@ def test_a_prompt_that_begins_with_the_bos_gets_no_other() -> None:
     assert encoder.ids("Why?").count(0) == 1
 
 
-def test_the_template_of_a_base_without_special_tokens_is_as_it_was() -> None:
+def test_chat_template_without_special_tokens_is_unchanged() -> None:
     assert PromptEncoder(byte_level()).chat_template == CHAT_TEMPLATE
 
 

@@ -28,7 +28,7 @@ RECIPE = dataclasses.replace(
 
 
 @pytest.mark.slow
-def test_every_published_recipe_trains_on_a_tiny_model_of_its_architecture(
+def test_every_recipe_trains_on_a_tiny_model_of_its_architecture(
     dataset: Path, far_hub: HubAddress, bonsai: Run, recipes_folder: Path, tmp_path: Path
 ) -> None:
     api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)

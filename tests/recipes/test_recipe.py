@@ -77,7 +77,7 @@ def test_a_recipe_takes_lists_for_tuples() -> None:
     assert dataclasses.replace(RECIPE, target_modules=listed).target_modules == ("q_proj", "v_proj")
 
 
-def test_the_schedulers_and_optimizers_of_a_recipe_are_those_transformers_makes_without_more() -> None:
+def test_recipe_schedulers_and_optimizers_match_transformers() -> None:
     import torch
     from transformers import Trainer, TrainingArguments, get_scheduler
     from transformers.trainer_utils import SchedulerType
@@ -134,9 +134,7 @@ def test_a_fault_in_a_recipes_module_is_told_with_file_and_line(
     assert len(str(told.value).splitlines()) == 1
 
 
-def test_a_recipe_in_the_working_directory_is_known_without_an_installation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_recipe_finds_recipes_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "sapling.py").write_text(HEAD + FIELDS + "    r=3,\n)\n")
@@ -148,9 +146,7 @@ def test_a_recipe_in_the_working_directory_is_known_without_an_installation(
         load_recipe("saplin")
 
 
-def test_two_recipes_of_one_name_are_refused_unless_they_are_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_recipe_refuses_two_different_files_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     spec = importlib.util.find_spec("bonsai.recipes.seedling")
     assert spec is not None

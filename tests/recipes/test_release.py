@@ -58,7 +58,7 @@ def test_training_twice_with_one_seed_gives_the_same_bytes(
     assert (workplace / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
-def test_the_card_lies_in_the_folder_before_publishing_and_is_the_published_one_after(
+def test_write_card_gives_the_published_card_after_publishing(
     published: str, workplace: Path, far_hub: HubAddress, tmp_path: Path
 ) -> None:
     before = (workplace / "before.md").read_text(encoding="utf-8")
@@ -81,7 +81,7 @@ def test_a_card_edited_by_hand_is_replaced_and_that_is_told(
     card = path.read_text(encoding="utf-8")
     path.write_text(card.replace("## Licence", "Mine.\n\n## Licence"), encoding="utf-8")
     told = bonsai("publish", "tiny", cwd=tmp_path, **far_hub.environment()).stdout
-    assert "README.md: was edited by hand; it is written anew from the run's record" in told
+    assert "README.md: was edited by hand; it is overwritten from the run's record" in told
     assert "unchanged, no commit made" in told
     assert path.read_text(encoding="utf-8") == card
     assert "was edited by hand" not in published
@@ -101,7 +101,7 @@ def test_a_card_of_an_adapter_not_yet_evaluated_says_so(far_hub: HubAddress, wor
     assert is_edited(card) is False
 
 
-def test_the_published_tokenizer_pads_left_and_the_settings_lie_beside_it(workplace: Path) -> None:
+def test_published_tokenizer_pads_left_with_generation_config(workplace: Path) -> None:
     adapter = workplace / "out" / "adapters" / "tiny"
     assert json.loads((adapter / "tokenizer_config.json").read_text())["padding_side"] == "left"
     settings = json.loads((adapter / "generation_config.json").read_text())
@@ -134,9 +134,7 @@ def test_a_recipe_that_leads_nowhere_is_refused_before_training(
     assert "Traceback" not in done.stderr
 
 
-def test_without_a_token_an_adapter_of_another_namespace_is_refused_before_training(
-    workplace: Path, bonsai: Run, recipes_folder: Path
-) -> None:
+def test_train_refuses_another_namespace_without_a_token(workplace: Path, bonsai: Run, recipes_folder: Path) -> None:
     (recipes_folder / "astray.py").write_text(
         "import dataclasses\nfrom bonsai.recipes.tiny import RECIPE\n"
         'RECIPE = dataclasses.replace(RECIPE, repo_id="me/bonsai-tiny")\n'
@@ -192,9 +190,7 @@ def test_a_release_is_one_commit_and_a_tag_on_it(published: str, far_hub: HubAdd
         assert tag.target_commit == api.repo_info(repo_id, repo_type=repo_type).sha
 
 
-def test_the_card_names_the_dataset_commit_and_has_no_placeholder(
-    published: str, far_hub: HubAddress, tmp_path: Path
-) -> None:
+def test_published_card_names_the_dataset_commit(published: str, far_hub: HubAddress, tmp_path: Path) -> None:
     api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)
     card = Path(
         hf_hub_download("qeu/bonsai-tiny", "README.md", endpoint=far_hub.endpoint, cache_dir=tmp_path)
@@ -206,9 +202,7 @@ def test_the_card_names_the_dataset_commit_and_has_no_placeholder(
     assert far_hub.token not in card
 
 
-def test_the_cards_snippet_for_transformers_runs_from_the_published_repo(
-    published: str, far_hub: HubAddress, tmp_path: Path
-) -> None:
+def test_card_snippet_for_transformers_runs_from_the_hub(published: str, far_hub: HubAddress, tmp_path: Path) -> None:
     home = {"HF_HOME": str(tmp_path / "hf-home"), "OMP_NUM_THREADS": "1"}
     card = Path(hf_hub_download("qeu/bonsai-tiny", "README.md", endpoint=far_hub.endpoint, cache_dir=tmp_path))
     _, pipeline, _ = python_snippets(card.read_text(encoding="utf-8"))
@@ -224,7 +218,7 @@ def test_the_cards_snippet_for_transformers_runs_from_the_published_repo(
     assert len(done.stdout) > 1  # a random model may well answer with spaces
 
 
-def test_the_demo_is_published_as_a_space_over_the_adapters_that_are_there(
+def test_publish_creates_a_space_over_the_published_adapters(
     published: str, workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
 ) -> None:
     told = bonsai("publish", "space", cwd=workplace, **far_hub.environment()).stdout
@@ -262,7 +256,7 @@ def test_an_adapter_of_other_records_is_refused(
     assert "was trained on other records than qeu/bonsai v0.1.0 holds; run `nox -s train -- tiny` again" in done.stderr
 
 
-def test_an_adapter_without_its_evaluation_is_refused_with_all_that_speaks_against_it(
+def test_publish_refuses_an_adapter_without_its_evaluation(
     workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
 ) -> None:
     shutil.copytree(workplace / "out", tmp_path / "out")
@@ -298,9 +292,7 @@ def test_trouble_with_the_hub_is_a_sentence(
     assert "Traceback" not in done.stderr
 
 
-def test_without_a_token_everything_goes_to_the_hub_of_this_machine(
-    workplace: Path, bonsai: Run, tmp_path: Path
-) -> None:
+def test_publish_without_a_token_uses_the_local_hub(workplace: Path, bonsai: Run, tmp_path: Path) -> None:
     shutil.copytree(workplace / "out" / "dataset", tmp_path / "out" / "dataset")
     done = bonsai("publish", cwd=tmp_path)
     assert "publishing dataset to the local Hub on this machine" in done.stdout

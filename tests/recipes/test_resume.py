@@ -32,11 +32,11 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_bytes(
 
     stopped = stopped_by_sigterm(arguments, at="6/60", cwd=cut, recipes=recipes_folder, hub=far_hub)
     assert stopped.returncode == 1, stopped.stderr
-    assert "a checkpoint is kept, go on with `nox -s train -- tiny --resume`" in stopped.stderr
+    assert "a checkpoint is kept, continue with `nox -s train -- tiny --resume`" in stopped.stderr
     assert not (cut / ADAPTER).exists()
 
     told = bonsai(*arguments, "--resume", cwd=cut, **far_hub.environment()).stdout
-    assert "going on from step" in told
+    assert "resuming from step" in told
     assert (cut / ADAPTER).read_bytes() == (whole / ADAPTER).read_bytes()
     losses = [
         json.loads((place / "out/adapters/tiny/training/run.json").read_text())["losses"] for place in (whole, cut)
@@ -67,7 +67,7 @@ def test_a_run_killed_after_its_last_step_takes_no_further_one(
     assert not (tmp_path / ADAPTER).exists()
 
     told = bonsai(*arguments, "--resume", cwd=tmp_path, **far_hub.environment()).stdout
-    assert "going on from step 3" in told
+    assert "resuming from step 3" in told
     record = json.loads((tmp_path / "out/adapters/tiny/training/run.json").read_text())
     assert [point["step"] for point in record["losses"]] == [1, 2, 3]
 

@@ -45,7 +45,7 @@ def test_trackio_gets_the_losses_under_the_recipes_name(
     assert len({name for name, _ in rows}) == 1
 
 
-def test_a_tracker_that_nobody_knows_is_refused_with_those_that_are_known(bonsai: Run, tmp_path: Path) -> None:
+def test_unknown_tracker_is_refused_with_the_known_ones(bonsai: Run, tmp_path: Path) -> None:
     done = bonsai("train", "tiny", "--report-to", "clouds", cwd=tmp_path, check=False)
     assert done.returncode != 0
     assert "--report-to clouds: write one of tensorboard, trackio" in done.stderr

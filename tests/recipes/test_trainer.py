@@ -54,7 +54,7 @@ def input_gradient(model: Any) -> torch.Tensor:
     return embedded.grad
 
 
-def test_an_evaluation_before_training_does_not_cost_the_gradient(base: Path) -> None:
+def test_evaluation_before_training_keeps_the_gradient(base: Path) -> None:
     model = quantised(base)
     disable_cpu_repacking(model)
     expected = input_gradient(model.train())
@@ -103,7 +103,7 @@ def test_the_trainer_uses_no_bfloat16_and_shuffles_by_the_seed(tmp_path: Path) -
     assert (settings["max_steps"], settings["seed"], settings["data_seed"]) == (3, TINY.seed, TINY.seed)
 
 
-def test_a_recipe_selects_by_category_and_by_both_languages_of_a_translation() -> None:
+def test_matches_recipe_checks_category_and_both_languages() -> None:
     recipe = dataclasses.replace(RECIPE, categories=("translation",), languages=("ja", "en"))
     row = {"language": "ja", "source_language": "zh"}
     assert not matches_recipe(recipe, "translation", row)

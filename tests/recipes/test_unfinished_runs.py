@@ -58,7 +58,7 @@ def test_an_unfinished_run_is_moved_aside_whole(tmp_path: Path) -> None:
     assert kept.step == 12
 
 
-def test_no_more_than_a_few_are_kept_aside_and_the_oldest_go_first(tmp_path: Path) -> None:
+def test_drop_oldest_keeps_the_newest_runs_aside(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     places = [aside(folder, step, second=step) for step in (1, 2, 3, 4)]
     other = aside(tmp_path / "twig", 1)
@@ -113,7 +113,7 @@ def test_a_signal_in_the_loop_waits_for_the_step_to_be_saved(number: signal.Sign
     with stopping.install():
         stopping.enter_loop()
         os.kill(os.getpid(), number)
-        assert stopping.asked
+        assert stopping.stop_requested
         os.kill(os.getpid(), signal.SIGHUP)  # a closed terminal is told twice: by the shell and by the kernel
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
@@ -126,7 +126,7 @@ def test_a_run_under_nohup_goes_on_after_its_terminal_is_closed() -> None:
     try:
         with stopping.install():
             os.kill(os.getpid(), signal.SIGHUP)
-            assert not stopping.asked
+            assert not stopping.stop_requested
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -188,7 +188,7 @@ def stopped(
 
 
 @pytest.mark.slow
-def test_a_checkpoint_is_kept_aside_where_nobody_can_be_asked_and_resumed_afterwards(
+def test_train_keeps_a_checkpoint_aside_without_a_terminal(
     stopped: tuple[Path, int], far_hub: HubAddress, bonsai: Run
 ) -> None:
     place, step = stopped
@@ -203,7 +203,7 @@ def test_a_checkpoint_is_kept_aside_where_nobody_can_be_asked_and_resumed_afterw
     anew = (place / ADAPTER).read_bytes()
     told = bonsai(*TRAIN, "--resume", cwd=place, **far_hub.environment()).stdout
     assert f"got to step {step}" in told
-    assert f"going on from step {step} " in told
+    assert f"resuming from step {step} " in told
     assert (place / ADAPTER).read_bytes() == anew
     assert kept_aside(checkpoints) == []
 
@@ -230,7 +230,7 @@ def test_on_a_terminal_a_person_is_asked_and_heard(
     again.type("y")
     again.read_until(None)
     assert again.process.wait(timeout=120) == 0
-    assert "going on from step" in again.said
+    assert "resuming from step" in again.said
     assert (place / ADAPTER).exists()
 
 

@@ -1,1 +1,1 @@
-"""Several models asked the same questions, side by side."""
+"""Compare the answers of several models to the same questions."""

@@ -1,7 +1,11 @@
 """Collect blind pairwise votes and rank models by them (Bradley-Terry).
 
-Bradley and Terry 1952 (doi:10.1093/biomet/39.3-4.324): the odds that one is preferred to another are the ratio of their
-strengths. A tie counts as half a win for either.
+Bradley and Terry 1952 (doi:10.1093/biomet/39.3-4.324): the odds that one model is preferred to another are the ratio of
+their strengths. A tie counts as half a win for either:
+
+    >>> ranking([(("phi2",), ("gpt2",)), (("phi2", "gpt2"),)], ["gpt2", "phi2"])[0].model
+    'phi2'
+
 """
 
 from __future__ import annotations
@@ -12,25 +16,31 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from bonsai.builder.errors import EvaluationError
 from bonsai.recipes.evaluation.comparison.record import Comparison, ComparisonQuestion
-from bonsai.recipes.evaluation.statistics import LEVEL, SEED, MeanEstimate
+from bonsai.recipes.evaluation.statistics import SEED, Floats, MeanEstimate, percentile_interval
 from bonsai.recipes.inference.conversation import Answer
 
 VOTES = "votes.jsonl"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+PRIOR = 0.5
+"""wins given to either side of every pair, so that an unbeaten model has a finite strength (Haldane 1956, Anscombe)"""
+RESAMPLES = 1_000
+
+Ballot = Sequence[Sequence[str]]
+"""One vote: models from the best to the worst; those in one place are equally good"""
 
 
 class Vote(BaseModel):
-    """One question judged."""
+    """A person's order of the answers to one question."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,7 +54,7 @@ class Vote(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class BlindQuestion:
-    """A question whose answers bear letters; which is whose differs from question to question."""
+    """A question whose answers have letters; which model is which differs from question to question."""
 
     listed: ComparisonQuestion
     models: dict[str, str]
@@ -54,22 +64,23 @@ class BlindQuestion:
 
     @property
     def digest(self) -> str:
-        """Of the answers as they stand."""
-        told = "\n".join(sorted(f"{self.models[letter]} {one.answer}" for letter, one in self.answers.items()))
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        """A digest of the models and their answers."""
+        text = "\n".join(sorted(f"{self.models[letter]} {one.answer}" for letter, one in self.answers.items()))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def order(self, judged: str) -> tuple[tuple[str, ...], ...]:
-        """The models in the order of a person's letters: ``B A=C`` puts B first and the other two level.
+    def order(self, text: str) -> tuple[tuple[str, ...], ...]:
+        """Parse a person's order of letters: ``B A=C`` puts B first, and A and C level behind it.
 
         Raises:
-            EvaluationError: a letter is missing, is there twice or is none of the answers'.
+            EvaluationError: a letter is missing, repeated, or not one of the answers'.
         """
         places = [
             [letter for letter in re.split(r"\s*=\s*", place) if letter]
-            for place in re.sub(r"\s*=\s*", "=", judged.strip().upper().replace(">", " ")).split()
+            for place in re.sub(r"\s*=\s*", "=", text.strip().upper().replace(">", " ")).split()
         ]
         letters = [letter for place in places for letter in place]
-        if places == [[]] and len(self.models) == 2:  # "=" alone
+        # of two answers, "=" alone is a tie, and one letter alone is the better answer
+        if places == [[]] and len(self.models) == 2:
             places, letters = [list(self.models)], list(self.models)
         if len(self.models) == 2 and len(letters) == 1:
             letters += [letter for letter in self.models if letter not in letters]
@@ -77,29 +88,41 @@ class BlindQuestion:
         if sorted(letters) != sorted(self.models):
             names = list(self.models)
             raise EvaluationError(
-                f"{judged.strip()!r} does not order {', '.join(names)}; give each letter once, the best first, "
+                f"{text.strip()!r} does not order {', '.join(names)}; give each letter once, the best first, "
                 f"with = between equals: {' '.join(reversed(names))}, or {'='.join(names)}"
             )
         return tuple(tuple(self.models[letter] for letter in place) for place in places)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RankedModel:
+    """A model's place."""
+
+    model: str
+    strength: MeanEstimate
+    """natural logarithm; over all models they add up to 0"""
+    preferred: MeanEstimate
+    """how often it would be preferred to the others, 0 to 1; 0.5 is the middle of the field"""
+
+
 def blind_questions(comparison: Comparison) -> Iterator[BlindQuestion]:
-    """The questions that at least two models answered, with letters in place of names; the same at every call.
+    """Yield the questions that at least two models answered, with letters for names; the same ones at every call.
 
     Raises:
         EvaluationError: there are more models than letters.
     """
     if len(comparison.models) > len(LETTERS):
         raise EvaluationError(
-            f"{len(comparison.models)} models are too many to put in order; compare {len(LETTERS)} at most"
+            f"{len(comparison.models)} models are too many to put in order; compare at most {len(LETTERS)}"
         )
     for listed in comparison.questions:
-        found = [side.name for side in comparison.models if comparison.of(side.name, listed.id)]
-        if len(found) < 2:
+        models = [run.name for run in comparison.models if comparison.of(run.name, listed.id)]
+        if len(models) < 2:
             continue
-        digest = hashlib.sha256("\n".join([listed.model_dump_json(), *sorted(found)]).encode()).digest()
-        random.Random(digest).shuffle(found)
-        letters = dict(zip(LETTERS, found, strict=False))
+        # the question and its models seed the shuffle, so letters stay put while a person votes
+        digest = hashlib.sha256("\n".join([listed.model_dump_json(), *sorted(models)]).encode()).digest()
+        random.Random(digest).shuffle(models)
+        letters = dict(zip(LETTERS, models, strict=False))
         yield BlindQuestion(
             listed=listed,
             models=letters,
@@ -108,10 +131,10 @@ def blind_questions(comparison: Comparison) -> Iterator[BlindQuestion]:
 
 
 def read_votes(folder: Path) -> list[Vote]:
-    """The votes that are kept; of two on the same answers the later counts.
+    """Read the stored votes; of two on the same answers the later counts.
 
     Raises:
-        EvaluationError: a line is none.
+        EvaluationError: a line is not a vote.
     """
     path = folder / VOTES
     if not path.is_file():
@@ -121,7 +144,7 @@ def read_votes(folder: Path) -> list[Vote]:
         try:
             vote = Vote.model_validate_json(line)
         except ValidationError as error:
-            raise EvaluationError(f"{path}:{number}: no vote ({line[:60]!r}); delete this line") from error
+            raise EvaluationError(f"{path}:{number}: not a vote ({line[:60]!r}); delete this line") from error
         found[vote.question, vote.answers] = vote
     return list(found.values())
 
@@ -137,98 +160,72 @@ def append_vote(folder: Path, vote: Vote) -> None:
 
 
 def valid_votes(comparison: Comparison, votes: list[Vote]) -> list[Vote]:
-    """The votes on answers that stand in this comparison."""
-    standing = {(one.listed.id, one.digest) for one in blind_questions(comparison)}
-    return [vote for vote in votes if (vote.question, vote.answers) in standing]
-
-
-Floats = npt.NDArray[np.float64]
-
-Ballot = Sequence[Sequence[str]]
-"""One vote: models from the most liked to the least; those in one place are equally good"""
-
-PRIOR = 0.5
-"""wins that every pair is given either way: who was never beaten has a finite strength too (Haldane 1956, Anscombe)"""
-RESAMPLES = 1_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankedModel:
-    """A model's place."""
-
-    model: str
-    strength: MeanEstimate
-    """natural logarithm; over all models they add up to 0"""
-    preferred: MeanEstimate
-    """how often it would be preferred to the others, 0 to 1; 0.5 is the middle of the field"""
+    """Select the votes on answers that this comparison still has."""
+    current = {(one.listed.id, one.digest) for one in blind_questions(comparison)}
+    return [vote for vote in votes if (vote.question, vote.answers) in current]
 
 
 def ranking(ballots: Sequence[Ballot], models: Sequence[str], *, prior: float = PRIOR) -> list[RankedModel]:
-    """The models from the strongest to the weakest, with 95% percentile intervals over ballots.
+    """Rank the models from the strongest to the weakest, with 95% percentile intervals over ballots.
 
     Args:
         ballots: at least one; each names at least two of the models.
-        prior: wins given to either side of every pair; 0: the bare maximum of the likelihood.
+        prior: wins given to either side of every pair; 0: plain maximum likelihood.
     """
-    each = np.stack([_wins(ballot, models) for ballot in ballots])
-    strengths = fit_bradley_terry(each.sum(0), prior=prior)
-    draw = np.random.default_rng(SEED)
+    # 1. Turn each ballot into wins of the row over the column, shape (ballots, N, N); a tie is half a win.
+    wins = np.zeros((len(ballots), len(models), len(models)))
+    for ballot, table in zip(ballots, wins, strict=True):
+        places = {model: place for place, names in enumerate(ballot) for model in names}
+        for (row, ours), (column, theirs) in permutations(enumerate(models), 2):
+            if ours in places and theirs in places:
+                tie = places[ours] == places[theirs]
+                table[row, column] = 0.5 if tie else float(places[ours] < places[theirs])
+
+    # 2. Fit the strengths to all ballots, then to resamples of them.
+    strengths = fit_bradley_terry(wins.sum(0), prior=prior)
+    generator = np.random.default_rng(SEED)
     resampled = np.stack(
         [
-            fit_bradley_terry(each[draw.integers(0, len(each), len(each))].sum(0), prior=prior, start=strengths)
+            fit_bradley_terry(wins[generator.integers(0, len(wins), len(wins))].sum(0), prior=prior, start=strengths)
             for _ in range(RESAMPLES)
         ]
     )
-    preferred, preferred_resampled = _preferred(strengths), np.stack([_preferred(one) for one in resampled])
+
+    # 3. Work out how often each model would be preferred to the others; against itself it is even.
+    def preferred(strengths: Floats) -> Floats:
+        odds = expit(strengths[..., :, None] - strengths[..., None, :])
+        shares: Floats = (odds.sum(-1) - 0.5) / max(1, len(models) - 1)
+        return shares
+
+    shares, resampled_shares = preferred(strengths), preferred(resampled)
     found = [
         RankedModel(
             model=model,
-            strength=_estimate(strengths[place], resampled[:, place]),
-            preferred=_estimate(preferred[place], preferred_resampled[:, place]),
+            strength=MeanEstimate(float(strengths[index]), *percentile_interval(resampled[:, index])),
+            preferred=MeanEstimate(float(shares[index]), *percentile_interval(resampled_shares[:, index])),
         )
-        for place, model in enumerate(models)
+        for index, model in enumerate(models)
     ]
     return sorted(found, key=lambda one: -one.strength.value)
 
 
 def fit_bradley_terry(wins: Floats, *, prior: float = PRIOR, start: Floats | None = None) -> Floats:
-    """The strengths that make the wins likeliest, natural logarithms that add up to 0, shape (N,).
+    """Fit the most likely strengths, natural logarithms that add up to 0, shape (N,).
 
     Args:
         wins: shape (N, N): how often the row was preferred to the column.
+        start: strengths to begin at; by default 0.
     """
-    counted = wins + prior * (1 - np.eye(len(wins)))
+    counts = wins + prior * (1 - np.eye(len(wins)))
 
     def loss(strengths: Floats) -> tuple[float, Floats]:
         ahead = strengths[:, None] - strengths[None, :]
-        surprise = counted * expit(-ahead)
+        surprise = counts * expit(-ahead)
         # the mean is free in the model; pinning it softly leaves the differences as they are
         gradient = surprise.sum(0) - surprise.sum(1) + strengths.mean()
-        return float(-(counted * log_expit(ahead)).sum() + len(strengths) * strengths.mean() ** 2 / 2), gradient
+        return float(-(counts * log_expit(ahead)).sum() + len(strengths) * strengths.mean() ** 2 / 2), gradient
 
     first = np.zeros(len(wins)) if start is None else start
     found = minimize(loss, first, jac=True, method="L-BFGS-B", options={"ftol": 1e-12, "gtol": 1e-8})
     strengths: Floats = found.x - found.x.mean()
     return strengths
-
-
-def _wins(ballot: Ballot, models: Sequence[str]) -> Floats:
-    wins = np.zeros((len(models), len(models)))
-    places = {model: place for place, names in enumerate(ballot) for model in names}
-    for row, ours in enumerate(models):
-        for column, theirs in enumerate(models):
-            if row != column and ours in places and theirs in places:
-                wins[row, column] = 0.5 if places[ours] == places[theirs] else float(places[ours] < places[theirs])
-    return wins
-
-
-def _preferred(strengths: Floats) -> Floats:
-    odds = expit(strengths[:, None] - strengths[None, :])
-    shares: Floats = (odds.sum(1) - 0.5) / max(1, len(strengths) - 1)
-    return shares
-
-
-def _estimate(value: float, resampled: Floats) -> MeanEstimate:
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    return MeanEstimate(float(value), float(low), float(high))

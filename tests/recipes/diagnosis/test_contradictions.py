@@ -79,7 +79,7 @@ def batch(tokenizer: Any, rows: list[Row]) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_planted_contradictions_are_among_the_top_five_per_cent_by_the_loss_that_is_left(tmp_path: Path) -> None:
+def test_record_losses_rank_planted_contradictions_in_the_top_5(tmp_path: Path) -> None:
     torch.manual_seed(0)
     dequantize_gguf(RECIPE, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)

@@ -39,7 +39,7 @@ def test_the_mix_of_records_is_taken_out() -> None:
     )
 
 
-def test_a_fall_hidden_by_the_mix_is_seen_and_one_that_is_not_there_is_not() -> None:
+def test_loss_trend_finds_a_fall_hidden_by_the_batch_mix() -> None:
     hidden, flat = loss_trend(run(40, fall=0.3)), loss_trend(run(40, fall=0.0))
     assert hidden is not None
     assert hidden.falls

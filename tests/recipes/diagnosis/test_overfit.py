@@ -29,7 +29,7 @@ def test_the_validation_loss_is_judged(
     assert judge_validation(before, after, seen(*on_the_way)).outcome is outcome
 
 
-def test_a_run_that_kept_an_earlier_adapter_still_says_that_it_overfitted() -> None:
+def test_judge_validation_reports_overfitting_of_a_restored_run() -> None:
     told = judge_validation(3.5, 2.4, seen(2.4, 2.6, 2.9), kept_step=10)
     assert told.outcome is ValidationTrend.OVERFIT
     assert told.lowest is not None

@@ -48,7 +48,7 @@ def one_by_one(model: Any, tokenizer: Any, row: dict[str, str]) -> float:
         return float(model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels])).loss)
 
 
-def test_the_loss_of_a_record_is_the_trainers_whatever_it_is_batched_with(model: Any, tokenizer: Any) -> None:
+def test_record_losses_match_the_trainer_in_any_batch(model: Any, tokenizer: Any) -> None:
     told = record_losses(model, tokenizer, ROWS)
     assert [one.id for one in told] == [row["id"] for row in ROWS]
     for one, row in zip(told, ROWS, strict=True):
@@ -70,7 +70,7 @@ def test_measuring_leaves_the_model_as_it_was(model: Any, tokenizer: Any) -> Non
     assert torch.equal(layer(inputs), before)
 
 
-def test_a_budget_of_tokens_takes_the_first_rows_and_one_at_least(model: Any, tokenizer: Any) -> None:
+def test_record_losses_stop_at_the_token_budget(model: Any, tokenizer: Any) -> None:
     lengths = [len(tokenizer(row["prompt"] + row["completion"]).input_ids) + 1 for row in ROWS]
     told = record_losses(model, tokenizer, ROWS, most_tokens=sum(lengths[:3]))
     assert [one.id for one in told] == [row["id"] for row in ROWS[:3]]

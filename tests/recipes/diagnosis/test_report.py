@@ -59,7 +59,7 @@ def measured(*losses: float) -> list[RecordLoss]:
     return [RecordLoss(f"open_qa-{n:04}-en", loss, 30) for n, loss in enumerate(losses, 1)]
 
 
-def test_records_are_ranked_with_their_place_and_the_reasons_of_their_own_language() -> None:
+def test_rank_by_loss_gives_location_and_own_language_findings() -> None:
     ranked = rank_by_loss(measured(0.5, 2.5, 1.5), {"open_qa-0002": "builder/records/open_qa.jsonl:2"}, FINDINGS)
     assert [one.id for one in ranked] == ["open_qa-0002-en", "open_qa-0003-en", "open_qa-0001-en"]
     assert ranked[0].reasons == ("contradiction: Kyoto and Tokyo",)
@@ -96,7 +96,7 @@ def test_the_table_names_no_folder_of_this_machine(tmp_path: Path) -> None:
     }
 
 
-def test_the_diagnosis_is_told_in_both_languages_and_names_file_and_line() -> None:
+def test_format_diagnosis_is_bilingual_and_names_file_and_line() -> None:
     losses = noisy(falling, 100, seed=3)
     spiked = [*losses[:59], LossPoint(**{**vars(losses[59]), "loss": 8.0}), *losses[60:]]
     diagnosis = diagnose(run(spiked), measured(0.1, 2.5, 0.2), {"open_qa-0002": "records/open_qa.jsonl:2"}, FINDINGS)

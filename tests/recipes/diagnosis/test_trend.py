@@ -40,7 +40,7 @@ def test_a_rise_in_the_middle_is_found_where_it_is() -> None:
     assert len(inside) >= 0.9 * len(rises)
 
 
-def test_a_loss_that_still_falls_at_the_end_is_told_from_one_that_has_settled() -> None:
+def test_loss_trend_tells_a_falling_end_from_a_settled_one() -> None:
     steep = [loss_trend(noisy(lambda n: 4 - n / 40, 120, seed)) for seed in range(50)]
     level = [loss_trend(noisy(lambda n: 1 + 3 * math.exp(-n / 5), 120, seed)) for seed in range(50)]
     assert sum(one is not None and one.still_falling for one in steep) >= 45

@@ -29,7 +29,7 @@ from pathlib import Path
 import bonsai.recipes
 bonsai.recipes.__path__ = [*bonsai.recipes.__path__, sys.argv[1]]
 from rich.console import Console
-from bonsai.builder.schema import BonsaiError
+from bonsai.builder.errors import BonsaiError
 from bonsai.cli.evaluate import evaluate
 for options in json.loads(sys.argv[2]):
     try:
@@ -102,7 +102,7 @@ def test_the_bare_base_is_evaluated_alone_from_the_answers_it_gave_before(said: 
 
 @pytest.mark.slow
 def test_what_is_not_there_to_compare_or_decode_with_is_named(said: list[str]) -> None:
-    assert "v9.9.9 is no folder, and qeu/bonsai-tiny has no evaluation/evaluation.json at that revision" in said[2]
+    assert "v9.9.9 is not a folder, and qeu/bonsai-tiny has no evaluation/evaluation.json at that revision" in said[2]
     assert "no decoder is called 'lucky'; there are greedy, post" in said[3]
 
 

@@ -12,10 +12,10 @@ import pytest
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
 from bonsai.builder.errors import EvaluationError
-from bonsai.recipes.evaluation.answer_cache import AnswerCache, Ask, answer_with_cache
+from bonsai.recipes.evaluation.answer_cache import AnswerCache, Generate, answer_with_cache
 from bonsai.recipes.evaluation.report import eval_results, evaluation_facts, page
 from bonsai.recipes.evaluation.results import compare_evaluations, load_evaluation, read_evaluation
-from bonsai.recipes.inference.generation import BLOG_POST, OnAnswer
+from bonsai.recipes.inference.generation import BLOG_POST, Completion, OnAnswer
 from tests.recipes.evaluation.made import evaluated, item, said
 
 ITEMS = [item(number) for number in range(1, 13)]
@@ -27,7 +27,7 @@ class PowerCutError(Exception):
     """The power went."""
 
 
-def answering(limit: int, asked: list[str]) -> Ask:
+def answering(limit: int, asked: list[str]) -> Generate:
     """An engine whose machine dies after so many answers."""
 
     def ask(prompts: Sequence[str], on_answer: OnAnswer) -> None:
@@ -50,7 +50,7 @@ def test_an_evaluation_that_was_killed_goes_on_and_asks_nothing_twice(tmp_path: 
         answer_with_cache(
             ITEMS, answering(5, asked), AnswerCache(tmp_path / "cut", IDENTITY), lambda *n: told.append(n)
         )
-    journal = AnswerCache(tmp_path / "cut", IDENTITY)
+    journal = AnswerCache[Completion](tmp_path / "cut", IDENTITY)
     with journal.path.open("a") as file:
         file.write('{"prompt": "half a li')  # the machine died while it wrote
     resumed = answer_with_cache(
@@ -63,9 +63,15 @@ def test_an_evaluation_that_was_killed_goes_on_and_asks_nothing_twice(tmp_path: 
 
 
 def test_answers_of_another_model_or_decoder_are_not_taken(tmp_path: Path) -> None:
-    AnswerCache(tmp_path, IDENTITY).add("prompt", RIGHT)
-    assert AnswerCache(tmp_path, IDENTITY).get("prompt") == RIGHT
-    assert AnswerCache(tmp_path, {**IDENTITY, "decoder": {"temperature": 0.2}}).get("prompt") is None
+    AnswerCache[Completion](tmp_path, IDENTITY).add("prompt", RIGHT)
+    assert AnswerCache[Completion](tmp_path, IDENTITY).get("prompt") == RIGHT
+    assert AnswerCache[Completion](tmp_path, {**IDENTITY, "decoder": {"temperature": 0.2}}).get("prompt") is None
+
+
+def test_an_answer_with_unicode_line_separators_is_found_again(tmp_path: Path) -> None:
+    odd = said("one\u2028two\x85three\x0cfour")
+    AnswerCache[Completion](tmp_path, IDENTITY).add("prompt", odd)
+    assert AnswerCache[Completion](tmp_path, IDENTITY).get("prompt") == odd
 
 
 def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -81,7 +87,7 @@ def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(EvaluationError, match="not an evaluation this version can read"):
         read_evaluation(path)
-    with pytest.raises(EvaluationError, match=r"no evaluation lies here; run `bonsai evaluate` first"):
+    with pytest.raises(EvaluationError, match=r"there is no such evaluation; run `bonsai evaluate` first"):
         read_evaluation(tmp_path / "nowhere.json")
 
 
@@ -151,12 +157,12 @@ def test_the_page_shows_both_sides_in_two_languages_and_the_bare_model_alone() -
 
 def test_the_hubs_client_takes_the_results_for_a_model_card() -> None:
     asked = [*ITEMS, item(90, origin="probe", category="capital", task="accepted", accepted=("Shinano",))]
-    results = eval_results(evaluated(asked, [WRONG] * 13, [RIGHT] * 13), dataset_commit="c" * 40)
+    results = eval_results(evaluated(asked, [WRONG] * 13, [RIGHT] * 13))
     assert [(r.metric_type, r.metric_value, r.dataset_config, r.dataset_split) for r in results] == [
         ("f1", 1.0, "default", "test"),
         ("accepted", 1.0, "probes", "test"),
     ]
-    assert {result.dataset_revision for result in results} == {"c" * 40}
+    assert {result.dataset_revision for result in results} == {"v0.1.0"}
     index = eval_results_to_model_index("bonsai-tiny", results)
     name, read = model_index_to_eval_results(json.loads(json.dumps(index)))
     assert name == "bonsai-tiny"
@@ -166,7 +172,7 @@ def test_the_hubs_client_takes_the_results_for_a_model_card() -> None:
 def test_the_card_gets_scores_with_intervals_and_the_probes_with_their_failures() -> None:
     probe = item(90, origin="probe", category="capital", task="accepted", accepted=("Shinano",), input="Say.")
     facts = evaluation_facts(evaluated([*ITEMS, probe], [WRONG] * 13, [RIGHT] * 12 + [WRONG]))
-    assert facts.decoder == "greedy, at most 256 new tokens, float32"
+    assert facts.generation_settings == "greedy, at most 256 new tokens, float32"
     assert facts.adapter_sha256 == "1" * 64
     row = next(row for row in facts.scores if row.metric == "F1")
     assert row[:6] == ("open_qa (test)", "en", "F1", 12, 0.0, 1.0)

@@ -1,14 +1,22 @@
-"""Intervals and the paired test against cases that are known."""
+"""Intervals and the paired test against known cases and against scipy."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import bootstrap, permutation_test
 
-from bonsai.recipes.evaluation.statistics import mean_interval, paired_difference
+from bonsai.recipes.evaluation.statistics import (
+    EXACT_UP_TO,
+    RESAMPLES,
+    MeanDifference,
+    mean_interval,
+    paired_difference,
+)
 
 SCORES = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1)), min_size=1, max_size=30)
 
@@ -52,3 +60,40 @@ def test_swapping_the_sides_turns_the_signs_and_nothing_else(pairs: list[tuple[f
     assert there.value == pytest.approx(-back.value)
     assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
     assert there.p == pytest.approx(back.p)
+
+
+@pytest.mark.parametrize("size", [3, 20, 200])
+def test_the_bootstrap_interval_is_that_of_scipy(size: int) -> None:
+    sample = np.random.default_rng(size).gamma(1.0, size=size)
+    expected = bootstrap((sample,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(1))
+    found = mean_interval(sample.tolist())
+    # two draws of 10,000 resamples differ by a few hundredths of the interval's width
+    width = expected.confidence_interval.high - expected.confidence_interval.low
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval), abs=0.05 * width)
+
+
+@pytest.mark.parametrize(("size", "shift"), [(6, 0.5), (EXACT_UP_TO, 0.3), (EXACT_UP_TO + 1, 0.4), (60, 0.15)])
+def test_the_sign_flip_test_is_the_permutation_test_of_scipy(size: int, shift: float) -> None:
+    generator = np.random.default_rng(size)
+    before = generator.normal(size=size)
+    after = before + generator.normal(shift, 1.0, size)
+    expected = permutation_test(
+        (before, after),
+        lambda one, other, axis: np.mean(other - one, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**EXACT_UP_TO,
+        rng=np.random.default_rng(1),
+    )
+    found = paired_difference(before.tolist(), after.tolist())
+    exact = size <= EXACT_UP_TO
+    assert found.p == pytest.approx(expected.pvalue, abs=1e-12 if exact else 0.02)
+    assert 0.001 < found.p < 0.9
+
+
+def test_a_verdict_needs_the_interval_and_the_test() -> None:
+    sure = MeanDifference(0.2, 0.1, 0.3, 0.01)
+    assert [sure.verdict(one) for one in ("higher", "lower")] == ["better", "worse"]
+    assert MeanDifference(0.2, 0.1, 0.3, 0.05).verdict("higher") == "unchanged"
+    assert MeanDifference(0.2, -0.1, 0.3, 0.01).verdict("higher") == "unchanged"
+    assert MeanDifference(-0.2, -0.3, -0.1, 0.01).verdict("higher") == "worse"

@@ -244,7 +244,7 @@ def test_where_memory_ends_the_batch_halves_itself_and_the_answers_stay(base: Pa
     assert texts(cramped.generate(PROMPTS, SHORT)) == texts(engine_over(base).generate(PROMPTS, SHORT))
     assert cramped.batch_size == 1 or cramped.batch_size == 2
     cramped._base.rows = 0
-    with pytest.raises(GenerationError, match="memory does not last for a single prompt"):
+    with pytest.raises(GenerationError, match="there is not enough memory for a single prompt"):
         cramped.generate(PROMPTS, SHORT)
 
 
@@ -273,7 +273,7 @@ def test_a_model_or_adapter_that_is_not_there_is_named(base: Path, tmp_path: Pat
     ],
 )
 def test_a_model_that_memory_does_not_last_for_is_told_so(error: Exception) -> None:
-    told = r"qeu/x at v1 cannot be loaded: memory does not last; .* smaller model"
+    told = r"qeu/x at v1 cannot be loaded: there is not enough memory; .* smaller model"
     with pytest.raises(GenerationError, match=told), _load_errors("qeu/x", "v1"):
         raise error
 

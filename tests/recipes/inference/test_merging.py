@@ -79,7 +79,7 @@ def test_an_adapter_that_would_lose_or_cost_too_much_answers_beside_the_base(
     if why == "few bits":
         adapted = adapted.to(torch.bfloat16)
     else:
-        monkeypatch.setattr(transformers_engine, "LARGEST", 10)
+        monkeypatch.setattr(transformers_engine, "MAX_MERGE_BYTES", 10)
     own = {name: value.clone() for name, value in adapted.state_dict().items()}
     asked = AdapterMerger(adapted)
     asked.activate("second")

@@ -25,7 +25,7 @@ WARM = GenerationSettings(temperature=0.7, seed=3)
 
 def echo(request: GenerationRequest) -> Completion:
     text = request.prompt.upper()
-    ending = "watch" if request.watch is not None and request.watch(text) else "eos"
+    ending = "watch" if request.should_stop is not None and request.should_stop(text) else "eos"
     return Completion(text=text, tokens=1, stopped_by=ending, seconds=0.0)  # type: ignore[arg-type]
 
 
@@ -61,15 +61,17 @@ class Flows(InRounds):
 
     name = "flows"
 
-    def flow(
-        self, requests: Sequence[GenerationRequest], more: Callable[[int, Completion], Sequence[GenerationRequest]]
+    def generate_continuously(
+        self,
+        requests: Sequence[GenerationRequest],
+        on_completion: Callable[[int, Completion], Sequence[GenerationRequest]],
     ) -> None:
         waiting = list(enumerate(requests))
         asked = len(waiting)
         while waiting:
             place, request = waiting.pop()
             self.calls.append([request.prompt])
-            news = more(place, echo(request))
+            news = on_completion(place, echo(request))
             waiting += [(asked + number, one) for number, one in enumerate(news)]
             asked += len(news)
 

@@ -28,37 +28,37 @@ def silent(without: int) -> Comparison:
 
 
 def test_a_reasoning_that_vanishes_is_a_regression_and_one_that_comes_back_is_none() -> None:
-    worse = diff_comparisons(GOOD, silent(8), place="before")
+    worse = diff_comparisons(GOOD, silent(8), location="before")
     assert verdicts(worse)["a", "reasoning"] == "worse"
     assert [(one.model, one.measure) for one in worse.worse] == [("a", "reasoning")]
-    better = diff_comparisons(silent(8), GOOD, place="before")
+    better = diff_comparisons(silent(8), GOOD, location="before")
     assert verdicts(better)["a", "reasoning"] == "better"
     assert better.worse == ()
 
 
 def test_what_one_question_of_ten_does_may_be_chance() -> None:
-    assert verdicts(diff_comparisons(GOOD, silent(1), place="before"))["a", "reasoning"] == "unchanged"
+    assert verdicts(diff_comparisons(GOOD, silent(1), location="before"))["a", "reasoning"] == "unchanged"
 
 
 def test_less_stable_answers_are_a_regression() -> None:
     wavering = [[text, f"Chopin wrote {number} pieces for piano."] for number, text in enumerate(TEXTS)]
-    found = diff_comparisons(GOOD, comparison({"a": wavering}), place="before")
+    found = diff_comparisons(GOOD, comparison({"a": wavering}), location="before")
     assert verdicts(found)["a", "stability"] == "worse"
 
 
 def test_the_same_answers_have_changed_nothing() -> None:
-    found = diff_comparisons(GOOD, GOOD, place="before")
+    found = diff_comparisons(GOOD, GOOD, location="before")
     assert set(verdicts(found).values()) == {"unchanged"}
     assert [round(one.likeness.value, 4) for one in found.drifts] == [1, 1]
     wavering = comparison({"a": [[text, "Chopin wrote for the piano."] for text in TEXTS]})
-    (drift,) = diff_comparisons(wavering, wavering, place="before").drifts
+    (drift,) = diff_comparisons(wavering, wavering, location="before").drifts
     assert drift.least == pytest.approx(1, abs=1e-4)
 
 
 def test_the_question_whose_answers_changed_most_is_named() -> None:
     said = [[text] for text in TEXTS]
     said[6] = ["Chopin wrote most of his music for the piano alone."]
-    (drift,) = diff_comparisons(GOOD, comparison({"b": said}), place="before").drifts
+    (drift,) = diff_comparisons(GOOD, comparison({"b": said}), location="before").drifts
     assert drift.question == "q7"
     assert drift.least < 0.4 < drift.likeness.value
 
@@ -66,15 +66,15 @@ def test_the_question_whose_answers_changed_most_is_named() -> None:
 def test_a_question_counts_by_its_words_and_not_by_its_id() -> None:
     reworded = [listed(number, text=f"Name river {number}.") for number in range(1, 10)]
     other = comparison({"a": [[text] for text in TEXTS]}, [*reworded, listed(99, text="Which river is number 10?")])
-    found = diff_comparisons(GOOD, other, place="before")
+    found = diff_comparisons(GOOD, other, location="before")
     assert {one.questions for one in found.changes} == {1}
 
 
 def test_comparisons_that_cannot_be_compared_are_refused() -> None:
     shorter = GOOD.model_copy(update={"decoder": replace(BLOG_POST, max_new_tokens=64)})
     with pytest.raises(EvaluationError, match=r"before was decoded differently \(max_new_tokens 64 and 1024\)"):
-        diff_comparisons(shorter, GOOD, place="before")
+        diff_comparisons(shorter, GOOD, location="before")
     with pytest.raises(EvaluationError, match=r"before has no model in common"):
-        diff_comparisons(GOOD, comparison({"c": [["A river."]]}), place="before")
+        diff_comparisons(GOOD, comparison({"c": [["A river."]]}), location="before")
     with pytest.raises(EvaluationError, match=r"before has no question in common"):
-        diff_comparisons(GOOD, comparison({"a": [["A river."]]}, [listed(text="Why?")]), place="before")
+        diff_comparisons(GOOD, comparison({"a": [["A river."]]}, [listed(text="Why?")]), location="before")

@@ -171,7 +171,7 @@ def test_a_comparison_that_is_written_is_read_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_comparison_is_told_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match=r"no comparison lies here; run `bonsai compare` first"):
+    with pytest.raises(EvaluationError, match=r"there is no comparison here; run `bonsai compare` first"):
         read_comparison(tmp_path)
     (tmp_path / "comparison.json").write_text('{"lists": []}')
     with pytest.raises(EvaluationError, match=r"not a comparison this version can read .*compare again"):

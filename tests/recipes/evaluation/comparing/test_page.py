@@ -66,7 +66,7 @@ def evil() -> Comparison:
 def all_of(made: Comparison) -> str:
     names = [side.name for side in made.models]
     ranked = ranking([((names[0],), (names[1],))], names)
-    return page(results(made), changes=diff_comparisons(made, made, place=EVIL), ranked=ranked, votes=1)
+    return page(results(made), changes=diff_comparisons(made, made, location=EVIL), ranked=ranked, votes=1)
 
 
 def test_answers_stand_side_by_side_below_their_question_with_their_reasoning() -> None:

@@ -73,7 +73,7 @@ def test_a_question_of_a_file_keeps_its_own_input_language_and_persona(tmp_path:
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("\n\n", r"mine.txt: no question stands here"), ('Why?\n{"instruction": \n', r"mine.txt:2: begins as JSON")],
+    [("\n\n", r"mine.txt has no question"), ('Why?\n{"instruction": \n', r"mine.txt:2: starts like JSON")],
 )
 def test_a_file_that_is_no_list_is_told_by_its_line(tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "mine.txt"
@@ -83,7 +83,7 @@ def test_a_file_that_is_no_list_is_told_by_its_line(tmp_path: Path, text: str, t
 
 
 def test_a_list_that_is_given_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match=r"questions are there twice, probe-\d+ for one; give each list once"):
+    with pytest.raises(EvaluationError, match=r"questions are listed twice, e.g. probe-\d+; give each list once"):
         read_questions(["probes", "probes-en"])
 
 

@@ -90,5 +90,5 @@ def test_a_vote_does_not_count_for_answers_that_came_later(tmp_path: Path) -> No
 def test_no_votes_are_no_trouble_and_a_broken_line_is_named(tmp_path: Path) -> None:
     assert read_votes(tmp_path) == []
     (tmp_path / VOTES).write_text('{"question": "q1"\n', encoding="utf-8")
-    with pytest.raises(EvaluationError, match=r"votes.jsonl:1: no vote .*; delete this line"):
+    with pytest.raises(EvaluationError, match=r"votes.jsonl:1: not a vote .*; delete this line"):
         read_votes(tmp_path)

@@ -107,7 +107,7 @@ def test_one_pass_or_two_can_be_asked_for() -> None:
     assert (one.reasoning, one.answer, one.passes) == ("", REASON, 1)
     assert (two.reasoning, two.answer, two.passes) == (REASON, BLUE, 2)
     assert two.second_pass_because is not None
-    assert two.second_pass_because.en == "the Reasoning was to be asked for alone"
+    assert two.second_pass_because.en == "the settings ask for the Reasoning alone first"
     assert [len(call) for call in engine.asked] == [1, 1, 1]
 
 
@@ -233,8 +233,8 @@ def test_a_model_that_writes_its_own_markers_is_understood(text: str) -> None:
     [
         ("  ", "the question is empty; write what you want to know"),
         ("a" * 100_000, "has 100,000 characters; fewer than 100,000 can be asked"),
-        ("\x00\x01PNG", r"holds U\+0000, which no text has: it seems to be a binary file"),
-        ("\ufffdabc", r"holds U\+FFFD"),
+        ("\x00\x01PNG", r"contains U\+0000, which does not occur in text: it seems to be a binary file"),
+        ("\ufffdabc", r"contains U\+FFFD"),
     ],
 )
 def test_what_is_no_question_is_refused_in_a_sentence_before_anything_is_asked(instruction: str, told: str) -> None:

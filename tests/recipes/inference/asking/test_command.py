@@ -125,8 +125,8 @@ def test_a_file_of_questions_may_be_plain_or_json_lines() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("\n\n", "list.txt: no question stands here; write one a line"),
-        ('Why?\n{"instruction": ', r"list.txt:2: begins as JSON and is none \(.*, column \d+\)"),
+        ("\n\n", "list.txt has no question; write one a line"),
+        ('Why?\n{"instruction": ', r"list.txt:2: starts like JSON but is not \(.*, column \d+\)"),
         ('{"question": "Why?"}', "list.txt:1: 'instruction': Field required"),
         ('{"instruction": "Why?", "language": "fr"}', "list.txt:1: 'language': Input should be 'ja', 'en' or 'zh'"),
     ],

@@ -49,7 +49,7 @@ def test_a_log_tells_each_step_and_why_a_chain_ended(tmp_path: Path) -> None:
     shown = led(Scripted(deeper), tmp_path / "deep", QUESTIONS)
     assert all(f"{number}/2 step {step}/3: " in shown for number in (1, 2) for step in (1, 2, 3))
     shown = led(Scripted(circular), tmp_path / "round", QUESTIONS[:1])
-    assert "1/1 ended: all 12 candidates for the next question were refused: 12 asked again what was asked" in shown
+    assert "1/1 ended: all 12 candidates for the next question were refused: 12 repeated an earlier question" in shown
 
 
 def test_after_each_step_an_interim_report_is_told_and_the_summary_lies_on_disk(tmp_path: Path) -> None:

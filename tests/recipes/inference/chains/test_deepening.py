@@ -67,10 +67,8 @@ def test_a_chain_that_only_goes_in_circles_ends_and_says_so_in_its_language() ->
     (chain, *_) = run_chains(engine, chains(), QtQSettings(candidates=3, rounds=2))
     assert chain.complete
     assert len(chain.steps) == 1
-    assert chain.ended_because == "all 6 candidates for the next question were refused: 6 asked again what was asked"
-    assert all(
-        "it asks again what was asked in step 1" in str(one.refused_because) for one in chain.steps[0].candidates
-    )
+    assert chain.ended_because == "all 6 candidates for the next question were refused: 6 repeated an earlier question"
+    assert all("it repeats the question of step 1" in str(one.refused_because) for one in chain.steps[0].candidates)
     asked = Question(instruction="悪い知らせが経営者に届くのが遅いのはなぜですか。")
     opening = new_stored_chain(asked, model="scripted", depth=3, settings=QtQSettings())
 
@@ -162,7 +160,7 @@ def test_a_damaged_file_is_told_with_what_to_do(tmp_path: Path) -> None:
     keeping = ChainStore(tmp_path)
     (chain, *_) = chains()
     keeping.path(chain).write_text('{"id": "half')
-    with pytest.raises(ChainStoreError, match=rf"{chain.id}\.json: .*; move it away to begin anew"):
+    with pytest.raises(ChainStoreError, match=rf"{chain.id}\.json: .*; move it away to start again"):
         keeping.load_or_new(chain)
 
 

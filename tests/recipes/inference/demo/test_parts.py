@@ -106,7 +106,7 @@ def test_an_empty_question_is_none(text: str | None) -> None:
 
 def test_questions_are_limited_in_length_and_number() -> None:
     assert parse_questions(" one \n\n two", DEMO_EN) == ["one", "two"]
-    with pytest.raises(UserInputError, match=f"“Question” has 501 characters; {LONGEST_QUESTION} is the most"):
+    with pytest.raises(UserInputError, match=f"“Question” has 501 characters; the limit is {LONGEST_QUESTION}"):
         parse_questions("x" * 501, DEMO_EN)
     with pytest.raises(UserInputError, match=f"質問が6あります。{MOST_QUESTIONS}つまで"):
         parse_questions("\n".join("abcdef"), DEMO_JA)

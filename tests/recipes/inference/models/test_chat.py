@@ -21,7 +21,7 @@ TEMPLATE = jinja2.Template(CHAT_TEMPLATE)
 
 def rendered(prompt: str) -> str:
     """As llama.cpp renders: the assistant's turn is put behind the generation prompt."""
-    messages = messages_for_own_template(prompt, marker_is_there=True)
+    messages = messages_for_own_template(prompt, adds_marker=True)
     said = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
     return TEMPLATE.render(messages=messages, eos_token="<|end|>", add_generation_prompt=True) + said
 
@@ -40,7 +40,7 @@ def test_our_template_renders_the_turns_back_into_the_prompt(system: str, questi
 
 def test_an_input_and_a_conversation_before_it_stay_in_the_users_turn() -> None:
     prompt = "### Instruction:\nSum up.\n\n### Input:\nA long text.\n\n### Reasoning:\n"
-    assert messages_for_own_template(prompt, marker_is_there=False) == [
+    assert messages_for_own_template(prompt, adds_marker=False) == [
         {"role": "user", "content": "Sum up.\n\n### Input:\nA long text."}
     ]
     twice = ANSWER + "It rises.\n\n" + REASON
@@ -61,14 +61,14 @@ def test_any_other_model_is_told_in_words_which_parts_are_wanted() -> None:
 def test_a_prompt_for_the_response_alone_asks_for_nothing_else() -> None:
     prompt = "### Instruction:\nWhy does dough rise?\n\n### Response:\n"
     assert messages_for_generic_model(prompt) == [{"role": "user", "content": "Why does dough rise?"}]
-    assert messages_for_own_template(prompt, marker_is_there=False)[1:] == [
+    assert messages_for_own_template(prompt, adds_marker=False)[1:] == [
         {"role": "assistant", "content": "### Response:\n"}
     ]
 
 
 def test_a_prompt_without_markers_is_the_users_turn_as_it_is() -> None:
     hello = [{"role": "user", "content": "Hello"}]
-    assert messages_for_generic_model("Hello") == messages_for_own_template("Hello", marker_is_there=False) == hello
+    assert messages_for_generic_model("Hello") == messages_for_own_template("Hello", adds_marker=False) == hello
 
 
 @pytest.mark.parametrize(

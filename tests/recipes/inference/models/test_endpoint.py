@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from bonsai.builder.prompt import parse_response
-from bonsai.recipes.inference.endpoint_engine import EndpointEngine, RetryPolicy
+from bonsai.hub.retry import RetryPolicy
+from bonsai.recipes.inference.endpoint_engine import EndpointEngine
 from bonsai.recipes.inference.generation import BLOG_POST, GREEDY, Completion, GenerationError, GenerationSettings
 from bonsai.recipes.inference.model_source import EndpointSource
 from tests.recipes.inference.models.openai_server import CHATML, OURS, Body, Fault, OpenAIServer, question, serving
 
-QUICK = RetryPolicy(count=3, first_wait=0.01, silence=0.5)
+QUICK: dict[str, Any] = {"retry": RetryPolicy(tries=3, first_wait=0.01, total=60.0), "silence": 0.5}
 PROMPTS = [f"### Instruction:\n{name}\n\n### Reasoning:\n" for name in ("one", "two", "three", "four", "five", "six")]
 
 
@@ -28,7 +29,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
 
 
 def engine_at(server: OpenAIServer, model: str | None = "small", **settings: Any) -> EndpointEngine:
-    return EndpointEngine.reach(EndpointSource(base_url=server.base_url, model=model), **{"tries": QUICK, **settings})
+    return EndpointEngine.connect(EndpointSource(base_url=server.base_url, model=model), **{**QUICK, **settings})
 
 
 def texts(generations: list[Completion]) -> list[str]:
@@ -130,7 +131,7 @@ def test_ctrl_c_does_not_wait_for_a_silent_server(server: OpenAIServer) -> None:
     def interrupt(place: int, one: Completion) -> None:
         raise KeyboardInterrupt
 
-    engine = engine_at(server, parallel=2, tries=RetryPolicy(silence=10))
+    engine = engine_at(server, parallel=2, silence=10)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         engine.generate(PROMPTS, GREEDY, on_answer=interrupt)
@@ -144,7 +145,7 @@ def test_a_server_that_is_not_there_is_a_sentence() -> None:
         taken.bind(("127.0.0.1", 0))
         at = EndpointSource(base_url=f"http://127.0.0.1:{taken.getsockname()[1]}/v1", model="small")
         with pytest.raises(GenerationError, match=r"/v1: the server cannot be reached; .*\(tried 2 times\)"):
-            EndpointEngine.reach(at, tries=QUICK)
+            EndpointEngine.connect(at, **QUICK)
 
 
 def test_the_nearest_model_is_offered_and_a_single_one_needs_no_name(server: OpenAIServer) -> None:
@@ -179,7 +180,7 @@ def test_a_server_with_our_template_gets_the_very_prompt(server: OpenAIServer) -
     engine.generate([two_step, PROMPTS[1]], BLOG_POST)
     assert {server.rendered(body) for body in server.bodies} == {two_step, PROMPTS[1]}
     assert {body["repetition_penalty"] for body in server.bodies} == {1.15}
-    assert engine.unheeded(BLOG_POST) == ()
+    assert engine.unsupported_settings(BLOG_POST) == ()
 
 
 @pytest.mark.parametrize("template", [None, CHATML], ids=["unknown", "vLLM"])
@@ -198,7 +199,7 @@ def test_any_other_model_answers_in_our_parts(server: OpenAIServer, template: st
     assert not any("Reasoning" in text for text in grown)
     second_pass = engine.generate([PROMPTS[0] + "Gas.\n\n### Response:\n"], BLOG_POST)[0].text
     assert second_pass == "It rises."
-    assert engine.unheeded(BLOG_POST) == (() if template else ("repetition_penalty",))
+    assert engine.unsupported_settings(BLOG_POST) == (() if template else ("repetition_penalty",))
 
 
 def test_a_setting_that_a_model_refuses_is_left_out_and_told(server: OpenAIServer) -> None:
@@ -213,7 +214,7 @@ def test_a_setting_that_a_model_refuses_is_left_out_and_told(server: OpenAIServe
     engine = engine_at(server)
     assert texts(engine.generate(PROMPTS[:1], GREEDY)) == ["one!"]
     assert server.bodies[-1]["max_completion_tokens"] == 256
-    assert engine.unheeded(GREEDY) == ("temperature",)
+    assert engine.unsupported_settings(GREEDY) == ("temperature",)
     engine.generate(PROMPTS[1:2], GREEDY)
     assert len(server.bodies) == 4, "it is not tried again with each prompt"
 
@@ -222,6 +223,6 @@ def test_an_address_of_something_else_is_a_sentence(server: OpenAIServer) -> Non
     engine = engine_at(server)
     server.says = lambda body: ""
     assert engine.generate(PROMPTS[:1], GREEDY)[0].text == ""
-    elsewhere = EndpointEngine.reach(EndpointSource(base_url=server.base_url + "/nothing", model="small"), tries=QUICK)
+    elsewhere = EndpointEngine.connect(EndpointSource(base_url=server.base_url + "/nothing", model="small"), **QUICK)
     with pytest.raises(GenerationError, match=r"0 of 1 answers came; the server answered 404 \(Not Found\)"):
         elsewhere.generate(PROMPTS[:1], GREEDY)

@@ -37,7 +37,7 @@ def test_a_file_that_is_no_gguf_is_a_sentence(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.gguf"
     wrong.write_bytes(b"<html>not found</html>")
     with (
-        pytest.raises(GenerationError, match=r"wrong\.gguf is no GGUF file; fetch it again"),
+        pytest.raises(GenerationError, match=r"wrong\.gguf is not a GGUF file; fetch it again"),
         open_model(str(wrong)),
     ):
         pass
@@ -69,7 +69,7 @@ def test_llama_cpps_own_server_says_what_the_file_says_here() -> None:
     settings.warmup, settings.verbosity = False, -1
     settings.chat_template, settings.use_jinja = CHAT_TEMPLATE, True
     served = xllamacpp.Server(settings)
-    engine = EndpointEngine.reach(EndpointSource(base_url=f"{served.listening_address}/v1", model=None))
+    engine = EndpointEngine.connect(EndpointSource(base_url=f"{served.listening_address}/v1", model=None))
     there = engine.generate(PROMPTS, SHORT)
     assert texts(there) == texts(here)
     assert all(texts(here))
@@ -105,7 +105,7 @@ def test_an_adapter_over_the_file_changes_what_it_says(tmp_path: Path) -> None:
         assert said != texts(bare.generate(PROMPTS[:1], SHORT))
     with open_model(f"{base}+{lora}") as adapted:
         assert texts(adapted.generate(PROMPTS[:1], SHORT)) == said
-    with pytest.raises(GenerationError, match=r"\.gguf is no adapter but a model; give BASE\.gguf\+ADAPTER\.gguf"):
+    with pytest.raises(GenerationError, match=r"\.gguf is a model, not an adapter; give BASE\.gguf\+ADAPTER\.gguf"):
         GgufEngine.load(base, lora=base)
 
 
@@ -117,7 +117,7 @@ def test_an_adapter_alone_says_what_it_lacks(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.close()
     with (
-        pytest.raises(GenerationError, match=r"is an adapter, and lacks the base .* BASE\.gguf\+.*lora\.gguf\."),
+        pytest.raises(GenerationError, match=r"is an adapter and lacks the base .* BASE\.gguf\+.*lora\.gguf\."),
         open_model(str(path)),
     ):
         pass
