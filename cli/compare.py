@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bonsai.builder.errors import EvaluationError
-from bonsai.builder.files import exclusive
+from bonsai.builder.files import atomic_write_text, exclusive
 from bonsai.cli.common import OUT, AnswerProgress, DecoderName, MaxNewTokens, Out, console, quiet_libraries
 from bonsai.cli.evaluate import ChangeRow, changes_table
 from bonsai.cli.hub import ensure_base_models, local_hub_for
@@ -118,7 +118,6 @@ def show_comparison(comparison: Comparison, folder: Path, diff: ComparisonDiff |
     from bonsai.recipes.evaluation.comparison.report import PAGE, page
     from bonsai.recipes.evaluation.comparison.results import results, write_results
     from bonsai.recipes.evaluation.comparison.voting import ranking, read_votes, valid_votes
-    from bonsai.recipes.evaluation.results import atomic_write_text
 
     found = results(comparison)
     votes = valid_votes(comparison, read_votes(folder))
@@ -146,7 +145,6 @@ def write_blind_page(comparison: Comparison, folder: Path) -> None:
     from bonsai.recipes.evaluation.comparison.report import BLIND, PAGE, blind_page
     from bonsai.recipes.evaluation.comparison.results import CSV, MEASURED
     from bonsai.recipes.evaluation.comparison.voting import blind_questions
-    from bonsai.recipes.evaluation.results import atomic_write_text
 
     for name in (PAGE, CSV, MEASURED):
         (folder / name).unlink(missing_ok=True)

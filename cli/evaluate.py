@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bonsai.builder.files import exclusive
+from bonsai.builder.files import atomic_write_text, exclusive
 from bonsai.cli.common import OUT, AnswerProgress, DecoderName, Out, console, note_stage, quiet_libraries
 from bonsai.cli.hub import ensure_base_models, local_hub_for
 from bonsai.hub.target import with_namespace
@@ -79,7 +79,7 @@ def run_evaluation(
         from bonsai.recipes.evaluation import evaluate as evaluating
         from bonsai.recipes.evaluation import lm_eval
         from bonsai.recipes.evaluation.report import PAGE, card_evaluation, page
-        from bonsai.recipes.evaluation.results import FOLDER, atomic_write_text, compare_evaluations, load_evaluation
+        from bonsai.recipes.evaluation.results import FOLDER, compare_evaluations, load_evaluation
         from bonsai.recipes.training.release import edited_card, write_card
         from bonsai.recipes.training.run_record import FOLDER as RECORD_FOLDER
         from bonsai.recipes.training.run_record import RUN_FILE, read_record

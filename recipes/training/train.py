@@ -251,7 +251,7 @@ def train(
                 constraints_sha256=constraints_sha256(),
                 evaluations=evaluations,
                 best_step=best.best_step if restored else None,
-                engine=(engine.told() or None) if engine else None,
+                engine=(engine.summary() or None) if engine else None,
                 with_engine=with_engine,
                 engine_left_out=dict(engine.left_out) if engine else {},
                 packed=recipe.packing and not (engine and engine.records_apart),

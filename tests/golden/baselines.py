@@ -31,7 +31,7 @@ from bonsai.recipes.evaluation.comparison.results import answers_csv, results
 from bonsai.recipes.evaluation.report import page as evaluation_page
 from bonsai.recipes.inference.summary import step_report, write_summaries
 from bonsai.recipes.training.recipe import Recipe
-from bonsai.recipes.training.run_record import CHECKOUT, LossPoint, RunRecord
+from bonsai.recipes.training.run_record import LossPoint, RunRecord
 from tests.hub.raw_client import USERS, RawClient, commit_body, file, header
 from tests.model_card.facts import BARE, FULL
 from tests.recipes.evaluation.comparing.made import comparison
@@ -39,6 +39,7 @@ from tests.recipes.evaluation.made import evaluated, item, said
 from tests.recipes.inference.summary.made import gauge
 
 EXPECTED = Path(__file__).parent / "expected"
+ROOT = Path(__file__).resolve().parents[2]
 
 RECIPE = Recipe(
     repo_id="qeu/bonsai-golden",
@@ -153,8 +154,8 @@ def _outcomes(folder: Path, commands: Sequence[tuple[str, ...]]) -> str:
             why = "" if done.exception is None or isinstance(done.exception, SystemExit) else str(done.exception)
             shown = done.stdout if done.exit_code == 0 else done.output  # beside it only progress
             output = "\n".join(line.rstrip() for line in shown.splitlines())
-            text = f"$ bonsai {' '.join(arguments)}\n{done.exit_code} {output}{why}\n"
-            texts.append(text.replace(str(CHECKOUT / "recipes"), "RECIPES"))
+            output = f"{output}{why}".replace(str(ROOT), "<checkout>")
+            texts.append(f"$ bonsai {' '.join(arguments)}\n{done.exit_code} {output}\n")
     finally:
         os.chdir(before)
     return "\n".join(texts)

@@ -187,9 +187,8 @@ def explain_misfit(
     message = f"{name} ({base}) needs {needed:.1f} GiB of GPU memory and {where} has {memory_gib:.1f}"
     found = suggest_fitting_settings(shape, settings, records, memory_gib)
     if found is None:
-        return (
-            f"{message}; no shorter row, smaller rank or checkpointing makes it fit: use a larger GPU or smaller base"
-        )
+        remedy = "take a larger GPU or a smaller base"
+        return f"{message}; no shorter row, smaller rank or checkpointing makes it fit: {remedy}"
     changed, then = found
     overrides = as_recipe_overrides(settings, changed)
     return f"{message}; the nearest setting that fits: write {overrides} into the recipe ({then:.1f} GiB)"
@@ -383,9 +382,7 @@ def make_plan(
         tokens=tokens,
         overlong=sum(record.whole > recipe.max_length for record in records),
         peak=estimate_peak(base.shape, settings.for_memory(), packed, workspace=T4.workspace),
-        gpus=tuple(
-            _estimate_gpu(gpu, base, settings, packed, Workload(num_gpus, steps, micro_steps, tokens)) for gpu in GPUS
-        ),
+        gpus=tuple(_estimate_gpu(gpu, base, settings, packed, amount) for gpu in GPUS),
         refusal=explain_misfit(name, recipe.base_model, base.shape, settings, records, "a 16 GB T4", T4.memory_gib),
         obstacles=UNSUPPORTED_BASES.get(recipe.base_model, ()),
         cpu_minutes=None if recipe.needs_gpu or speed is None else tokens / speed / 60,
