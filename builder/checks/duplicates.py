@@ -215,8 +215,8 @@ def check_templates(groups: Sequence[SourcedGroup]) -> list[Finding]:
             equal = normalize_alnum(ours.subject) == normalize_alnum(theirs.subject)
             if pair[0] != pair[1] and masked and not equal and pair not in findings:
                 issue = Issue.warning(
-                    f"'{truncate(ours.subject)}' and '{truncate(theirs.subject)}' in {other.group.id} ({other.location}) "
-                    f"share the shape '{truncate(shape)}' ({jaccard:.2f})",
+                    f"'{truncate(ours.subject)}' and '{truncate(theirs.subject)}' in {other.group.id} "
+                    f"({other.location}) share the shape '{truncate(shape)}' ({jaccard:.2f})",
                     "groups that differ only in a name or a number teach the form; make one of them ask something else",
                 )
                 findings[pair] = issue.to_finding("templates", ours.located, language.value)
