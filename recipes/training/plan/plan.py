@@ -383,9 +383,7 @@ def make_plan(
         tokens=tokens,
         overlong=sum(record.whole > recipe.max_length for record in records),
         peak=estimate_peak(base.shape, settings.for_memory(), packed, workspace=T4.workspace),
-        gpus=tuple(
-            _estimate_gpu(gpu, base, settings, packed, Workload(num_gpus, steps, micro_steps, tokens)) for gpu in GPUS
-        ),
+        gpus=tuple(_estimate_gpu(gpu, base, settings, packed, amount) for gpu in GPUS),
         refusal=explain_misfit(name, recipe.base_model, base.shape, settings, records, "a 16 GB T4", T4.memory_gib),
         obstacles=UNSUPPORTED_BASES.get(recipe.base_model, ()),
         cpu_minutes=None if recipe.needs_gpu or speed is None else tokens / speed / 60,
