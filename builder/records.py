@@ -47,7 +47,7 @@ class SourcedGroup:
     line: int
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """``path:line``; the path is relative if it is below the working directory."""
         return f"{display_path(self.path)}:{self.line}"
 
@@ -119,8 +119,8 @@ def read_groups(directory: Path) -> list[SourcedGroup]:
     for here in groups:
         there = first.setdefault(here.group.id, here)
         if there is not here:
-            reason = f"this id is taken by {there.place}; give one of them the next free number"
-            faults.append(f"{here.place}: {here.group.id}: {reason}")
+            reason = f"this id is taken by {there.location}; give one of them the next free number"
+            faults.append(f"{here.location}: {here.group.id}: {reason}")
     if faults:
         raise RecordError(faults)
     if not groups:

@@ -35,7 +35,7 @@ def write_report(
     """Write ``report.html`` and ``report.json`` into ``folder``, which must exist."""
     # 1. Count and list the findings, without the folders of this machine. A finding may name another record's place
     #    in its text, so they are taken out there too.
-    private = sorted({located.place.removesuffix(public_location(located.place)) for located in groups} - {""})
+    private = sorted({located.location.removesuffix(public_location(located.location)) for located in groups} - {""})
     by_check: defaultdict[str, Counter[str]] = defaultdict(Counter)
     checks: defaultdict[str, list[str]] = defaultdict(list)
     blocks: defaultdict[tuple[Severity, str], list[dict[str, str]]] = defaultdict(list)
@@ -114,7 +114,7 @@ def group_entry(located: SourcedGroup, checks: Sequence[str]) -> dict[str, Any]:
     group = located.group
     entry: dict[str, Any] = {
         "id": group.id,
-        "place": public_location(located.place),
+        "place": public_location(located.location),
         "category": group.category.value,
         "topic": group.topic,
         "split": assign_split(group),

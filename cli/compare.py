@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from bonsai.builder.files import exclusive
+from bonsai.builder.files import atomic_write_text, exclusive
 from bonsai.cli.common import AnswerProgress, ensure_base_models, local_hub_for, quiet_libraries
 from bonsai.cli.evaluate import ChangeRow, changes_table
 from bonsai.recipes.training.recipe import RecipeError, recipe_names
@@ -259,7 +259,6 @@ def _show(comparison: Comparison, folder: Path, console: Console, changed: Compa
     from bonsai.recipes.evaluation.comparison.report import PAGE, page
     from bonsai.recipes.evaluation.comparison.results import results, write_results
     from bonsai.recipes.evaluation.comparison.voting import ranking, read_votes, valid_votes
-    from bonsai.recipes.evaluation.results import atomic_write_text
 
     found = results(comparison)
     votes = valid_votes(comparison, read_votes(folder))
@@ -287,7 +286,6 @@ def _write_blind_page(comparison: Comparison, folder: Path, console: Console) ->
     from bonsai.recipes.evaluation.comparison.report import BLIND, PAGE, blind_page
     from bonsai.recipes.evaluation.comparison.results import CSV, MEASURED
     from bonsai.recipes.evaluation.comparison.voting import blind_questions
-    from bonsai.recipes.evaluation.results import atomic_write_text
 
     for name in (PAGE, CSV, MEASURED):  # of an earlier run; they would tell who is who
         (folder / name).unlink(missing_ok=True)

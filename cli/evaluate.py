@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bonsai.builder.files import exclusive
+from bonsai.builder.files import atomic_write_text, exclusive
 from bonsai.cli.common import AnswerProgress, ensure_base_models, note_stage, quiet_libraries
 from bonsai.hub.target import with_namespace
 from bonsai.recipes.training.recipe import Recipe, RecipeError, load_recipe
@@ -111,7 +111,7 @@ def _evaluate(
     from bonsai.recipes.evaluation.lm_eval import FOLDER as HARNESS
     from bonsai.recipes.evaluation.lm_eval import write_tasks
     from bonsai.recipes.evaluation.report import PAGE, card_evaluation, page
-    from bonsai.recipes.evaluation.results import FOLDER, atomic_write_text, compare_evaluations, load_evaluation
+    from bonsai.recipes.evaluation.results import FOLDER, compare_evaluations, load_evaluation
     from bonsai.recipes.training.release import edited_card, write_card
     from bonsai.recipes.training.run_record import FOLDER as RECORD_FOLDER
     from bonsai.recipes.training.run_record import RUN_FILE as RECORD

@@ -81,7 +81,7 @@ class Issue(NamedTuple):
         return Finding(
             check=check,
             severity=self.severity,
-            location=located.place,
+            location=located.location,
             group_id=located.group.id,
             field=field,
             message=self.message,

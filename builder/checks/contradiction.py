@@ -127,7 +127,7 @@ def _to_finding(first: QAView, second: QAView, conflict: AnswerConflict, probabi
     other = second.located
     issue = Issue(
         Severity.ERROR if probability == 1.0 else Severity.WARNING,
-        f"{conflict.ours!r} here, {conflict.theirs!r} in {other.group.id} ({other.place}), to {same}: "
+        f"{conflict.ours!r} here, {conflict.theirs!r} in {other.group.id} ({other.location}), to {same}: "
         f"'{truncate(first.question)}'",
         "a category with one answer can't have both; correct one, or make the questions differ",
     )

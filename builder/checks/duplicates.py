@@ -4,7 +4,7 @@ Similar pairs are found once and used twice: a pair is a duplicate, and a leak w
 
 Example:
     "How many legs has a spider?" and "How many legs does a spider have?" in two groups: one warning, "… are the same in
-    other words (0.97)"; if one of the groups is in train and the other in test, check_leakage warns as well.
+    other words (1.00)"; if one of the groups is in train and the other in test, check_leakage warns as well.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def check_duplicates(groups: Sequence[SourcedGroup]) -> list[Finding]:
         other = second.located
         issue = Issue(
             Severity.ERROR if kind is SimilarityKind.EXACT else Severity.WARNING,
-            f"'{truncate(first.subject)}' and '{truncate(second.subject)}' in {other.group.id} ({other.place}, "
+            f"'{truncate(first.subject)}' and '{truncate(second.subject)}' in {other.group.id} ({other.location}, "
             f"{second.language}) are {kind} ({score:.2f})",
             "a small dataset has no room for repetition; replace one of them, or make it ask for something else",
         )
@@ -113,7 +113,7 @@ def check_leakage(groups: Sequence[SourcedGroup]) -> list[Finding]:
         issue = Issue(
             Severity.ERROR if kind in (SimilarityKind.EXACT, SimilarityKind.NEAR) else Severity.WARNING,
             f"'{truncate(first.subject)}' ({here}) and '{truncate(second.subject)}' ({there}, {other.group.id}, "
-            f"{other.place}) are {kind} ({score:.2f})",
+            f"{other.location}) are {kind} ({score:.2f})",
             "what is held out must be new; rewrite one of them (a record can't be moved: its id decides its split)",
         )
         findings.append(issue.to_finding("leakage", first.located, first.language.value))
@@ -215,7 +215,7 @@ def check_templates(groups: Sequence[SourcedGroup]) -> list[Finding]:
             equal = normalize_alnum(ours.subject) == normalize_alnum(theirs.subject)
             if pair[0] != pair[1] and masked and not equal and pair not in findings:
                 issue = Issue.warning(
-                    f"'{truncate(ours.subject)}' and '{truncate(theirs.subject)}' in {other.group.id} ({other.place}) "
+                    f"'{truncate(ours.subject)}' and '{truncate(theirs.subject)}' in {other.group.id} ({other.location}) "
                     f"share the shape '{truncate(shape)}' ({jaccard:.2f})",
                     "groups that differ only in a name or a number teach the form; make one of them ask something else",
                 )

@@ -73,6 +73,6 @@ def run_checks(
         findings.extend(check(groups))
         seconds[name] = time.perf_counter() - started
     order = list(Severity)
-    number = {located.place: number for number, located in enumerate(groups)}
+    number = {located.location: number for number, located in enumerate(groups)}
     findings.sort(key=lambda f: (order.index(f.severity), f.check, number.get(f.location, -1), f.field))
     return CheckReport(findings=findings, seconds=seconds)

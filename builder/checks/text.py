@@ -4,7 +4,7 @@ The national character sets decide whose a character is, and OpenCC's tables say
 or shinjitai: JIS X 0208 is what Japanese is printed with, GB 2312 what simplified Chinese is.
 
 Example:
-    >>> split_sentences("Mr. Mori said \"Run!\" and left. Why?")
+    >>> split_sentences('Mr. Mori said "Run!" and left. Why?')
     ['A Mori said Q and left.', 'Why?']
     >>> normalize("琵琶湖 は、広い。")
     '琵琶湖は広い'

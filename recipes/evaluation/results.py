@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from bonsai.builder.errors import EvaluationError
+from bonsai.builder.files import atomic_write_text
 from bonsai.recipes.evaluation.items import EvalItem
 from bonsai.recipes.evaluation.metrics import (
     FORM_METRICS,
@@ -134,7 +133,9 @@ class Evaluation:
     def write(self, folder: Path) -> Path:
         """Write ``evaluation.json`` into the folder atomically."""
         text = json.dumps(asdict(self), ensure_ascii=False, indent=1)
-        return atomic_write_text(folder / NAME, text + "\n")
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(folder / NAME, text + "\n")
+        return folder / NAME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,20 +303,6 @@ def describe_different_settings(then: GenerationSettings, now: GenerationSetting
     """List the generation settings that differ, e.g. ``max_new_tokens 64 and 1024``; empty if none does."""
     before, after = asdict(then), asdict(now)
     return ", ".join(f"{key} {before[key]} and {after[key]}" for key in after if before[key] != after[key])
-
-
-def atomic_write_text(path: Path, text: str) -> Path:
-    """Write a text file so that readers see either the old content or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(fresh).chmod(0o644)
-        Path(fresh).replace(path)
-    finally:
-        Path(fresh).unlink(missing_ok=True)
-    return path
 
 
 def _groups(items: Sequence[AnsweredItem]) -> dict[tuple[str, str, str], list[AnsweredItem]]:

@@ -67,7 +67,7 @@ DEEP_FROM = 0.6
 
 class _Message(NamedTuple):
     sentence: LocalizedText
-    count: LocalizedText
+    tally: LocalizedText
     """what follows a number in English, and precedes it in Japanese"""
 
 
@@ -140,9 +140,9 @@ def explain_end(kinds: Iterable[RejectionKind], language: Language) -> str:
     counts = Counter(kinds).most_common()
     total = sum(count for _, count in counts)
     if language is Language.JA:
-        faults = "、".join(f"{kind.value.count.ja}{count}件" for kind, count in counts)
+        faults = "、".join(f"{kind.value.tally.ja}{count}件" for kind, count in counts)
         return f"次の質問の候補{total}件を、すべて退けました（{faults}）。"
-    faults = ", ".join(f"{count} {kind.value.count.en}" for kind, count in counts)
+    faults = ", ".join(f"{count} {kind.value.tally.en}" for kind, count in counts)
     return f"all {total} candidates for the next question were refused: {faults}"
 
 

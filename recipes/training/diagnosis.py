@@ -202,7 +202,7 @@ def group_and_languages(row_id: str) -> tuple[str, list[str]]:
 def record_locations(records: Path) -> dict[str, str]:
     """Map each group to its ``path:line``; empty if the records cannot be read."""
     try:
-        return {located.group.id: located.place for located in read_groups(records)}
+        return {located.group.id: located.location for located in read_groups(records)}
     except RecordError:
         return {}
 

@@ -44,7 +44,7 @@ def faults(folder: Path) -> list[str]:
 def test_a_good_record_is_read_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (found,) = read_groups(written(tmp_path, "", group()))
-    assert (found.group.id, found.place) == ("open_qa-0001", "open_qa.jsonl:2")
+    assert (found.group.id, found.location) == ("open_qa-0001", "open_qa.jsonl:2")
 
 
 @pytest.mark.parametrize(

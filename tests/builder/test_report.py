@@ -210,11 +210,11 @@ def test_a_finding_that_names_another_record_does_not_tell_the_folder_either(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = str(groups[0].path.resolve().parent)
-    assert groups[0].place.startswith(folder)
+    assert groups[0].location.startswith(folder)
     page_of(
         tmp_path,
         groups[:2],
-        [finding(location=groups[0].place, message=f"as in {groups[1].place}", hint=groups[1].place)],
+        [finding(location=groups[0].location, message=f"as in {groups[1].location}", hint=groups[1].location)],
     )
     for name in ("report.html", "report.json"):
         assert folder not in (tmp_path / name).read_text(encoding="utf-8")

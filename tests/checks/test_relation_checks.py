@@ -63,7 +63,7 @@ def test_check_decontamination_locates_a_planted_probe(records: list[SourcedGrou
     probe = written_probe(language="ja", question=here.group.ja.instruction, reference="-", accepted=())
     found = [one for one in check_decontamination(records, [probe]) if one.group_id == here.group.id]
     assert [(one.location, one.field, one.severity) for one in found] == [
-        (here.place, "ja.instruction", Severity.ERROR)
+        (here.location, "ja.instruction", Severity.ERROR)
     ]
 
 
@@ -72,10 +72,10 @@ def test_check_contradiction_names_both_answers_and_locations(records: list[Sour
     other = here.group.ja.model_copy(update={"output": "95秒です。"})
     there = replace(here, group=here.group.model_copy(update={"id": "open_qa-9999", "ja": other}), line=9999)
     (finding,) = check_contradiction([here, there])
-    assert finding.location == here.place
+    assert finding.location == here.location
     assert "90秒" in finding.message
     assert "95秒" in finding.message
-    assert there.place in finding.message
+    assert there.location in finding.message
 
 
 def test_checks_accept_an_empty_list_of_records() -> None:
@@ -102,7 +102,7 @@ def test_check_chains_names_the_question_that_is_missing(records: list[SourcedGr
     chain = [one for one in records if getattr(getattr(one.group, "chain", None), "id", "") == "gauge"]
     changed = chain[0].group.ja.model_copy(update={"output": "ほかの質問ですか。"})
     (finding,) = check_chains([replace(chain[0], group=chain[0].group.model_copy(update={"ja": changed})), *chain[1:]])
-    assert (finding.location, finding.field) == (chain[1].place, "ja.input")
+    assert (finding.location, finding.field) == (chain[1].location, "ja.input")
     assert "ほかの質問ですか。" in finding.hint
 
 

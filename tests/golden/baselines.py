@@ -39,6 +39,7 @@ from tests.recipes.evaluation.made import evaluated, item, said
 from tests.recipes.inference.summary.made import gauge
 
 EXPECTED = Path(__file__).parent / "expected"
+ROOT = Path(__file__).resolve().parents[2]
 
 RECIPE = Recipe(
     repo_id="qeu/bonsai-golden",
@@ -153,7 +154,8 @@ def _outcomes(folder: Path, commands: Sequence[tuple[str, ...]]) -> str:
             why = "" if done.exception is None or isinstance(done.exception, SystemExit) else str(done.exception)
             shown = done.stdout if done.exit_code == 0 else done.output  # beside it only progress
             output = "\n".join(line.rstrip() for line in shown.splitlines())
-            texts.append(f"$ bonsai {' '.join(arguments)}\n{done.exit_code} {output}{why}\n")
+            output = f"{output}{why}".replace(str(ROOT), "<checkout>")
+            texts.append(f"$ bonsai {' '.join(arguments)}\n{done.exit_code} {output}\n")
     finally:
         os.chdir(before)
     return "\n".join(texts)

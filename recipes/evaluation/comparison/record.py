@@ -11,9 +11,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bonsai.builder.errors import EvaluationError
+from bonsai.builder.files import atomic_write_text
 from bonsai.builder.records import default_probes, read_probes
 from bonsai.builder.schema import Language
-from bonsai.recipes.evaluation.results import atomic_write_text
 from bonsai.recipes.inference.ask import decode_utf8, resolve_answer_language
 from bonsai.recipes.inference.conversation import Answer, Question, load_questions
 from bonsai.recipes.inference.generation import GenerationSettings
@@ -123,7 +123,9 @@ class Comparison(_ComparisonModel):
 
     def write(self, folder: Path) -> Path:
         """Write ``comparison.json`` into the folder atomically."""
-        return atomic_write_text(folder / NAME, self.model_dump_json(indent=1) + "\n")
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(folder / NAME, self.model_dump_json(indent=1) + "\n")
+        return folder / NAME
 
 
 def read_comparison(folder: Path) -> Comparison:

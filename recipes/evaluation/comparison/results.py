@@ -14,6 +14,7 @@ import numpy as np
 
 from bonsai.builder.checks.paraphrase import Vectors, embed
 from bonsai.builder.errors import EvaluationError
+from bonsai.builder.files import atomic_write_text
 from bonsai.recipes.evaluation.comparison.record import Comparison, ComparisonQuestion, ModelRun
 from bonsai.recipes.evaluation.comparison.voting import RankedModel
 from bonsai.recipes.evaluation.metrics import (
@@ -27,7 +28,7 @@ from bonsai.recipes.evaluation.metrics import (
     seq_rep_4,
 )
 from bonsai.recipes.evaluation.normalization import equivalent
-from bonsai.recipes.evaluation.results import atomic_write_text, describe_different_settings
+from bonsai.recipes.evaluation.results import describe_different_settings
 from bonsai.recipes.evaluation.statistics import (
     WORST_FIRST,
     Change,

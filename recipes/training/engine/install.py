@@ -176,7 +176,7 @@ class InstalledEngine:
             "attention_module": lambda: patch_attention_modules(base),
             "attention": lambda: _patch_attention(base.base_model, self),
         }
-        # 2. Install it; without the linears none of the others
+        # 2. Install it; without the linears, the head alone
         for name, patch in patches.items():
             if not on[name]:
                 continue

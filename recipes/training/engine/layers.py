@@ -77,8 +77,9 @@ def patch_elementwise(model: nn.Module, *, mark: bool) -> Callable[[], None]:
 
         return forward
 
+    modules: list[Any] = list(model.modules())
     patched: list[Any] = []
-    for module in list(model.modules()):
+    for module in modules:
         kind = type(module)
         replacement: Callable[[Tensor], Tensor] | None = None
         if kind is nn.LayerNorm:

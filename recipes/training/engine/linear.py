@@ -217,28 +217,25 @@ class _QLoRA(torch.autograd.Function):
                     grad_up[index][one.rows] = made  # type: ignore[index]
         # 3. Of every A at once
         grad_down = product_float32(grad_low.t(), rows).split(group.ranks)
-        # 4. Of the input, unless it is the embedding's output
-        grad_x = _input_gradient(group, present, grad_low).view(ctx.shape) if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, None, *grad_down, *grad_up
+        if not ctx.needs_input_grad[0]:  # the embedding's output
+            return None, None, None, None, *grad_down, *grad_up
+        # 4. Of the input: in float32 where several layers add to it; one layer's halves are one sum, as in stock
+        weights = group.weights.dequantized()
+        if len(group.layers) == 1 or grad_low.dtype == torch.float32 or not grad_low.is_cuda:
+            grad_x = grad_low @ group.half_down
+            for one in present:
+                grad_x.addmm_(one.grad, weights[one.layer][one.rows])
+        else:
+            wide = torch.mm(grad_low, group.half_down, out_dtype=torch.float32)
+            for one in present:
+                add_product_float32(wide, one.grad, weights[one.layer][one.rows])
+            grad_x = wide.to(grad_low.dtype)
+        return grad_x.view(ctx.shape), None, None, None, *grad_down, *grad_up
 
 
 def _slices(size: int, parts: int) -> list[slice]:
     step = size // parts
     return [slice(start, start + step) for start in range(0, size, step)]
-
-
-def _input_gradient(group: QLoRAGroup, present: list[_OutputGradient], grad_low: Tensor) -> Tensor:
-    """Sum in float32 where several layers add to it; the halves of one layer are one sum, as in the stock modules."""
-    weights = group.weights.dequantized()
-    if len(group.layers) == 1 or grad_low.dtype == torch.float32 or not grad_low.is_cuda:
-        total = grad_low @ group.half_down
-        for one in present:
-            total.addmm_(one.grad, weights[one.layer][one.rows])
-        return total
-    wide = torch.mm(grad_low, group.half_down, out_dtype=torch.float32)
-    for one in present:
-        add_product_float32(wide, one.grad, weights[one.layer][one.rows])
-    return wide.to(grad_low.dtype)
 
 
 def product(a: Tensor, b: Tensor, scale: float) -> Tensor:

@@ -187,9 +187,8 @@ def explain_misfit(
     message = f"{name} ({base}) needs {needed:.1f} GiB of GPU memory and {where} has {memory_gib:.1f}"
     found = suggest_fitting_settings(shape, settings, records, memory_gib)
     if found is None:
-        return (
-            f"{message}; no shorter row, smaller rank or checkpointing makes it fit: use a larger GPU or smaller base"
-        )
+        remedy = "take a larger GPU or a smaller base"
+        return f"{message}; no shorter row, smaller rank or checkpointing makes it fit: {remedy}"
     changed, then = found
     overrides = as_recipe_overrides(settings, changed)
     return f"{message}; the nearest setting that fits: write {overrides} into the recipe ({then:.1f} GiB)"
