@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from bonsai.recipes.demo.components import DemoContext, LocalizedComponent
 from bonsai.recipes.demo.tabs import ask_tab, browse_tab, compare_tab, qtq_tab
 from bonsai.recipes.evaluation.comparison.report import Figures
 from bonsai.recipes.inference.generation import Engine
-from bonsai.recipes.inference.labels import DEMO_JA, demo_labels
+from bonsai.recipes.inference.labels import DEMO_JA, DemoLabels, demo_labels
 
 FILE_AGE = 3600
 """seconds until a file offered for download is deleted"""
@@ -49,11 +49,16 @@ def build_app(
         # 2. The tabs.
         with gr.Tabs():
             browse = partial(browse_tab, groups=groups)
-            builders = {"ask": ask_tab, "qtq": qtq_tab, "compare": compare_tab, "browse": browse}
+            builders: dict[str, Callable[[DemoContext], list[LocalizedComponent]]] = {
+                "ask": ask_tab,
+                "qtq": qtq_tab,
+                "compare": compare_tab,
+                "browse": browse,
+            }
             for name, build in builders.items():
                 with gr.Tab(getattr(DEMO_JA, name), id=name) as tab:
                     labelled += build(context)
-                labelled.append(LocalizedComponent(tab, lambda new, name=name: gr.update(label=getattr(new, name))))
+                labelled.append(LocalizedComponent(tab, partial(_tab_label, name)))
 
         # 3. The language: that of the browser at first, then the one chosen.
         def relabel(chosen: str) -> list[Any]:
@@ -76,6 +81,10 @@ def build_app(
         page.unload(context.stop)
     page.queue(max_size=WAITING, api_open=False)
     return page
+
+
+def _tab_label(name: str, labels: DemoLabels) -> Any:
+    return gr.update(label=getattr(labels, name))
 
 
 def theme() -> gr.themes.Base:

@@ -439,9 +439,9 @@ def browse_tab(context: DemoContext, groups: Sequence[TextGroup | TranslationGro
     shows = [shown, where, page]
     quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 8}
     for changed in (category.change, languages.change, search.change):
-        changed(lambda *fields: look(*fields[:3], 0, fields[4]), asks, shows, trigger_mode="always_last", **quick)
-    earlier.click(lambda *fields: look(*fields[:3], fields[3] - 1, fields[4]), asks, shows, **quick)
-    later.click(lambda *fields: look(*fields[:3], fields[3] + 1, fields[4]), asks, shows, **quick)
+        changed(lambda a, b, c, _, ui: look(a, b, c, 0, ui), asks, shows, trigger_mode="always_last", **quick)
+    earlier.click(lambda a, b, c, at, ui: look(a, b, c, at - 1, ui), asks, shows, **quick)
+    later.click(lambda a, b, c, at, ui: look(a, b, c, at + 1, ui), asks, shows, **quick)
     context.ui_language.change(look, asks, shows, **quick)
     context.page.load(look, asks, shows, **quick)
     return [

@@ -35,7 +35,7 @@ CACHE_GROWTH = 64
 class QueuedPrompt(NamedTuple):
     """A tokenized request that waits to be admitted."""
 
-    index: int
+    number: int
     """among all requests"""
     request: GenerationRequest
     token_ids: Sequence[int]
@@ -44,7 +44,7 @@ class QueuedPrompt(NamedTuple):
 class FinishedPrompt(NamedTuple):
     """A completion and the index of its request."""
 
-    index: int
+    number: int
     completion: Completion
 
 
@@ -172,7 +172,7 @@ class ContinuousBatch:
                 remaining.append(row)
             else:
                 completion = self._detokenizer.completion(sequence, reason)
-                finished.append(FinishedPrompt(sequence.prompt.index, completion))
+                finished.append(FinishedPrompt(sequence.prompt.number, completion))
 
         # 3. Retire them.
         batch.ids, batch.positions = sampled[:, None], batch.positions + 1

@@ -224,7 +224,7 @@ class TransformersEngine:
             GenerationError: a prompt is longer than the model reads, or memory does not suffice for a single prompt.
         """
         # 1. Tokenize and check all prompts before the first is run.
-        unfinished = {prompt.index: prompt for prompt in self._tokenize(requests, 0)}
+        unfinished = {prompt.number: prompt for prompt in self._tokenize(requests, 0)}
         count = len(unfinished)
 
         # 2. Put the active adapter in place, or take it out.
@@ -248,7 +248,7 @@ class TransformersEngine:
                         del unfinished[index]
                         added = self._tokenize(on_completion(index, completion), count)
                         count += len(added)
-                        unfinished.update((prompt.index, prompt) for prompt in added)
+                        unfinished.update((prompt.number, prompt) for prompt in added)
                         waiting.extend(added)
                 except (MemoryError, RuntimeError) as error:
                     if not _is_out_of_memory(error):

@@ -98,7 +98,12 @@ class StepGraph:
         self._hidden = self._hidden.detach()
         # 4. Time the replay, after one that pays for the first launch
         self._graphs[0].replay()
-        self.graph_seconds = _seconds(lambda: [graph.replay() for graph in self._graphs])
+
+        def replay() -> None:
+            for graph in self._graphs:
+                graph.replay()
+
+        self.graph_seconds = _seconds(replay)
         store.clear_accumulated()
 
     @property
