@@ -76,8 +76,9 @@ def rest_waiting_threads() -> None:
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "passive"
     cores = available_cores()
-    if cores is not None:
-        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+    if cores is not None and "OMP_NUM_THREADS" not in os.environ:
+        # chosen here, so it may be lowered while others compute (recipes/training/threads.py)
+        os.environ |= {"OMP_NUM_THREADS": str(cores), "BONSAI_FOLLOWS_LOAD": "1"}
 
 
 def available_cores() -> int | None:

@@ -20,6 +20,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from bonsai.builder.prompt import RESPONSE_MARKER, SECTION_BREAK
 from bonsai.recipes.inference.generation import Completion, FinishReason, GenerationRequest, GenerationSettings
+from bonsai.recipes.training.threads import FreeCores
 
 LENGTH_RATIO = 0.8
 """prompts are prefilled together while the shortest has at least this share of the longest's tokens"""
@@ -92,7 +93,9 @@ class ContinuousBatch:
             size: rows of the batch.
         """
         active: _ActiveBatch | None = None
+        cores = FreeCores()
         while waiting or active:
+            cores.adjust()
             free = size - (len(active.sequences) if active else 0)
             if waiting and (active is None or free >= MIN_FREE_SHARE * size):
                 # 1. Admit as many prompts as there are free rows.

@@ -25,6 +25,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from bonsai.recipes.training.plan.speed import list_price
 from bonsai.recipes.training.run_record import LossPoint, ValidationPoint
+from bonsai.recipes.training.threads import FreeCores
 
 _WEIGHTS, _STATE = "best_adapter.safetensors", "best_adapter.json"
 """in a checkpoint: the adapter with the lowest validation loss, and that loss"""
@@ -47,6 +48,21 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+class FreeCoresCallback(TrainerCallback):
+    """Compute each micro-batch on the cores that other processes leave free."""
+
+    def __init__(self) -> None:
+        self._cores = FreeCores()
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Look at the machine before a step."""
+        self._cores.adjust()
+
+    def on_substep_end(self, *args: Any, **kwargs: Any) -> None:
+        """Look at it between the micro-batches of a step."""
+        self._cores.adjust()
 
 
 class ProgressCallback(TrainerCallback):

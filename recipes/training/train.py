@@ -30,6 +30,7 @@ from bonsai.hub.target import with_namespace
 from bonsai.model_card.card import generation
 from bonsai.recipes.training.callbacks import (
     EarlyStoppingCallback,
+    FreeCoresCallback,
     ProgressCallback,
     loss_points,
     peak_memory_gib,
@@ -184,7 +185,7 @@ def train(
             bar = ProgressCallback(name, console)
             best = EarlyStoppingCallback(setup.model, patience=recipe.early_stopping_patience)
             timer = TimedCheckpointCallback(every_seconds=checkpoint_seconds, progress=progress, stopping=stopping)
-            for callback in (bar, best, timer):
+            for callback in (FreeCoresCallback(), bar, best, timer):
                 trainer.add_callback(callback)
             if api is not None and is_main_process():
                 trainer.add_callback(HubCheckpointCallback(api, hub_repo, console, keep_aside=not (start or fresh)))
