@@ -31,6 +31,7 @@ def build(
     out: Out = OUT,
 ) -> None:
     """Build the dataset from the records: out/dataset/. レコードからデータセットを作る。"""
+    quiet_libraries()
     from bonsai.builder.build import build_dataset, input_fingerprint, load_if_up_to_date, save_build_stamp
 
     console.outlives_reader = True
@@ -45,7 +46,6 @@ def build(
             console.print("nothing has changed since that build; `--again` builds it anew")
             return
         # 2. Check and build.
-        quiet_libraries()
         with console.status("building") as status:
             built = build_dataset(
                 source,

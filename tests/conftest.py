@@ -23,6 +23,8 @@ from bonsai.builder.records import default_records_dir
 from bonsai.hub.server.serve import HubAddress, run_hub
 
 ROOT = Path(__file__).parents[1]
+HF = [sys.executable, "-c", "from huggingface_hub.cli.hf import main; main()"]
+"""the `hf` command; its script is missing where the package was linked from another environment"""
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 TINY_RECIPE = """

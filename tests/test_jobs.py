@@ -16,7 +16,7 @@ import pytest
 from bonsai.cli.train import SCRIPT, TIMEOUT, job_command
 from bonsai.recipes.training.recipe import RecipeError, recipe_names
 from bonsai.recipes.training.run_record import CHECKOUT, PACKAGES
-from tests.conftest import Run
+from tests.conftest import HF, Run
 
 SOURCE = "https://github.com/qeu/bonsai"
 
@@ -25,7 +25,7 @@ def dry_run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str
     """What the installed client makes of the line, short of renting anything."""
     at = command.index("run") + 1
     return subprocess.run(
-        [str(Path(sys.executable).with_name("hf")), *command[1:at], "--dry-run", "--namespace", "qeu", *command[at:]],
+        [*HF, *command[1:at], "--dry-run", "--namespace", "qeu", *command[at:]],
         env={"HF_TOKEN": "hf_none", "HF_HOME": str(folder), "HF_ENDPOINT": "http://127.0.0.1:9", "PATH": ""},
         capture_output=True,
         text=True,
@@ -96,8 +96,7 @@ def test_it_is_printed_as_one_line_that_a_shell_takes(bonsai: Run, tmp_path: Pat
     said = bonsai("train", "phi2_qtq", "--on", "t4-small", cwd=tmp_path, COLUMNS="40").stdout
     line, rest = said.split("\n", 1)
     assert re.fullmatch(r"hf jobs uv run --flavor t4-small --timeout 3h .*jobs/train\.py phi2_qtq", line)
-    script = shlex.split(line)[-2]
-    assert (tmp_path / script).resolve() == CHECKOUT / SCRIPT
+    assert shlex.split(line)[-2] == f"{SOURCE}/raw/main/{SCRIPT}"  # the installed command has no checkout beside it
     assert "0.40 USD an hour (2026-11)" in " ".join(rest.split())
     wrong = bonsai("train", "phi2_qtqq", "--on", "t4-small", cwd=tmp_path, check=False)
     assert wrong.returncode == 1

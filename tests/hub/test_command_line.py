@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +10,13 @@ from huggingface_hub import HfApi, get_session, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError
 
 from bonsai.hub.http_client import httpx, set_idle_timeout
+from tests.conftest import HF
 
 
 @pytest.fixture
 def hf(child_environment: dict[str, str], tmp_path: Path) -> Callable[..., str]:
     def run(*arguments: str, fails: bool = False) -> str:
-        command = [str(Path(sys.executable).with_name("hf")), *arguments]
+        command = [*HF, *arguments]
         done = subprocess.run(command, env=child_environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         return done.stdout if not fails else done.stdout + done.stderr

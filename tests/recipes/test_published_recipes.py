@@ -29,16 +29,17 @@ RECIPE = dataclasses.replace(
 
 @pytest.mark.slow
 def test_every_recipe_trains_on_a_tiny_model_of_its_architecture(
-    dataset: Path, far_hub: HubAddress, bonsai: Run, recipes_folder: Path, tmp_path: Path
+    dataset: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
 ) -> None:
     api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)
     for number, (base, config) in enumerate(TINY_CONFIGS.items()):
         folder = write_tiny(tmp_path / f"tiny-{number}", config)
         name = f"qeu/tiny-{base.rpartition('/')[2]}"
         publish_files(api, repo_id=name, repo_type="model", files=folder_files(folder), message="tiny", tag="v1.0")
+    (tmp_path / "recipes").mkdir()
     for name in PUBLISHED:
         base = f"tiny-{load_recipe(name).base_model.rpartition('/')[2]}"
-        (recipes_folder / f"smoke_{name}.py").write_text(SMOKE.format(name=name, base=base))
+        (tmp_path / "recipes" / f"smoke_{name}.py").write_text(SMOKE.format(name=name, base=base))
     shutil.copytree(dataset, tmp_path / "out" / "dataset")
     names = [f"smoke_{name}" for name in PUBLISHED]
     bonsai("train", *names, "--max-steps", "2", cwd=tmp_path, **far_hub.environment())

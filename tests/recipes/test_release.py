@@ -20,6 +20,12 @@ from tests.conftest import Run
 from tests.recipes.tiny import write_tiny_llama
 
 
+def own_recipe(folder: Path, name: str) -> Path:
+    """The file of a recipe that the command finds when it works in this folder."""
+    (folder / "recipes").mkdir(exist_ok=True)
+    return folder / "recipes" / f"{name}.py"
+
+
 @pytest.fixture(scope="module")
 def workplace(
     dataset: Path, far_hub: HubAddress, tiny_base: str, bonsai: Run, tmp_path_factory: pytest.TempPathFactory
@@ -121,9 +127,9 @@ def test_published_tokenizer_pads_left_with_generation_config(workplace: Path) -
     ],
 )
 def test_a_recipe_that_leads_nowhere_is_refused_before_training(
-    changes: dict[str, str], told: str, workplace: Path, far_hub: HubAddress, bonsai: Run, recipes_folder: Path
+    changes: dict[str, str], told: str, workplace: Path, far_hub: HubAddress, bonsai: Run
 ) -> None:
-    (recipes_folder / "astray.py").write_text(
+    own_recipe(workplace, "astray").write_text(
         "import dataclasses\nfrom bonsai.recipes.tiny import RECIPE\n"
         f"RECIPE = dataclasses.replace(RECIPE, **{changes!r})\n"
     )
@@ -134,8 +140,8 @@ def test_a_recipe_that_leads_nowhere_is_refused_before_training(
     assert "Traceback" not in done.stderr
 
 
-def test_train_refuses_another_namespace_without_a_token(workplace: Path, bonsai: Run, recipes_folder: Path) -> None:
-    (recipes_folder / "astray.py").write_text(
+def test_train_refuses_another_namespace_without_a_token(workplace: Path, bonsai: Run) -> None:
+    own_recipe(workplace, "astray").write_text(
         "import dataclasses\nfrom bonsai.recipes.tiny import RECIPE\n"
         'RECIPE = dataclasses.replace(RECIPE, repo_id="me/bonsai-tiny")\n'
     )
@@ -145,7 +151,7 @@ def test_train_refuses_another_namespace_without_a_token(workplace: Path, bonsai
 
 
 def test_an_adapter_that_answers_nothing_is_not_released(
-    published: str, workplace: Path, far_hub: HubAddress, bonsai: Run, recipes_folder: Path, tmp_path: Path
+    published: str, workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -155,7 +161,7 @@ def test_an_adapter_that_answers_nothing_is_not_released(
     model.save_pretrained(base)
     api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)
     publish_files(api, repo_id="qeu/mute", repo_type="model", files=folder_files(base), message="mute", tag="v1.0")
-    (recipes_folder / "mute.py").write_text(
+    own_recipe(tmp_path, "mute").write_text(
         "import dataclasses\nfrom bonsai.recipes.tiny import RECIPE\n"
         'RECIPE = dataclasses.replace(RECIPE, repo_id="qeu/bonsai-mute", base_model="qeu/mute", max_steps=2)\n'
     )

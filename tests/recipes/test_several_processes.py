@@ -25,21 +25,17 @@ def trained(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 @pytest.mark.slow
 def test_two_processes_give_the_losses_and_the_adapter_of_one(
-    dataset: Path, far_hub: HubAddress, tiny_base: str, bonsai: Run, recipes_folder: Path, tmp_path: Path
+    dataset: Path, far_hub: HubAddress, tiny_base: str, bonsai: Run, tmp_path: Path
 ) -> None:
     recipe = TINY_RECIPE.replace("learning_rate=1e-2", "learning_rate=1e-3, gradient_accumulation_steps=2")
-    (recipes_folder / "shared.py").write_text(recipe)
     one, two = tmp_path / "one", tmp_path / "two"
     for place in (one, two):
         shutil.copytree(dataset, place / "out" / "dataset")
+        (place / "recipes").mkdir()
+        (place / "recipes" / "shared.py").write_text(recipe)
     bonsai("train", "shared", "--max-steps", "4", cwd=one, **far_hub.environment())
     command = two / "command.py"
-    command.write_text(
-        "import sys, bonsai.recipes\n"
-        f"bonsai.recipes.__path__ = [*bonsai.recipes.__path__, {str(recipes_folder)!r}]\n"
-        "from bonsai.cli.main import main\n"
-        "main()\n"
-    )
+    command.write_text("from bonsai.cli.main import main\nmain()\n")
     launch = [
         sys.executable,
         "-m",
