@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from bonsai.builder.build import build_dataset, content_hash
 from bonsai.builder.records import default_records_dir
 from bonsai.builder.schema import Language
+from bonsai.cli.common import LOG_WIDTH, console
 from bonsai.cli.main import app
 from bonsai.hub.server.serve import run_hub
 from bonsai.model_card.card import render
@@ -147,6 +148,7 @@ def _help() -> str:
 def _outcomes(folder: Path, commands: Sequence[tuple[str, ...]]) -> str:
     before = Path.cwd()
     os.chdir(folder)
+    console.width = LOG_WIDTH  # whatever the terminal was when it was first imported
     try:
         texts = []
         for arguments in commands:

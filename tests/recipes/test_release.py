@@ -16,7 +16,7 @@ from bonsai.hub.publish import publish_files
 from bonsai.hub.repo_files import folder_files
 from bonsai.hub.server.serve import HubAddress
 from bonsai.model_card.card import is_edited, python_snippets
-from tests.conftest import Run
+from tests.conftest import TINY_RECIPE, Run
 from tests.recipes.tiny import write_tiny_llama
 
 
@@ -227,7 +227,17 @@ def test_card_snippet_for_transformers_runs_from_the_hub(published: str, far_hub
 def test_publish_creates_a_space_over_the_published_adapters(
     published: str, workplace: Path, far_hub: HubAddress, bonsai: Run, tmp_path: Path
 ) -> None:
-    told = bonsai("publish", "space", cwd=workplace, **far_hub.environment()).stdout
+    refused = bonsai("publish", "space", cwd=workplace, check=False, **far_hub.environment())
+    assert "a Space installs a commit of this project; publish it from a checkout" in refused.stderr
+    own_recipe(workplace, "tiny").write_text(TINY_RECIPE)
+    told = subprocess.run(
+        [sys.executable, "-m", "bonsai.cli.main", "publish", "space"],
+        cwd=workplace,
+        env={**os.environ, **far_hub.environment(), "HF_HOME": str(workplace / "hf-home"), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert "qeu/bonsai v0.1.0 at" in told
     api = HfApi(endpoint=far_hub.endpoint, token=far_hub.token)
     there = set(api.list_repo_files("qeu/bonsai", repo_type="space"))

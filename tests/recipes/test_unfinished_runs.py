@@ -109,6 +109,7 @@ def test_a_damaged_checkpoint_kept_aside_is_not_taken_back(tmp_path: Path) -> No
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_in_the_loop_waits_for_the_step_to_be_saved(number: signal.Signals) -> None:
     stopping = InterruptHandler()
+    at_start = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
     before = signal.getsignal(number)
     with stopping.install():
         stopping.enter_loop()
@@ -118,6 +119,7 @@ def test_a_signal_in_the_loop_waits_for_the_step_to_be_saved(number: signal.Sign
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(number) == before
+    signal.signal(signal.SIGHUP, at_start)
 
 
 def test_a_run_under_nohup_goes_on_after_its_terminal_is_closed() -> None:

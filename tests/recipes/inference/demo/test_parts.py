@@ -184,7 +184,7 @@ def test_a_space_installs_pinned_versions_and_serves_the_models() -> None:
     [
         ((), CONSTRAINTS, "needs a model"),
         (("seedling",), CONSTRAINTS, "'seedling' is not a repo on the Hub"),
-        (('qeu/x"]);import os',), CONSTRAINTS, "is no repo on the Hub"),
+        (('qeu/x"]);import os',), CONSTRAINTS, "is not a repo on the Hub"),
         (("qeu/x",), "torch==2\n", "the constraints pin no version of accelerate"),
     ],
 )
