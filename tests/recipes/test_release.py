@@ -229,6 +229,7 @@ def test_publish_creates_a_space_over_the_published_adapters(
 ) -> None:
     refused = bonsai("publish", "space", cwd=workplace, check=False, **far_hub.environment())
     assert "a Space installs a commit of this project; publish it from a checkout" in refused.stderr
+    own_recipe(workplace, "astray").unlink(missing_ok=True)  # left by the tests of recipes that lead nowhere
     own_recipe(workplace, "tiny").write_text(TINY_RECIPE)
     told = subprocess.run(
         [sys.executable, "-m", "bonsai.cli.main", "publish", "space"],
