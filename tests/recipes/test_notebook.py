@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -31,6 +32,8 @@ def test_every_cell_of_the_notebook_runs_on_the_seedling(tmp_path: Path, monkeyp
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said)  # colours
     assert "2/2" in plain
     assert "the card's snippet loaded qeu/bonsai-seedling" in plain
+    record = json.loads((tmp_path / "out" / "adapters" / "seedling" / "training" / "run.json").read_text())
+    assert record["engine_left_out"] == {}  # on the seedling every piece reproduces the stock modules
     pictures = [
         output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     ]

@@ -56,6 +56,10 @@ class Tolerance(NamedTuple):
 
 TOLERANCES = {torch.float32: Tolerance(5e-6, 2e-5, 2e-3), torch.float16: Tolerance(2e-3, 2e-2, 2.5e-1)}
 TIMES_ROUNDING = 8.0
+HEAD_GRADIENT = 1e-3
+"""for a head that does not go through the model's own logits, in float32. The sum over a vocabulary of 49,152 words is
+taken in another order there, and its terms nearly cancel: the seedling's gradients differ by 6e-5, one of 420 by 4e-4,
+with TRL's fused head and ours alike. A wrong head shows in the loss, which is held to its own tolerance."""
 FLOOR = 1e-7
 """share of all gradients' norm below which a weight's gradient is nothing but rounding; in float16 1000 times that"""
 
@@ -162,14 +166,20 @@ class SelfCheck:
         found = self._result(pieces)
         if not self._agree(found is not None) or found is None:
             return False
-        if self._agree(self._is_near(found, measured=False)):
+        other_head = pieces.head or (self._trl_head and not self._installed.own_logits)
+        if self._agree(self._is_near(found, measured=False, other_head=other_head)):
             return True
         if not self._measured:  # another pass, and seldom needed
             self._rounding, self._measured = self._result(NOTHING, perturb=True), True
-        return self._agree(self._is_near(found, measured=True))
+        return self._agree(self._is_near(found, measured=True, other_head=other_head))
 
-    def _is_near(self, found: PassResult, *, measured: bool) -> bool:
-        """Compare with the truth; ``measured``: rounding as measured is allowed too. Sets the reason where it fails."""
+    def _is_near(self, found: PassResult, *, measured: bool, other_head: bool) -> bool:
+        """Compare with the truth, and set the reason where it fails.
+
+        Args:
+            measured: rounding as measured is allowed too.
+            other_head: the loss was not taken from the model's own logits.
+        """
         truth, rounding, tolerance = self._truth, self._rounding, TOLERANCES[self._dtype]
         if truth is None or (measured and rounding is None):
             return False
@@ -188,7 +198,7 @@ class SelfCheck:
         worst = 0.0
         for number, (ours, theirs) in enumerate(zip(found.gradients, truth.gradients, strict=True)):
             size, error = float(theirs.double().norm()), float((ours - theirs).double().norm())
-            allowed = tolerance.gradient
+            allowed = max(tolerance.gradient, HEAD_GRADIENT if other_head else 0.0)
             if measured and rounding is not None and size:
                 by_rounding = TIMES_ROUNDING * float((rounding.gradients[number] - theirs).double().norm()) / size
                 allowed = max(allowed, min(by_rounding, tolerance.at_most))
