@@ -34,6 +34,11 @@ SETTINGS = {
     "spin1000": {"GOMP_SPINCOUNT": "1000"},
     "spin10000": {"GOMP_SPINCOUNT": "10000"},
     "one_thread": {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
+    "follows": {  # what the command does: threads as many as the others leave free, here of two cores
+        "OMP_NUM_THREADS": "2",
+        "OMP_WAIT_POLICY": "passive",
+        "BONSAI_FOLLOWS_LOAD": "1",
+    },
 }
 STEPS = 2
 QUESTION = "Why do leaves turn red in autumn?"
