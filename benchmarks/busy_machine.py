@@ -64,6 +64,7 @@ def train_two_steps() -> dict[str, Any]:
 
     quiet_libraries()
     with local_hub_for(["seedling"], OUT), tempfile.TemporaryDirectory() as work:
+        from bonsai.recipes.training.callbacks import FreeCoresCallback
         from bonsai.recipes.training.data import load_training_rows
         from bonsai.recipes.training.recipe import load_recipe
         from bonsai.recipes.training.sft import build_trainer
@@ -71,6 +72,7 @@ def train_two_steps() -> dict[str, Any]:
         recipe = load_recipe("seedling")
         rows = load_training_rows(recipe, OUT / "dataset")
         prepared = build_trainer(recipe, recipe.base_model, rows, Path(work), max_steps=STEPS)
+        prepared.trainer.add_callback(FreeCoresCallback())
         started = time.perf_counter()
         prepared.trainer.train()
         seconds = time.perf_counter() - started
