@@ -2,9 +2,12 @@
 
 How the truth is computed: two or three records of the run's first batch go through the stock modules (peft and
 transformers, none of our pieces), each record alone in its row, so that it can see no other; the loss is PyTorch's
-cross-entropy over the model's own logits in float32, the mean over the labelled tokens of all of them, and its gradient
-is taken with respect to every adapter weight. Dropout is off, and the adapter is moved off zero for the time being: at
-B = 0 every gradient of A is zero and would prove nothing.
+cross-entropy over the model's own logits, the mean over the labelled tokens of all of them, and its gradient is taken
+with respect to every adapter weight. In a float32 run that cross-entropy is computed in float64: on a CPU PyTorch adds
+up a vocabulary's exponentials one after the other, so that thousands of unlikely words vanish beside a likely one (of
+49,152 words, 5e-6 of the loss on a processor with eight lanes, and ours, which adds them pairwise, would be blamed).
+Dropout is off, and the adapter is moved off zero for the time being: at B = 0 every gradient of A is zero and would
+prove nothing.
 
 The same records, packed or padded as in the run and with the pieces in use, must give that loss and those gradients
 within `TOLERANCES`. Where those are exceeded, rounding itself is measured: the truth is computed again with the
@@ -39,7 +42,8 @@ from bonsai.recipes.training.engine.records_apart import record_slices
 
 RECORDS = 3
 """of the batch, at most, and two at least: one could see no other"""
-MOST_TOKENS = 512
+MOST_TOKENS = {"cuda": 512, "cpu": 128}
+"""compared by kind of device: on a CPU every token takes its time, and a wrong piece shows in a hundred as well"""
 LIFT = 1024.0
 """factor on the loss in float16, without which small gradients would underflow on the way"""
 
@@ -91,7 +95,7 @@ class SelfCheck:
         watched_lengths: tuple[int, ...] = (),
         all_agree: Callable[[bool], bool] = bool,
         trl_head: bool = False,
-        tokens: int = MOST_TOKENS,
+        tokens: int = MOST_TOKENS["cuda"],
     ) -> None:
         self._installed = installed
         self._model = installed.model
@@ -240,7 +244,8 @@ class SelfCheck:
                         call = {**inputs, "labels": labels, "use_cache": False, "fused_lm_head": True}
                         loss = -self._model(**call).log_probs.sum() / count
                     else:
-                        logits = self._model(**inputs, use_cache=False).logits[:, :-1].float()
+                        logits = self._model(**inputs, use_cache=False).logits[:, :-1]
+                        logits = logits.float() if half else logits.double()
                         loss = functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1))
                 gradients = torch.autograd.grad(loss * lift, installed.store.parameters, allow_unused=True)
         except Exception as error:  # noqa: BLE001 - anything that an unknown model raises means: not this way
@@ -262,13 +267,13 @@ class SelfCheck:
 def select_records(batch: Mapping[str, Any], tokens: int, watched_lengths: tuple[int, ...] = ()) -> dict[str, Any]:
     """Select two or three short records of a batch and assemble them as the batch was: packed in a row, or padded.
 
-    A record longer than a watched length is put before them. A batch of one record is cut in two, and if no token is
-    labelled, all are: what is compared need not be worth learning. Example: of packed records of 12, 25 and 17 tokens
-    and 512 allowed, all three, in the order 12, 17, 25.
+    A record longer than a watched length is put before them. A batch of one record is cut in two, and a record in which
+    no token is labelled (any more) is labelled throughout: what is compared need not be worth learning. Example: of
+    packed records of 12, 25 and 17 tokens and 512 allowed, all three, in the order 12, 17, 25.
 
     Args:
         batch: ``input_ids`` and ``labels`` (rows, tokens), and what the collator adds.
-        tokens: most tokens of the selection; a longer record is cut.
+        tokens: most tokens of the selection; records that exceed their share are cut.
         watched_lengths: see `SelfCheck`.
 
     Returns:
@@ -284,7 +289,7 @@ def select_records(batch: Mapping[str, Any], tokens: int, watched_lengths: tuple
         if sum(lengths[one] for one in (*chosen, number)) <= tokens:
             chosen.append(number)
     longest = max(range(len(slices)), key=lambda number: lengths[number])
-    cut = tokens
+    cut = tokens if sum(lengths[one] for one in chosen) <= tokens else max(tokens // len(chosen), 8)
     if watched_lengths and lengths[longest] > min(watched_lengths):
         chosen, cut = [longest, *[number for number in chosen if number != longest][:1]], lengths[longest]
     taken = [
@@ -293,10 +298,12 @@ def select_records(batch: Mapping[str, Any], tokens: int, watched_lengths: tuple
     if len(taken) == 1 and len(taken[0][0]) > 3:
         (whole, labelled), middle = taken[0], len(taken[0][0]) // 3
         taken = [(whole[:middle], labelled[:middle]), (whole[middle:], labelled[middle:])]
-    # 2. No label on a record's first token: it follows nothing. Without any label, label all tokens
+    # 2. No label on a record's first token: it follows nothing. In a record without any, label all others
     taken = [(record, label.index_fill(0, label.new_zeros(1), -100)) for record, label in taken]
-    if all(bool((label[1:] == -100).all()) for _, label in taken):
-        taken = [(record, torch.cat([label[:1], record[1:]])) for record, label in taken]
+    taken = [
+        (record, torch.cat([label[:1], record[1:]]) if bool((label == -100).all()) else label)
+        for record, label in taken
+    ]
     # 3. Padded rows, on the right, with the padding token that the batch ends in or any other: it is masked
     if not _is_packed(batch):
         longest = max(len(record) for record, _ in taken)

@@ -189,7 +189,10 @@ class EngineTrainer(SFTTrainer):
             watched_lengths=watched,
             all_agree=self._all_agree,
             trl_head=True,
-            tokens=min(MOST_TOKENS, max(64, inputs["input_ids"].numel() * self.args.gradient_accumulation_steps // 5)),
+            tokens=min(
+                MOST_TOKENS["cuda" if self.args.device.type == "cuda" else "cpu"],
+                max(64, inputs["input_ids"].numel() * self.args.gradient_accumulation_steps // 5),
+            ),
         )
         check.run()
         _LOG.info("the engine was compared with the stock modules in %.1f s", time.perf_counter() - started)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model
 from torch import Tensor
 
 from bonsai.recipes.training.engine import layers
@@ -14,7 +15,7 @@ from bonsai.recipes.training.engine.install import NOTHING, UNDER_THE_MODEL, Eng
 from bonsai.recipes.training.engine.records_apart import record_slices
 from bonsai.recipes.training.engine.self_check import SelfCheck, lengths_to_watch, select_records
 from tests.recipes.engine.architectures import CANT_BE_TINY, adapted_tiny, names, tiny_config
-from tests.recipes.engine.models import adapted, gradients, packed_batch
+from tests.recipes.engine.models import adapted, gradients, lora, packed_batch, quantised
 
 MIXED: dict[str, tuple[str, ...]] = {
     "llama": (),
@@ -171,3 +172,28 @@ def test_a_batch_of_one_record_is_cut_in_two_and_something_is_learnt() -> None:
     assert found["cu_seq_lens_q"].tolist() == [0, 10, 30]
     assert found["position_ids"][0].tolist() == [*range(10), *range(20)]
     assert (found["labels"] != -100).sum() == 28
+
+
+def test_records_longer_than_their_share_are_cut_and_each_is_labelled_somewhere() -> None:
+    batch = packed_batch((90, 60, 80))
+    batch["labels"][0, 90:140] = -100  # of the second record only the end, which is cut off, has labels
+    found = select_records(batch, 64)
+    assert found["cu_seq_lens_q"].tolist() == [0, 32, 64]
+    assert (found["labels"][0, 1:32] != -100).all()
+    assert (found["labels"][0, 33:] != -100).any()
+
+
+def test_a_word_beside_which_thousands_vanish_costs_no_piece() -> None:
+    model = quantised("phi", vocab_size=49152)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(0.01)
+        model.lm_head.bias.zero_()[7] = 16.8  # every other word weighs 5e-8 of it, less than half a step of float32
+        logits = model(input_ids=packed()["input_ids"]).logits[0, :-1]
+        labels = packed()["labels"][0, 1:]
+        exact, stock = (torch.nn.functional.cross_entropy(z, labels) for z in (logits.double(), logits))
+    if (exact - stock).abs() / exact < 5e-6:
+        pytest.skip("PyTorch adds up a vocabulary exactly enough on this processor")
+    installed = install(get_peft_model(model, lora()), EngineOptions(graph=False, spare_memory=False), torch.float32)
+    SelfCheck(installed, packed()).run()
+    assert installed.left_out == {}
+    assert installed.pieces.head
