@@ -3,7 +3,8 @@
 1. Packed attention. PyTorch's memory-efficient kernel (https://arxiv.org/abs/2112.05682) takes the bounds of the
    records and is compiled for sm50 and up. SDPA does not pass bounds on, so the aten operator is called directly. It is
    private: `is_supported` tries it once, and where it fails `block_diagonal_attention` (SDPA with a mask, the twin for
-   tests) takes its place. Example: records of 3 and 2 tokens in one row have bounds [0, 3, 5].
+   tests) takes its place, and on a CPU causal SDPA for each record. Example: records of 3 and 2 tokens in one row have
+   bounds [0, 3, 5].
 2. Rotary embedding (RoPE, https://arxiv.org/abs/2104.09864). Llama pairs a number with the one half a head away, GLM
    and Cohere pair neighbours; Phi rotates only the first part of each head. Which one a modeling file means is learned
    from a call it makes itself: the first kind that reproduces the file's own function is used, or none.
@@ -147,6 +148,15 @@ def block_diagonal_attention(
     return out.transpose(1, 2)
 
 
+def record_by_record_attention(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, scale: float) -> Tensor:
+    """Compute the same with a causal SDPA for each record: fastest where a call costs next to nothing, on a CPU."""
+    repeats = q.shape[2] // k.shape[2]
+    sizes = bounds.diff().tolist()
+    heads = [h.transpose(1, 2).split(sizes, dim=2) for h in (q, _repeated(k, repeats), _repeated(v, repeats))]
+    found = [scaled_dot_product_attention(*one, is_causal=True, scale=scale) for one in zip(*heads, strict=True)]
+    return torch.cat(found, dim=2).transpose(1, 2)
+
+
 def _soft_capped(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: float, softcap: float) -> Tensor:
     """Attend with capped scores; (batch, heads, tokens, head size), as many key heads as query heads."""
     # the product is in the dtype of q, everything up to the softmax in float32
@@ -194,7 +204,10 @@ def attention_forward(
     window = sliding_window if sliding_window is not None and max_length_q > sliding_window else None
     if window is None and softcap is None and is_supported(q):
         return packed_attention(q, k, v, cu_seq_lens_q, max_length_q, scaling), None
-    # 3. What the kernel does not support
+    # 3. On a CPU, record after record: a mask over the whole row would have the scores between records computed too
+    if window is None and softcap is None and not q.is_cuda:
+        return record_by_record_attention(q, k, v, cu_seq_lens_q, scaling), None
+    # 4. What the kernel does not support
     return block_diagonal_attention(q, k, v, cu_seq_lens_q, scaling, window, softcap), None
 
 

@@ -9,6 +9,7 @@ import torch
 
 from bonsai.builder.errors import EngineError
 from bonsai.recipes.training.engine import install as install_module
+from bonsai.recipes.training.engine.attention import block_diagonal_attention, record_by_record_attention
 from bonsai.recipes.training.engine.cuda_graph import GraphTrial, PackedRowLimits
 from bonsai.recipes.training.engine.install import (
     UNDER_THE_MODEL,
@@ -265,3 +266,17 @@ def test_an_adapter_switched_off_gives_the_base_alone() -> None:
         assert torch.allclose(model(input_ids=ids).logits, expected, atol=1e-5)
     with torch.no_grad():
         assert not torch.allclose(model(input_ids=ids).logits, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("kv_heads", [6, 2, 1])
+def test_on_a_cpu_attention_record_by_record_is_attention_under_the_mask(kv_heads: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, gradient = (torch.randn(1, 96, heads, 16, generator=generator) for heads in (6, kv_heads, kv_heads, 6))
+    bounds = torch.tensor([0, 1, 65, 96], dtype=torch.int32)
+    found = []
+    for attend in (record_by_record_attention, block_diagonal_attention):
+        inputs = [tensor.clone().requires_grad_() for tensor in (q, k, v)]
+        out = attend(*inputs, bounds, 0.25)
+        found.append([out, *torch.autograd.grad(out, inputs, gradient)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
