@@ -153,7 +153,10 @@ def record_by_record_attention(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, 
     repeats = q.shape[2] // k.shape[2]
     sizes = bounds.diff().tolist()
     heads = [h.transpose(1, 2).split(sizes, dim=2) for h in (q, _repeated(k, repeats), _repeated(v, repeats))]
-    found = [scaled_dot_product_attention(*one, is_causal=True, scale=scale) for one in zip(*heads, strict=True)]
+    found = [
+        scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
+        for query, key, value in zip(*heads, strict=True)
+    ]
     return torch.cat(found, dim=2).transpose(1, 2)
 
 
