@@ -202,15 +202,16 @@ def attention_forward(
     if cu_seq_lens_q is None:
         kwargs = {**kwargs, "sliding_window": sliding_window, "scaling": scaling}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    # 2. Packed: the kernel; a window matters only if some record is longer than it
+    # 2. Packed: the kernel, or on a CPU record after record (a mask over the whole row would have the scores between
+    #    records computed too); a window matters only if some record is longer than it
     q, k, v = (heads.transpose(1, 2) for heads in (query, key, value))
     window = sliding_window if sliding_window is not None and max_length_q > sliding_window else None
-    if window is None and softcap is None and is_supported(q):
-        return packed_attention(q, k, v, cu_seq_lens_q, max_length_q, scaling), None
-    # 3. On a CPU, record after record: a mask over the whole row would have the scores between records computed too
-    if window is None and softcap is None and not q.is_cuda:
-        return record_by_record_attention(q, k, v, cu_seq_lens_q, scaling), None
-    # 4. What the kernel does not support
+    if window is None and softcap is None:
+        if is_supported(q):
+            return packed_attention(q, k, v, cu_seq_lens_q, max_length_q, scaling), None
+        if not q.is_cuda:
+            return record_by_record_attention(q, k, v, cu_seq_lens_q, scaling), None
+    # 3. What the kernel does not support
     return block_diagonal_attention(q, k, v, cu_seq_lens_q, scaling, window, softcap), None
 
 
