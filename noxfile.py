@@ -3,6 +3,7 @@
     nox -s build train publish     the whole project, on a fresh machine
     nox                            lint, types, tests
     nox -s thorough                the slow tests too
+    nox -s tend                    the records, in the browser
     nox -s lock                    locks/hashes.txt written anew, after a change of dependencies
     nox -s audit                   known vulnerabilities of what is pinned
 
@@ -92,6 +93,12 @@ def testing(session: nox.Session) -> None:
 def build(session: nox.Session) -> None:
     """Records -> out/dataset/.  nox -s build [-- --records DIR]"""
     _bonsai(session, "light", "build", *_arguments(session, "build", *RECORDS))
+
+
+@nox.session(default=False, requires=["light"], venv_backend="none")
+def tend(session: nox.Session) -> None:
+    """A page to edit, check, sign and compare the records.  nox -s tend [-- --records DIR --port N --reader NAME]"""
+    _bonsai(session, "light", "tend", *_arguments(session, "tend", *RECORDS))
 
 
 @nox.session(default=False, requires=["full"], venv_backend="none")

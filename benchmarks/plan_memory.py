@@ -27,17 +27,8 @@ from trl import SFTConfig
 
 from bonsai.recipes.training.engine.install import EngineOptions
 from bonsai.recipes.training.engine.trainer import EngineTrainer
-from bonsai.recipes.training.plan.memory import (
-    GIB,
-    HOPPER_WORKSPACE,
-    WORKSPACE,
-    Length,
-    MemoryOptions,
-    Peak,
-    Rows,
-    estimate_peak,
-    rows_of,
-)
+from bonsai.recipes.training.plan.gpus import H100, T4
+from bonsai.recipes.training.plan.memory import GIB, Length, Peak, PlanSettings, Rows, estimate_peak, rows_of
 from bonsai.recipes.training.plan.model_shapes import ModelShape, shape_of
 
 RECORDS = 320
@@ -70,8 +61,8 @@ def some_lengths(max_length: int) -> dict[int, Length]:
 
 def predicted(shape: ModelShape, tried: Tried, rows: Rows, *, graph_made: bool) -> Peak:
     """Of making the graph where one was made and used; a graph that was tried in vain leaves the greater of both."""
-    workspace = HOPPER_WORKSPACE if GPU and torch.cuda.get_device_capability()[0] == 9 else WORKSPACE
-    setting = MemoryOptions(r=tried.r, checkpointing=tried.checkpointing)
+    workspace = H100.workspace if GPU and torch.cuda.get_device_capability()[0] == 9 else T4.workspace
+    setting = PlanSettings(r=tried.r, gradient_checkpointing=tried.checkpointing)
     moments = {True} if graph_made else {False, tried.graph}
     peaks = [estimate_peak(shape, setting, rows, graph=graph, workspace=workspace) for graph in moments]
     return max(peaks, key=lambda one: one.bytes)

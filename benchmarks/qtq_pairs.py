@@ -30,7 +30,7 @@ from bonsai.builder.records import default_records_dir, read_groups
 from bonsai.builder.schema import TextGroup
 from bonsai.recipes.inference.question_similarity import (
     SAME_FROM,
-    PairFeatures,
+    WEIGHTS,
     by_rule,
     pair_features,
     same_question_probability,
@@ -92,7 +92,7 @@ def held_out(name: str) -> bool:
 def fitted(train: Sequence[Pair]) -> npt.NDArray[np.float64]:
     """Weights of the logistic model, by Newton's method with a ridge on all but the constant."""
     undecided = [pair for pair in train if by_rule(pair.first, pair.second) is None]
-    features = np.array([pair_features(pair.first, pair.second) for pair in undecided])
+    features = np.array([list(pair_features(pair.first, pair.second).values()) for pair in undecided])
     wanted = np.array([pair.tautology for pair in undecided], float)
     counts = np.array([WEIGHT[pair.origin] for pair in undecided])
     ridge = np.diag([0.0] + [RIDGE] * (features.shape[1] - 1))
@@ -111,7 +111,7 @@ def judge(weights: npt.NDArray[np.float64]) -> Callable[[Pair], float]:
         return (
             known
             if known is not None
-            else float(1 / (1 + np.exp(-np.dot(weights, pair_features(pair.first, pair.second)))))
+            else float(1 / (1 + np.exp(-np.dot(weights, list(pair_features(pair.first, pair.second).values())))))
         )
 
     return likelihood
@@ -160,7 +160,7 @@ def main() -> None:
     }
     table = Table("judge", "from", "pairs", "precision", "recall", "good questions of the records refused")
     result: dict[str, object] = {
-        "weights": dict(zip(PairFeatures._fields, weights.round(2).tolist(), strict=True)),
+        "weights": dict(zip(WEIGHTS, weights.round(2).tolist(), strict=True)),
         "threshold": threshold,
         "calibration_pairs": len(calibration),
     }

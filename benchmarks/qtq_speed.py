@@ -13,7 +13,6 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -33,7 +32,7 @@ from bonsai.recipes.inference.batching import (
     sample_next_tokens,
 )
 from bonsai.recipes.inference.conversation import QuestionChain
-from bonsai.recipes.inference.generation import Completion, GenerationRequest, GenerationSettings, OnAnswer, StopCheck
+from bonsai.recipes.inference.generation import Completion, Engine, GenerationRequest, GenerationSettings, OnCompletion
 from bonsai.recipes.inference.qtq import QtQSettings, run_chains
 
 
@@ -58,7 +57,7 @@ class Choice(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
 
 
-class Loop:
+class Loop(Engine):
     """The loop of most tutorials behind the engine's interface: `model.generate` for each prompt, to its end.
 
     What the engine would not have waited for is cut off afterwards, so that the chains come out the same.
@@ -72,23 +71,15 @@ class Loop:
         model = PeftModel.from_pretrained(model, options.adapter) if options.adapter else model
         self._model = model.eval().to(options.device)
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        decoder: GenerationSettings,
-        *,
-        on_answer: OnAnswer | None = None,
-        watch: StopCheck | None = None,
-    ) -> list[Completion]:
-        said = [self._one(place, prompt, decoder, watch) for place, prompt in enumerate(prompts)]
-        for place, one in enumerate(said if on_answer else ()):
-            on_answer(place, one)
-        return said
+    def complete(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
+        waiting = list(requests)
+        for place, request in enumerate(waiting):  # which grows meanwhile
+            waiting += on_completion(place, self._one(place, request))
 
-    def _one(self, place: int, prompt: str, decoder: GenerationSettings, watch: StopCheck | None) -> Completion:
+    def _one(self, place: int, request: GenerationRequest) -> Completion:
+        prompt, decoder, _ = request
         inputs = self._tokenizer(prompt, return_tensors="pt").to(self._model.device)
         length = inputs["input_ids"].shape[1]
-        request = GenerationRequest(prompt, decoder, partial(watch, place) if watch else None)
         row = ActiveSequence(QueuedPrompt(place, request, inputs["input_ids"][0].tolist()), time.perf_counter())
         with torch.inference_mode():
             out = self._model.generate(

@@ -14,6 +14,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from datasets.exceptions import DatasetGenerationError
 
 import bonsai.builder
 import bonsai.dataset_card
-from bonsai.builder.bonsai import CONFIGS, VERSION, BonsaiBuilder
+from bonsai.builder.bonsai import CONFIGS, VERSION, BonsaiBuilder, filled_splits
 from bonsai.builder.card_facts import croissant_json, dataset_facts
 from bonsai.builder.checks.base import Severity
 from bonsai.builder.checks.run import CheckReport, run_checks
@@ -33,6 +34,9 @@ from bonsai.builder.errors import RecordError
 from bonsai.builder.files import atomic_replace_dir, atomic_write_text
 from bonsai.builder.records import SourcedGroup, default_probes, read_groups, read_probes
 from bonsai.builder.report import write_report
+from bonsai.builder.rows import SPLITS
+from bonsai.builder.samples import read_samples
+from bonsai.builder.schema import CATEGORIES
 from bonsai.dataset_card.card import render
 from bonsai.dataset_card.charts import render_charts
 from bonsai.dataset_card.facts import DatasetFacts
@@ -45,6 +49,8 @@ class BuildResult:
     path: Path
     facts: DatasetFacts
     checked: CheckReport | None
+    left_out: list[str]
+    """a sentence for each config, split and category without a row"""
 
 
 def build_dataset(
@@ -66,8 +72,9 @@ def build_dataset(
         OSError: no space, no permission; ``out`` is untouched then.
     """
     step = on_step or (lambda _: None)
-    # 1. Read and check the records. Errors end the build; warnings go into the column ``doubts``.
+    # 1. Read and check the records. Errors end the build; warnings go into the column ``warnings``.
     groups = read_groups(records)
+    samples = read_samples(records)
     checked = run_checks(groups, read_probes(default_probes()), on_step=step) if check else None
     if checked is not None and checked.errors:
         raise RecordError(
@@ -77,35 +84,43 @@ def build_dataset(
                 for error in checked.errors
             ]
         )
-    doubts: dict[str, list[str]] = {}
+    warnings: dict[str, list[str]] = {}
     for finding in checked.findings if checked else ():
-        if finding.severity is Severity.WARNING and finding.check not in doubts.setdefault(finding.group_id, []):
-            doubts[finding.group_id].append(finding.check)
+        if finding.severity is Severity.WARNING and finding.check not in warnings.setdefault(finding.group_id, []):
+            warnings[finding.group_id].append(finding.check)
 
     with atomic_replace_dir(out) as fresh, tempfile.TemporaryDirectory() as cache:
         # 2. Write the Parquet files.
-        infos = {}
+        infos, left_out = {}, []
         for config in CONFIGS:
             step(config)
-            infos[config] = _write_config(config, groups, doubts, Path(cache), fresh)
+            splits = ["test"] if config == "probes" else filled_splits(groups, config)
+            missing = [split for split in SPLITS if split not in splits]
+            if config != "probes" and missing:
+                where = f"in {' and '.join(missing)}, which" if splits else "at all, and"
+                left_out.append(f"config {config} has no row {where} is left out")
+            if splits:
+                infos[config] = _write_config(config, groups, warnings, Path(cache), fresh)
+        there = {located.group.category for located in groups}
+        left_out += [f"category {category} has no group" for category in CATEGORIES if category not in there]
 
         # 3. Write what describes them: Croissant, charts, card and report.
-        facts = dataset_facts(groups, infos, repo_id)
-        (fresh / "croissant.json").write_text(croissant_json(infos, repo_id), encoding="utf-8")
+        facts = dataset_facts(groups, infos, repo_id, samples)
+        atomic_write_text(fresh / "croissant.json", croissant_json(infos, repo_id))
         for name, chart in render_charts(facts).items():
             (fresh / name).parent.mkdir(exist_ok=True)
-            (fresh / name).write_text(chart, encoding="utf-8")
-        (fresh / "README.md").write_text(render(facts), encoding="utf-8")
+            atomic_write_text(fresh / name, chart)
+        atomic_write_text(fresh / "README.md", render(facts))
         if checked is not None:
             write_report(fresh, groups, checked.findings, facts)
-    return BuildResult(path=out, facts=facts, checked=checked)
+    return BuildResult(path=out, facts=facts, checked=checked, left_out=left_out)
 
 
 def _write_config(
-    config: str, groups: Sequence[SourcedGroup], doubts: Mapping[str, Sequence[str]], cache: Path, fresh: Path
+    config: str, groups: Sequence[SourcedGroup], warnings: Mapping[str, Sequence[str]], cache: Path, fresh: Path
 ) -> datasets.DatasetInfo:
     """Write the Parquet files of a config below ``fresh``; return its features, splits and sizes."""
-    builder = BonsaiBuilder(config_name=config, groups=groups, doubts=doubts, cache_dir=str(cache))
+    builder = BonsaiBuilder(config_name=config, groups=groups, warnings=warnings, cache_dir=str(cache))
     try:
         builder.download_and_prepare()
     except DatasetGenerationError as error:
@@ -149,7 +164,13 @@ def input_fingerprint(records: Path, repo_id: str, *, check: bool) -> str:
     digest = hashlib.sha256(repr((repo_id, check, platform.python_version())).encode())
     packages = (Path(str(module.__file__)).parent for module in (bonsai.builder, bonsai.dataset_card))
     for folder in (records, *packages):
-        _add_files(digest, folder, (path for path in folder.rglob("*") if "__pycache__" not in path.parts))
+        # what is hidden is the journal of edits, or the lock while one is made
+        paths = (
+            p
+            for p in folder.rglob("*")
+            if not re.search(r"(?:^|/)(?:__pycache__|\.)", p.relative_to(folder).as_posix())
+        )
+        _add_files(digest, folder, paths)
     for installed in sorted(f"{package.name}=={package.version}" for package in importlib.metadata.distributions()):
         digest.update(installed.encode() + b"\0")
     return digest.hexdigest()

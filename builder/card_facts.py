@@ -16,16 +16,19 @@ from bonsai.builder.prompt import SECTION_BREAK, to_messages
 from bonsai.builder.records import SourcedGroup, default_probes, read_probes
 from bonsai.builder.rows import DERIVED, Row, group_to_rows
 from bonsai.builder.schema import CATEGORIES, LANGUAGES, Language, TextGroup
+from bonsai.builder.signatures import agreements, count_readers, count_readings
 from bonsai.builder.token_counts import Vocabulary, count_tokens
 from bonsai.dataset_card import croissant
-from bonsai.dataset_card.facts import LENGTH_BIN, ConfigFacts, DatasetFacts, ExampleFacts, LengthFacts
+from bonsai.dataset_card.facts import LENGTH_BIN, ConfigFacts, DatasetFacts, ExampleFacts, LengthFacts, SampleFacts
 
 Infos = Mapping[str, datasets.DatasetInfo]
 """By config."""
 
 
-def dataset_facts(groups: Sequence[SourcedGroup], infos: Infos, repo_id: str) -> DatasetFacts:
-    """Collect the facts of the dataset card."""
+def dataset_facts(
+    groups: Sequence[SourcedGroup], infos: Infos, repo_id: str, samples: Sequence[SampleFacts] = ()
+) -> DatasetFacts:
+    """Collect the facts of the dataset card; ``samples`` are those that were read blind."""
     # 1. Count rows by category and language.
     members = [located.group for located in groups]
     rows = [row for group in members for row in group_to_rows(group)]
@@ -98,6 +101,10 @@ def dataset_facts(groups: Sequence[SourcedGroup], infos: Infos, repo_id: str) ->
         examples=examples,
         generators=dict(Counter(group.generator for group in members)),
         metadata={key: metadata[key] for key in ("configs", "dataset_info")},
+        readings=count_readings(members) if any(group.read for group in members) else {},
+        readers=count_readers(members),
+        agreements=agreements(members),
+        samples=samples,
     )
 
 
@@ -117,6 +124,7 @@ def feature_counts(groups: Sequence[SourcedGroup]) -> dict[str, int]:
         ),
         "names in katakana": sum("katakana_names" in group.skills for group in members),
         "translate, then answer": sum("translate_then_answer" in group.skills for group in members),
+        "earlier turns": sum(isinstance(group, TextGroup) and bool(group.ja.history) for group in members),
         "a chain of questions": sum(isinstance(group, TextGroup) and group.chain is not None for group in members),
     }
 
@@ -145,7 +153,7 @@ def _lengths(rows: Sequence[Row], vocabulary: Vocabulary) -> list[LengthFacts]:
 
 
 def _training_text(row: Row) -> str:
-    turns = to_messages(row["instruction"], row["input"], row["reasoning"], row["output"])
+    turns = to_messages(row["instruction"], row["input"], row["reasoning"], row["output"], row["history"])
     return SECTION_BREAK.join(turn["content"] for turn in turns)
 
 

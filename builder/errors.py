@@ -10,10 +10,15 @@ of the rest, has a base class of its own.
 Adding an error: derive it from `BonsaiError` and from the built-in error that a caller would expect (`ValueError` for
 bad input, `RuntimeError` for a failure on the way, `OSError` for disks), name it after what failed, and say in its
 docstring what was left untouched. Define it here if several modules raise it, otherwise in the module that raises it.
-This module imports nothing, so code that runs without pydantic, such as the training engine, can import it.
+This module imports nothing when it runs, so that code without pydantic, such as the training engine, can import it.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class BonsaiError(Exception):
@@ -62,3 +67,9 @@ class DemoError(BonsaiError, ValueError):
 
 class UserInputError(BonsaiError, ValueError):
     """A visitor's input is invalid; the message is for the visitor and in the visitor's language."""
+
+
+def describe_first_fault(error: ValidationError) -> str:
+    """Return field and message of the first fault that pydantic found, such as ``'losses.0.step': Field required``."""
+    fault = error.errors(include_url=False)[0]
+    return f"'{'.'.join(map(str, fault['loc'])) or 'file'}': {fault['msg']}"

@@ -52,7 +52,11 @@ def atomic_open(path: Path) -> Iterator[BinaryIO]:
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in UTF-8; half a surrogate pair, which a model may produce, becomes ``?``."""
+    """Write ``text`` to ``path`` in UTF-8, the same bytes on every system: this is how all text files are written.
+
+    `Path.write_text` would end lines as the system does, and a dataset built on Windows would have another hash. Half a
+    surrogate pair, which a model may produce, becomes ``?``.
+    """
     with atomic_open(path) as file:
         file.write(text.encode("utf-8", "replace"))
 
@@ -133,15 +137,25 @@ def _is_in_use(folder: Path) -> bool:
     return True
 
 
+_ELSEWHERE = (
+    "wait until it has ended, or end it, or work elsewhere with --out FOLDER. "
+    "別の実行が使用中です。終わるまで待つか、--out で別の場所を指定してください。"
+)
+
+
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, *, wait: float = 0, remedy: str = _ELSEWHERE) -> Iterator[None]:
     """Keep other processes from writing into the folder ``path`` for as long as the block lasts.
 
     The lock is the operating system's, on a file beside the folder, and ends with its process, however that ends. The
     file names the process that holds the lock. The same thread may take it again.
 
+    Args:
+        wait: seconds for another process to end its work.
+        remedy: what to do when it has not; ends the message of the error.
+
     Raises:
-        FolderInUseError: another process holds the lock; raised at once, without waiting.
+        FolderInUseError: another process holds the lock.
     """
     from filelock import FileLock, Timeout  # not above: `--help` does without
 
@@ -150,24 +164,21 @@ def exclusive(path: Path) -> Iterator[None]:
     file = path.with_name(f".{path.name}.lock")
     lock = FileLock(file, is_singleton=True)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=wait, poll_interval=0.02)
     except Timeout:
         try:
             note = json.loads(file.read_text("utf-8"))
             holder = f"process {note['pid']} (since {note['since']}: {note['command']})"
         except (OSError, ValueError, KeyError, TypeError):
             holder = "another process"
-        raise FolderInUseError(
-            f"{path}: {holder} is writing here; wait until it has ended, or end it, or work elsewhere with "
-            "--out FOLDER. 別の実行が使用中です。終わるまで待つか、--out で別の場所を指定してください。"
-        ) from None
+        raise FolderInUseError(f"{path}: {holder} is writing here; {remedy}") from None
     try:
         if lock.lock_counter == 1:
             program = Path(sys.argv[0]).stem
             command = " ".join(["bonsai" if program == "main" else program, *sys.argv[1:]])[:200]
             started = time.strftime("%Y-%m-%d %H:%M:%S")
             with contextlib.suppress(OSError):  # Windows keeps even the holder from writing: then it stays unnamed
-                file.write_text(json.dumps({"pid": os.getpid(), "since": started, "command": command}), "utf-8")
+                file.write_bytes(json.dumps({"pid": os.getpid(), "since": started, "command": command}).encode())
         yield
     finally:
         if lock.lock_counter == 1:

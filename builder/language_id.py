@@ -46,6 +46,33 @@ def detect_languages(texts: Sequence[str], expected: str | None = None) -> list[
     return found
 
 
+def detect_row_languages(instructions: Sequence[str], answers: Sequence[str], expected: str | None = None) -> list[str]:
+    """Detect the language of questions with their answers: an answer such as "H2O" or a program tells little.
+
+    See `row_counts` for how the two are weighed.
+    """
+    asked, answered = script_counts(nfkc_batch(instructions)), script_counts(nfkc_batch(answers))
+    counts = row_counts(asked, answered)
+    found: list[str] = language_by_script(counts).tolist()
+    for i in [i for i, language in enumerate(found) if not language]:
+        found[i] = language_by_model(f"{instructions[i]}\n{answers[i]}", counts[i], expected)
+    return found
+
+
+def row_counts(asked: npt.NDArray[np.int64], answered: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Add the `script_counts` of questions and their answers, shape (N, 7).
+
+    The question counts twice, and of a longer answer no more than the length of the question: the answer may be code,
+    a formula or a quotation, and the question is always put in the asker's own language.
+    """
+    asked, answered = asked.copy(), answered.copy()
+    asked[:, 0] = answered[:, 0] = 0
+    weight = np.array([0, 1, *[_LATIN_PER_CJK] * 4, 1])
+    length, longer = asked @ weight, answered @ weight
+    share = np.where((length > 0) & (longer > length), length / np.maximum(longer, 1), 1.0)
+    return np.asarray(2 * asked + np.ceil(answered * share[:, None]), np.int64)
+
+
 def script_counts(texts: CodepointTexts) -> npt.NDArray[np.int64]:
     """Count characters by script, shape (N, 7): none, Latin, kana, Han of both, of Chinese, of Japanese, other."""
     count = len(texts.starts) - 1

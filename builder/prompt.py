@@ -14,6 +14,20 @@ A row as a trainer sees it, with the instruction's optional input:
     ### Response:
     Natsume Soseki.
 
+Earlier turns come before it, each with its answer below the marker of the response and without Reasoning:
+
+    ### Instruction:
+    Recommend a novel.
+
+    ### Response:
+    Kokoro.
+
+    ### Instruction:
+    Who wrote it?
+
+    ### Reasoning:
+    …
+
 The markers are plain text and no new tokens, because vLLM and llama.cpp refuse adapters that add tokens. The generation
 prompt ends with the marker of the Reasoning, so a model cannot skip it, as it did in the post of 2024-05-07. Loss is
 taken on the completion only, which begins after that marker.
@@ -36,18 +50,25 @@ CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{%- if message['role'] == 'system' -%}{{ message['content'] + '\\n\\n' }}"
     "{%- elif message['role'] == 'user' -%}{{ '### Instruction:\\n' + message['content'] + '\\n\\n' }}"
-    "{%- elif message['role'] == 'assistant' -%}{{ message['content'] + eos_token }}"
+    "{%- elif message['role'] == 'assistant' and loop.last -%}{{ message['content'] + eos_token }}"
+    "{%- elif message['role'] == 'assistant' -%}"
+    "{{ '### Response:\\n' + message['content'].split('### Response:\\n')[-1] + '\\n\\n' }}"
     "{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '### Reasoning:\\n' }}{%- endif -%}"
 )
-"""Jinja; an assistant turn carries its own markers, as in the config ``messages``. The template saved beside an adapter
-begins with the special tokens of its base, if there are any: see `PromptEncoder`."""
+"""Jinja; the last assistant turn carries its own markers, as in the config ``messages``. Of an earlier one only the
+answer is kept, whether it came with its Reasoning, as a server returns it, or alone. The template saved beside an
+adapter begins with the special tokens of its base, if there are any: see `PromptEncoder`."""
 
 _RESPONSE = re.compile(rf"^{re.escape(RESPONSE_MARKER.strip())}[ \t]*\n?", re.MULTILINE)
 _HEADING = re.compile(r"^### ?\w+:", re.MULTILINE)
 _SAMPLES = (f"{INSTRUCTION_MARKER}Why?", "盆栽とは？")
 """Texts on which a tokenizer is tried out."""
+
+
+History = Sequence[Sequence[str]]
+"""Earlier turns, the earliest first: pairs of instruction and response, as in the column ``history``."""
 
 
 class Message(TypedDict):
@@ -91,19 +112,32 @@ def format_response(output: str, reasoning: str = "") -> str:
     return f"{REASONING_MARKER}{reasoning}{SECTION_BREAK}{response}" if reasoning else response
 
 
-def to_messages(instruction: str, input_text: str, reasoning: str, output: str) -> list[Message]:
-    """Convert a row to a user turn and an assistant turn."""
+def to_messages(instruction: str, input_text: str, reasoning: str, output: str, history: History = ()) -> list[Message]:
+    """Convert a row to a user turn and an assistant turn, with the earlier turns before them."""
+    turns = [(("user", asked), ("assistant", format_response(answered))) for asked, answered in history]
     return [
+        *(Message(role=role, content=content) for turn in turns for role, content in turn),
         Message(role="user", content=format_instruction(instruction, input_text)),
         Message(role="assistant", content=format_response(output, reasoning)),
     ]
 
 
-def to_prompt_completion(instruction: str, input_text: str, reasoning: str, output: str) -> PromptCompletion:
+def format_history(history: History) -> str:
+    """Format earlier turns as they stand at the beginning of a prompt."""
+    return "".join(
+        f"{INSTRUCTION_MARKER}{asked}{SECTION_BREAK}{format_response(answered)}{SECTION_BREAK}"
+        for asked, answered in history
+    )
+
+
+def to_prompt_completion(
+    instruction: str, input_text: str, reasoning: str, output: str, history: History = ()
+) -> PromptCompletion:
     """Convert a row to a prompt that ends with the marker of Reasoning or response, and the completion after it."""
     answer = format_response(output, reasoning)
     marker = REASONING_MARKER if reasoning else RESPONSE_MARKER
-    prompt = f"{INSTRUCTION_MARKER}{format_instruction(instruction, input_text)}{SECTION_BREAK}{marker}"
+    asked = f"{INSTRUCTION_MARKER}{format_instruction(instruction, input_text)}{SECTION_BREAK}"
+    prompt = f"{format_history(history)}{asked}{marker}"
     return PromptCompletion(prompt=prompt, completion=answer.removeprefix(marker))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,17 @@ ProbeKind = Literal[
     "repetition",
     "reasoning",
 ]
+
+
+READINGS = "readings"
+"""the folder of blind samples among the records"""
+_OTHER_FOLDERS = (READINGS, "drafts")
+"""`bonsai import` puts drafts beside the groups that are whole"""
+_RECORDS_LIKE = re.compile(
+    r"(?i:\.(?:jsonl|ndjson|jsonlines)(?:\.\w+)?|\.jsonl?(?:\.(?:txt|bak|part))?)$"
+    rf"|(?<=^{')|(?<=^'.join(CATEGORIES)})\.\w+$"
+)
+"""the ending of a file that was meant to be records: closed_qa.jsonl.txt, closed_qa.json, x.JSONL, x.ndjson"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +123,7 @@ def read_groups(directory: Path) -> list[SourcedGroup]:
     )
     if not files:
         raise RecordError([f"{name}: no *.jsonl file here; put one file per category into this folder"])
-    faults: list[str] = []
+    faults = list(_unread_files(directory))
     groups: list[SourcedGroup] = []
     for path in files:
         groups.extend(read_file(path, faults))
@@ -126,6 +138,19 @@ def read_groups(directory: Path) -> list[SourcedGroup]:
     if not groups:
         raise RecordError([f"{name}: the files hold no record; write one JSON object per line"])
     return groups
+
+
+def _unread_files(directory: Path) -> Iterator[str]:
+    """Yield a sentence for each file that looks like records and whose name or place keeps it from being read."""
+    for path in sorted(directory.rglob("*")):
+        inside = path.relative_to(directory)
+        if path.is_dir() or inside.parts[0] in _OTHER_FOLDERS or any(part.startswith(".") for part in inside.parts):
+            continue
+        if inside.parent != Path() and path.suffix.lower() == ".jsonl":
+            yield f"{display_path(path)}: folders inside are not read; move the file up, or out of {directory.name}"
+        elif inside.parent == Path() and (path.suffix != ".jsonl" and _RECORDS_LIKE.search(path.name)):
+            name = _RECORDS_LIKE.sub("", path.name)
+            yield f"{display_path(path)}: only *.jsonl is read; rename it to {name}.jsonl, or move it away"
 
 
 def read_file(path: Path, faults: list[str]) -> Iterator[SourcedGroup]:
@@ -146,15 +171,27 @@ def read_file(path: Path, faults: list[str]) -> Iterator[SourcedGroup]:
             )
             continue
         try:
-            group = _GROUP.validate_json(text)
-        except ValidationError as error:
-            faults.extend(f"{location}: {sentence}" for sentence in _explain_all(error, text))
+            group = parse_group(text, location)
+        except RecordError as error:
+            faults.extend(error.faults)
             continue
         if group.category != path.stem:
             faults.append(
                 f"{location}: {group.id}: the category is {group.category}; move it to {group.category}.jsonl"
             )
         yield SourcedGroup(group=group, path=path, line=number)
+
+
+def parse_group(line: str, location: str) -> TextGroup | TranslationGroup:
+    """Read one line of records.
+
+    Raises:
+        RecordError: with every fault of the line, each after the ``location``.
+    """
+    try:
+        return _GROUP.validate_json(line)
+    except ValidationError as error:
+        raise RecordError([f"{location}: {sentence}" for sentence in _explain_all(error, line)]) from None
 
 
 def _explain_all(error: ValidationError, text: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -19,14 +19,26 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi
+from huggingface_hub.errors import EntryNotFoundError
 
-from bonsai.builder.bonsai import VERSION
+from bonsai.builder.bonsai import RELEASED, VERSION
+from bonsai.builder.changes import (
+    CARD_PLACE,
+    CHANGELOG,
+    changelog,
+    changelog_entry,
+    compare_versions,
+    releases,
+    rows_of_release,
+    version_key,
+)
 from bonsai.builder.checks.base import Severity
-from bonsai.builder.checks.privacy import find_secrets, personal_data_issues
+from bonsai.builder.checks.privacy import find_secrets, machine_paths, personal_data_issues
 from bonsai.builder.errors import ReleaseError
 from bonsai.builder.records import display_path, read_groups
 from bonsai.builder.rows import group_to_rows
 from bonsai.builder.schema import Language
+from bonsai.builder.signatures import reader_columns
 from bonsai.hub.publish import PreflightCheck, PublishResult, publish_files
 from bonsai.hub.repo_files import Files, folder_files, read, size
 
@@ -59,6 +71,8 @@ class Release:
     files: Files
     message: str
     tag: str
+    quoted_paths: frozenset[str] = frozenset()
+    """paths in the records' own texts, such as /home/taro in an answer about shells; not this machine's"""
 
     def push(self, api: HfApi, *, may_move_tag: bool, loads: Callable[[str], None] | None = None) -> PublishResult:
         """Publish it; see `bonsai.hub.publish.publish_files`.
@@ -66,18 +80,22 @@ class Release:
         Raises:
             PushError: the version is published with other content, or somebody committed meanwhile.
         """
-        return publish_files(api, **vars(self), may_move_tag=may_move_tag, verify=loads)
+        wanted = {name: value for name, value in vars(self).items() if name != "quoted_paths"}
+        return publish_files(api, **wanted, may_move_tag=may_move_tag, verify=loads)
 
     def checks(self) -> list[PreflightCheck]:
         """Return the checks that any release has to pass."""
         return [
-            PreflightCheck("private", lambda: find_private_text(self.files)),
+            PreflightCheck("private", lambda: find_private_text(self.files, self.quoted_paths)),
             PreflightCheck("weights", lambda: find_unsafe_weights(self.files)),
         ]
 
 
-def dataset_release(dataset: Path, repo_id: str) -> Release:
+def dataset_release(dataset: Path, repo_id: str, api: HfApi | None = None) -> Release:
     """Prepare the build in the folder ``dataset`` for publishing.
+
+    Args:
+        api: the Hub it goes to: CHANGELOG.md and a section of the card say what changed since its last release.
 
     Raises:
         ReleaseError: there is no checked build, or it was built for another namespace.
@@ -89,7 +107,57 @@ def dataset_release(dataset: Path, repo_id: str) -> Release:
         raise ReleaseError(f"{dataset}: built without the checks; run `nox -s build`, which checks and reports")
     if f'load_dataset("{repo_id}")' not in card.read_text(encoding="utf-8"):
         raise ReleaseError(f"{card}: built for another repo than {repo_id}; run `nox -s build` in this namespace")
-    return Release(repo_id=repo_id, repo_type="dataset", files=folder_files(dataset), message=f"BONSAI {TAG}", tag=TAG)
+    files: dict[str, Path | bytes] = dict(folder_files(dataset))
+    if api is not None:
+        files |= _describe_changes(api, repo_id, dataset, card.read_text(encoding="utf-8"))
+    return Release(
+        repo_id=repo_id,
+        repo_type="dataset",
+        files=files,
+        message=f"BONSAI {TAG}",
+        tag=TAG,
+        quoted_paths=_quoted_paths(dataset),
+    )
+
+
+def _quoted_paths(dataset: Path) -> frozenset[str]:
+    """Return the paths that the rows quote, as they stand in a text and as JSON escapes them."""
+    texts: set[str] = set()
+    for path in (dataset / "default").glob("*.parquet"):
+        for column in pq.read_table(path).columns:
+            for chunk in column.chunks:
+                _collect_strings(chunk, texts)
+    found = {path.group() for text in texts for path in _HOME.finditer(text)}
+    own = machine_paths()
+    quoted = {path for path in found if not path.startswith(own)}
+    return frozenset(quoted | {path.replace("\\", "\\\\") for path in quoted})
+
+
+def _describe_changes(api: HfApi, repo_id: str, dataset: Path, card: str) -> dict[str, bytes]:
+    """Return CHANGELOG.md and the card with the changes since the release before this version."""
+    # 1. The release before: of a version that is published again, not itself.
+    earlier = [tag for tag in releases(api, repo_id) if version_key(tag) < version_key(TAG)]
+    if not earlier:
+        entry = section = f"## {TAG} ({RELEASED})\n\nThe first release. 最初の版です。\n"
+        return _with_changes(card, section, changelog(entry, ""))
+    # 2. What changed, and the log that it already has.
+    built = [row for path in sorted((dataset / "default").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    difference = compare_versions(
+        rows_of_release(api, repo_id, earlier[-1]), {row["id"]: row for row in built}, names=(earlier[-1], TAG)
+    )
+    try:
+        path = api.hf_hub_download(repo_id, CHANGELOG, repo_type="dataset", revision=earlier[-1])
+        log = Path(path).read_text(encoding="utf-8")
+    except EntryNotFoundError:  # releases from before there was a log
+        log = ""
+    entry = changelog_entry(difference, released=RELEASED)
+    return _with_changes(card, changelog_entry(difference, released=RELEASED, with_groups=False), changelog(entry, log))
+
+
+def _with_changes(card: str, section: str, log: str) -> dict[str, bytes]:
+    section = section.replace("## ", "## Changes in ", 1)
+    text = card.replace(CARD_PLACE, f"{section}\nAll versions: [{CHANGELOG}]({CHANGELOG})")
+    return {"README.md": text.encode(), CHANGELOG: log.encode()}
 
 
 def dataset_preflight(release: Release, dataset: Path, records: Path) -> list[PreflightCheck]:
@@ -122,21 +190,29 @@ def find_stale_records(dataset: Path, records: Path) -> Iterator[str]:
     for path in sorted((dataset / "default").glob("*.parquet")):
         built |= {row["id"]: row for row in pq.read_table(path).to_pylist()}
     groups = {located.group.id: located.group for located in read_groups(records)}
-    now = {row["id"]: row for group in groups.values() for row in group_to_rows(group)}
+    now: dict[str, dict[str, object]] = {
+        row["id"]: {**row, **{name: readers for name, readers in reader_columns(group, row).items() if readers}}
+        for group in groups.values()
+        for row in group_to_rows(group)
+    }
     changed = {str(row["group_id"]) for name, row in built.items() if name not in now}
     for name, row in now.items():
         before = built.get(name)
         # The category is a number in the table, and part of the id in both.
         if before is None or any(before.get(column) != value for column, value in row.items() if column != "category"):
-            changed.add(row["group_id"])
+            changed.add(str(row["group_id"]))
     if changed:
         named = ", ".join(sorted(changed)[:_GROUPS_SHOWN])
         more = f" and {len(changed) - _GROUPS_SHOWN} more" if len(changed) > _GROUPS_SHOWN else ""
         yield f"{display_path(records)} differ from what was built, in {named}{more}; run `nox -s build` again"
 
 
-def find_private_text(files: Files) -> Iterator[str]:
-    """Yield a reason for each key, personal data and path of this machine, with the file that holds it."""
+def find_private_text(files: Files, quoted_paths: Container[str] = ()) -> Iterator[str]:
+    """Yield a reason for each key, personal data and path of this machine, with the file that holds it.
+
+    Args:
+        quoted_paths: paths that may stand in texts.
+    """
     tokens = {
         value.encode(): variable
         for variable, value in os.environ.items()
@@ -160,8 +236,10 @@ def find_private_text(files: Files) -> Iterator[str]:
         yield from (f"{name} holds {reason}" for reason in islice(reasons, _REASONS_SHOWN))
         if more := sum(1 for _ in reasons):
             yield f"{name} holds {more} more of the kind"
-        if suffix in _TEXTS and (path := _HOME.search(text)):
-            yield f"{name} holds {path.group()!r}, a path of this machine; name it as others can find it"
+        if suffix in _TEXTS:
+            paths = (found.group() for found in _HOME.finditer(text))
+            if path := next((path for path in paths if path not in quoted_paths), None):
+                yield f"{name} holds {path!r}, a path of this machine; name it as others can find it"
 
 
 def _private_reasons(texts: Iterable[str], *, check_personal: bool) -> Iterator[str]:

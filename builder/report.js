@@ -5,7 +5,7 @@
   const STEP = 30;
   const LANGUAGES = { ja: "日本語", en: "English", zh: "中文" };
   const LABELS = {
-    instruction: "Instruction 指示", input: "Input 入力", reasoning: "Reasoning 理由",
+    history: "Earlier turns それまでの会話", instruction: "Instruction 指示", input: "Input 入力", reasoning: "Reasoning 理由",
     output: "Output 出力", text: "Text 本文",
   };
   const list = document.getElementById("list");
@@ -66,7 +66,7 @@
       fold.open = doubtful === `original.${language}.${name}`;
       box.append(fold);
     }
-    if (doubtful === `${language}.${name}` || doubtful === `original.${language}.${name}`) box.classList.add("doubtful");
+    if (doubtful === `${language}.${name}` || doubtful.startsWith(`${language}.${name}[`) || doubtful === `original.${language}.${name}`) box.classList.add("doubtful");
     return box;
   }
 

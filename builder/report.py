@@ -6,23 +6,23 @@ code in, and reading the page needs no network. There is no time stamp, so the s
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from bonsai.builder.assets import html_environment, load_text, render_page
 from bonsai.builder.checks.base import Finding, Severity
+from bonsai.builder.files import atomic_write_text
+from bonsai.builder.prompt import SECTION_BREAK
 from bonsai.builder.records import SourcedGroup
 from bonsai.builder.rows import assign_split
 from bonsai.builder.schema import TextGroup
+from bonsai.builder.signatures import is_stale
 from bonsai.dataset_card.card import GUIDELINE
 from bonsai.dataset_card.facts import DatasetFacts
 
@@ -60,17 +60,15 @@ def write_report(
     # 2. The file for machines.
     machine = {"repo_id": facts.repo_id, "version": facts.version, "counts": counts, "findings": entries}
     text = json.dumps(machine, ensure_ascii=False, indent=1) + "\n"
-    (folder / "report.json").write_text(text, encoding="utf-8")
+    atomic_write_text(folder / "report.json", text)
 
     # 3. The page: errors first, then by check, each in the order of the groups. Jinja escapes every text of a record
     #    but those in the JSON block. Style and script are allowed by their hashes.
     order = list(Severity)
-    style, script, template = (
-        files(__package__).joinpath(name).read_text(encoding="utf-8")
-        for name in ("report.css", "report.js", "report.html.j2")
-    )
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(template).render(
+    page = render_page(
+        html_environment(__package__).get_template("report.html.j2"),
+        style=load_text(__package__, "report.css"),
+        script=load_text(__package__, "report.js"),
         facts=facts,
         counted=counts,
         blocks=[
@@ -79,13 +77,9 @@ def write_report(
         ],
         guideline=GUIDELINE,
         groups=len(groups),
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_csp_hash(style),
-        script_hash=_csp_hash(script),
         data=json_for_script([group_entry(located, checks[located.group.id]) for located in groups]),
     )
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    atomic_write_text(folder / "report.html", page)
 
 
 def public_location(location: str) -> str:
@@ -122,11 +116,20 @@ def group_entry(located: SourcedGroup, checks: Sequence[str]) -> dict[str, Any]:
         "earlier": {
             language.value: original.model_dump(exclude_none=True) for language, original in group.original.items()
         },
-        "notes": [*group.skills, f"{group.source} · {group.licence} · {group.generator}"],
+        "notes": [*group.skills, f"{group.source} · {group.license} · {group.generator}"],
         "checks": list(checks),
     }
+    if isinstance(group, TextGroup):
+        for language, text in group.texts().items():  # the earlier turns as one text, where there are any
+            said = SECTION_BREAK.join(words for turn in text.history for _, words in turn if words)
+            before = {"history": said} if said else {}
+            entry["texts"][language.value] = before | text.model_dump(exclude={"history"})
     if isinstance(group, TextGroup) and group.chain:
         entry["notes"].insert(0, f"chain {group.chain.id}, step {group.chain.step}")
+    for reading in group.read:
+        edited = "; the text was edited since" if is_stale(reading, group) else ""
+        reader = f"{reading.reader} ({reading.kind}, {reading.date}{edited})"
+        entry["notes"].append(f"{reading.language.value} read by {reader}: {reading.fault or reading.verdict}")
     return entry
 
 
@@ -135,7 +138,3 @@ def json_for_script(data: Any) -> Markup:
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     # The two line separators are legal in JSON and were not in JavaScript before 2019.
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
-
-
-def _csp_hash(source: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()

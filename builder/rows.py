@@ -13,6 +13,9 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Literal, TypedDict
 
+from bonsai.builder.answer_language import answer_language
+from bonsai.builder.assets import load_table
+from bonsai.builder.prompt import format_instruction
 from bonsai.builder.schema import TRANSLATION_DIRECTIONS, Category, Language, TextGroup, TranslationGroup
 
 Split = Literal["train", "validation", "test"]
@@ -30,41 +33,8 @@ DERIVED_FROM: dict[Category, str] = {
 """Which field is translated, by category: the question, which says the same in both languages, sentence for sentence.
 Answers do not."""
 
-TRANSLATION_INSTRUCTIONS: dict[tuple[Language, Language], dict[Language, tuple[str, ...]]] = {
-    (Language.JA, Language.EN): {
-        Language.JA: (
-            "次の文章を英語に訳してください。",
-            "以下を自然な英語に翻訳してください。",
-            "英語ではどう言いますか。訳文だけを書いてください。",
-        ),
-        Language.EN: (
-            "Translate the following Japanese into English.",
-            "Put this Japanese text into natural English.",
-            "How would you say this in English?",
-        ),
-    },
-    (Language.EN, Language.JA): {
-        Language.EN: (
-            "Translate the following English into Japanese.",
-            "Put this English text into natural Japanese.",
-            "How would you say this in Japanese?",
-        ),
-        Language.JA: (
-            "次の英文を日本語に訳してください。",
-            "以下を自然な日本語に翻訳してください。",
-            "日本語ではどう言いますか。訳文だけを書いてください。",
-        ),
-    },
-    (Language.JA, Language.ZH): {
-        Language.JA: ("次の文章を中国語に訳してください。", "以下を自然な中国語に翻訳してください。"),
-        Language.ZH: ("请把下面的日语译成中文。", "这段日语用中文怎么说？请写出译文。"),
-    },
-    (Language.ZH, Language.JA): {
-        Language.ZH: ("请把下面的中文译成日语。", "这段中文用日语怎么说？请写出译文。"),
-        Language.JA: ("次の中国語を日本語に訳してください。", "以下の中国語を自然な日本語に翻訳してください。"),
-    },
-}
-"""Wordings by direction and by the language of the person who asks; an adapter meets both askers."""
+TRANSLATION_INSTRUCTIONS = load_table(__package__, "translation_instructions.toml")
+"""Wordings by direction and by the language of the person who asks."""
 
 
 class Row(TypedDict):
@@ -74,10 +44,12 @@ class Row(TypedDict):
     group_id: str
     category: str
     language: str
-    """Of Reasoning and output; for a translation the target."""
+    """Of the output; for a translation the target. The id names the language of the question."""
     source_language: str | None
     """Of the text to be translated; null elsewhere."""
     topic: str
+    history: list[list[str]]
+    """Earlier turns as [instruction, response], in LLaMA-Factory's spelling; mostly empty."""
     instruction: str
     input: str
     reasoning: str
@@ -89,7 +61,7 @@ class Row(TypedDict):
     step: int | None
     skills: list[str]
     source: str
-    licence: str
+    license: str
     generator: str
 
 
@@ -136,9 +108,10 @@ def group_to_rows(group: TextGroup | TranslationGroup) -> Iterator[Row]:
             id=f"{group.id}-{language}",
             group_id=group.id,
             category=group.category.value,
-            language=language.value,
+            language=answer_language(text.output, language).value,
             source_language=None,
             topic=group.topic,
+            history=[[format_instruction(turn.instruction, turn.input), turn.output] for turn in text.history],
             instruction=text.instruction,
             input=text.input,
             reasoning=text.reasoning,
@@ -149,7 +122,7 @@ def group_to_rows(group: TextGroup | TranslationGroup) -> Iterator[Row]:
             step=group.chain.step if group.chain else None,
             skills=list(group.skills),
             source=group.source,
-            licence=group.licence,
+            license=group.license,
             generator=group.generator,
         )
 
@@ -170,11 +143,11 @@ def group_to_rows(group: TextGroup | TranslationGroup) -> Iterator[Row]:
 def derived_translation(group: TextGroup) -> tuple[Language, Language, str] | None:
     """Return source language, target language and field of the row derived from a group; None if there is none.
 
-    Groups about language itself (names in katakana, translate-then-answer) ask different things in each language, so
-    nothing is derived from them.
+    Groups about language itself (names in katakana, translate-then-answer) ask different things in each language, and
+    a question that refers to earlier turns is none without them, so nothing is derived from either.
     """
     field = DERIVED_FROM.get(group.category)
-    if field is None or group.skills:
+    if field is None or group.skills or group.ja.history:
         return None
     towards_english = hashlib.sha256(f"derived/{group.id}".encode()).digest()[0] % 2 == 0
     source, target = (Language.JA, Language.EN) if towards_english else (Language.EN, Language.JA)
@@ -184,9 +157,9 @@ def derived_translation(group: TextGroup) -> tuple[Language, Language, str] | No
 def pick_translation_instruction(row_id: str, source: Language, target: Language) -> str:
     """Pick the wording of the instruction by the id of the row: the asker's language, then one of its wordings."""
     number = int.from_bytes(hashlib.sha256(row_id.encode()).digest()[:8], "big")
-    by_asker = TRANSLATION_INSTRUCTIONS[source, target]
+    by_asker = TRANSLATION_INSTRUCTIONS[f"{source}-{target}"]
     wordings = by_asker[(source, target)[number % 2]]
-    return wordings[number // 2 % len(wordings)]
+    return str(wordings[number // 2 % len(wordings)])
 
 
 def _translation_row(
@@ -209,6 +182,7 @@ def _translation_row(
         language=target.value,
         source_language=source.value,
         topic=group.topic,
+        history=[],
         instruction=pick_translation_instruction(row_id, source, target),
         input=text,
         reasoning=reasoning,
@@ -219,6 +193,6 @@ def _translation_row(
         step=None,
         skills=list(skills),
         source=origin,
-        licence=group.licence,
+        license=group.license,
         generator=group.generator,
     )

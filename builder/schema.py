@@ -5,7 +5,9 @@ in ``records/<category>.jsonl``:
 
     {"id": "open_qa-0001", "category": "open_qa", "topic": "geography",
      "ja": {"instruction": "…", "input": "", "reasoning": "…", "output": "…"}, "en": {…},
-     "source": "authored", "licence": "MIT", "generator": "a person"}
+     "source": "authored", "license": "MIT", "generator": "a person"}
+
+A text may begin with the turns before its question, ``"history": [{"instruction": "…", "output": "…"}]``.
 
 A *row* is what a dataset user sees: one language of a group, or one direction of a translation group
 (`bonsai.builder.rows`). The fields instruction, input and output are Alpaca's; category and reasoning are our addition.
@@ -16,7 +18,7 @@ from __future__ import annotations
 import enum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 
 class Category(enum.StrEnum):
@@ -58,7 +60,8 @@ TRANSLATION_DIRECTIONS: tuple[tuple[Language, Language], ...] = (
 )
 """Source and target; without English-Chinese, because the Reasoning of a translation explains the Japanese side."""
 
-ID_PATTERN = r"(?P<category>[a-z_]+)-(?P<number>\d{4})"
+ID_PATTERN = r"(?P<category>[a-z_]+)-(?P<number>\d{4}|[1-9]\d{4,})"
+"""Four digits; past 9,999 as many as it takes."""
 
 Filled = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
 
@@ -67,9 +70,19 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Turn(_Strict):
+    """An earlier turn of the conversation: what was asked, and what was answered, without Reasoning."""
+
+    instruction: Filled
+    input: str = ""
+    output: Filled
+
+
 class Text(_Strict):
     """One language of a group that is not a translation."""
 
+    history: Annotated[tuple[Turn, ...], Field(max_length=2)] = ()
+    """at most two earlier turns, the earliest first"""
     instruction: Filled
     input: str = ""
     reasoning: str = ""
@@ -103,6 +116,33 @@ class Chain(_Strict):
     step: Annotated[int, Field(ge=1)]
 
 
+FaultKind = Literal["fact", "reasoning", "demand", "agreement", "language", "punctuation", "other"]
+"""What a reader may find: something untrue; working that does not lead to the answer; a demand of the instruction not
+met; languages that disagree; unnatural or wrong language; typing, punctuation and spelling."""
+
+
+class Signature(_Strict):
+    """A reader's signature below one language of a group; `bonsai.builder.signatures` says whether it still holds."""
+
+    language: Language
+    reader: Filled
+    kind: Literal["person", "model"]
+    """what the reader is"""
+    date: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    verdict: Literal["fine", "fault"]
+    fault: FaultKind | None = None
+    words: str = ""
+    """what is wrong, and how it could be mended"""
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+    """of the text that was read, the first 16 digits"""
+
+    @model_validator(mode="after")
+    def _check_fault(self) -> Self:
+        if (self.verdict == "fault") != (self.fault is not None):
+            raise ValueError("a reading has a 'fault' if its verdict is fault, and only then")
+        return self
+
+
 Skill = Literal["katakana_names", "translate_then_answer"]
 
 
@@ -114,8 +154,10 @@ class _Group(_Strict):
     original: dict[Language, Original] = Field(default_factory=dict)
     skills: tuple[Skill, ...] = ()
     source: Filled
-    licence: Filled
+    # Records written before version 0.2.0 say "licence".
+    license: Filled = Field(validation_alias=AliasChoices("license", "licence"))
     generator: Filled
+    read: tuple[Signature, ...] = ()
 
     category: Category
 
@@ -132,6 +174,19 @@ class _Group(_Strict):
                 raise ValueError(
                     f"'original.{language.value}' keeps an earlier text, but the group has no '{language.value}'"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_readings(self) -> Self:
+        signed = set()
+        for reading in self.read:
+            if getattr(self, reading.language.value) is None:
+                raise ValueError(f"'read' has a reading of {reading.language.value}, which the group does not have")
+            if (key := (reading.language, reading.reader)) in signed:
+                raise ValueError(
+                    f"'read' has two readings of {reading.language.value} by {reading.reader}; keep the later"
+                )
+            signed.add(key)
         return self
 
 
@@ -160,6 +215,10 @@ class TextGroup(_Group):
                 )
             if self.category in REASONING_REQUIRED and not text.reasoning.strip():
                 raise ValueError(f"'{language.value}.reasoning' is empty; {self.category.value} needs it")
+        turns = {language.value: len(text.history) for language, text in self.texts().items()}
+        if len(set(turns.values())) > 1:
+            counted = ", ".join(f"{language} has {number}" for language, number in turns.items())
+            raise ValueError(f"'history' differs in length: {counted}; write each earlier turn in every language")
         if (self.chain is not None) != (self.category is Category.QUESTION_TO_QUESTION):
             raise ValueError("'chain' belongs to question_to_question, and each of its groups has one")
         return self

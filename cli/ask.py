@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -44,10 +44,10 @@ BaseUrl = Annotated[
     str | None, typer.Option(help="An OpenAI-compatible address, e.g. http://localhost:8000/v1. 接続先。")
 ]
 Provider = Annotated[str | None, typer.Option(help="A Hugging Face Inference Provider. 推論プロバイダー。")]
-DType = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16, on this machine. 計算の精度。")]
-AnswerLanguage = Annotated[
-    str | None, typer.Option(help="ja, en or zh: of the answers; else the question's. 回答の言語。")
+DType = Annotated[
+    Literal["float32", "float16", "bfloat16"] | None, typer.Option(help="Computed in, on this machine. 計算の精度。")
 ]
+AnswerLanguage = Annotated[Language | None, typer.Option(help="Of the answers; else the question's. 回答の言語。")]
 Persona = Annotated[str, typer.Option(help="System text, e.g. あなたは良心的な科学者です。 システム文。")]
 
 
@@ -81,20 +81,19 @@ def ask(
             "no question to ask: give either one question or a file of them with --questions. "
             "質問を一つ与えてください。"
         )
-    spoken = Language(language) if language else None
     if questions is None:
         text = _read(input_file) if input_file is not None else ""
-        wanted = [Question(instruction=question or "", input=text.strip("\n"), language=spoken, system=persona)]
+        wanted = [Question(instruction=question or "", input=text.strip("\n"), language=language, system=persona)]
     elif input_file is not None:
         raise AskingError("--input belongs to one question; in a file each question has its own `input`")
     else:
-        wanted = load_questions(_read(questions), questions, language=spoken, system=persona)
+        wanted = load_questions(_read(questions), questions, language=language, system=persona)
     # 2. Refuse what can't be asked before a model is loaded.
     from bonsai.recipes.inference.ask import check_questions
     from bonsai.recipes.inference.generation import get_preset
 
     check_questions(wanted)
-    settings = get_preset(decoder, AskingError, max_new_tokens=max_new_tokens)
+    settings = get_preset(decoder, max_new_tokens=max_new_tokens)
     # 3. Ask.
     passes: Passes = "one" if one_pass else "two" if two_pass else "auto"
     with open_engine(model, base_url, provider, out, dtype) as engine:

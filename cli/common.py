@@ -123,7 +123,7 @@ STAGES = "BONSAI_STAGES"
 def note_stage(name: str, seconds: float) -> None:
     """Tell nox, if it asks, how long a part of this command took."""
     if path := os.environ.get(STAGES):
-        with Path(path).open("a", encoding="utf-8") as file:
+        with Path(path).open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps([name, seconds]) + "\n")
 
 

@@ -68,7 +68,7 @@ def compare(
         from bonsai.recipes.inference.generation import get_preset
 
         # 1. Refuse what can't be asked before a model is loaded. Only the post's decoder brings the post's persona.
-        settings = get_preset(decoder, EvaluationError, max_new_tokens=max_new_tokens)
+        settings = get_preset(decoder, max_new_tokens=max_new_tokens)
         if blind and against is not None:
             raise EvaluationError("--blind hides the figures that --against compares; give one of the two")
         listed = with_persona(read_questions(lists), "" if persona is None and decoder != "post" else persona)

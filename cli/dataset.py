@@ -1,12 +1,14 @@
-"""Implement the commands for records: `bonsai build`, `check`, `import` and `check-rows`."""
+"""Implement the commands for records: `bonsai build`, `check`, `import`, `export` and `check-rows`."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -21,6 +23,7 @@ from bonsai.dataset_card.facts import DatasetFacts
 from bonsai.hub.target import with_namespace
 
 DRAFTS_SHOWN = 10
+REASONS_SHOWN = 20
 _COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
 
@@ -61,6 +64,7 @@ def build(
             f"{built.facts.groups} groups, {built.facts.rows} rows from {display_path(source)} -> {built.path} "
             f"(card: {built.path}/README.md)"
         ]
+        summary += built.left_out
         if built.checked is not None:
             warnings = sum(finding.severity is Severity.WARNING for finding in built.checked.findings)
             summary.append(f"checks: 0 errors, {warnings} warnings (report: {built.path}/report.html)")
@@ -94,44 +98,75 @@ def check(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="CSV, TSV, XLSX, JSON, JSONL or Parquet. 取り込むファイル。")],
-    source: Annotated[str, typer.Option(help="Where the texts come from. 出所。")],
-    licence: Annotated[str, typer.Option(help="Under which they may be published. ライセンス。")],
-    to: Annotated[Path, typer.Option(help="A new folder for groups and drafts. 出力先。")] = Path("imported"),
-    generator: Annotated[str, typer.Option(help="Who or which model wrote them. 書き手。")] = "unknown",
-    encoding: Annotated[str | None, typer.Option(help="utf-8, cp932 or gb18030; else guessed. 文字コード。")] = None,
-    expect: Annotated[str | None, typer.Option(help="ja or zh, where the script is no help. 言語。")] = None,
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, XLSX, JSON, JSONL, Parquet, drafts. 取り込むファイル。")],
+    source: Annotated[str | None, typer.Option(help="Where the texts come from. 出所。")] = None,
+    # The second spelling is that of versions before 0.2.0.
+    license: Annotated[
+        str | None, typer.Option("--license", "--licence", help="Under which they may be published. ライセンス。")
+    ] = None,
+    generator: Annotated[str | None, typer.Option(help="Who or which model wrote them. 書き手。")] = None,
+    to: Annotated[Path | None, typer.Option(help="A new folder for groups and drafts: imported. 出力先。")] = None,
+    append: Annotated[bool, typer.Option("--append", help="Add to the folder --to. 既存のフォルダーに足す。")] = False,
+    category: Annotated[str | None, typer.Option(help="Where the file names none; else guessed. カテゴリ。")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="What a column is: output=NAME. 列の読み替え。")] = None,
+    pair_by: Annotated[str | None, typer.Option(help="Column of what belongs together, or none. 対にする列。")] = None,
+    sheet: Annotated[str | None, typer.Option(help="Of a workbook; else each visible one. シート名。")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of the text, as in cp932; else guessed. 文字コード。")] = None,
+    expect: Annotated[
+        Literal["ja", "zh"] | None, typer.Option(help="The language where the script is no help. 言語。")
+    ] = None,
+    records: Records = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write an edited export without asking. 確認を省く。")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would come in. 試すだけ。")] = False,
 ) -> None:
-    """Bring in your own data: Alpaca, Dolly, ShareGPT or BONSAI columns. 自分のデータを取り込む。"""
+    """Bring in your own data, or an edited export. 自分のデータや編集した書き出しを取り込む。"""
+    from bonsai.builder.importing.columns import parse_renames
     from bonsai.builder.importing.import_file import import_file
+    from bonsai.builder.importing.merge import is_export
 
+    renamed = parse_renames(column or ())
+    if to is None and not append and is_export(file):
+        _merge_export(file, records or default_records_dir(), sheet=sheet, yes=yes, dry_run=dry_run)
+        return
     with row_progress(f"reading {file.name}") as progress:
         imported = import_file(
             file,
-            to,
+            to or Path("imported"),
             source=source,
-            licence=licence,
+            license=license,
             generator=generator,
+            category=category,
             encoding=encoding,
             expected_language=expect,
+            pair_by=pair_by,
+            renamed=renamed,
+            sheet=sheet,
+            records=records,
+            append=append,
             dry_run=dry_run,
             progress=progress,
         )
     # 1. What came in.
-    console.print(f"{imported.rows} rows in {imported.shape} columns, {imported.encoding} ({imported.encoding_rule})")
+    how = f"{imported.encoding} ({imported.encoding_rule})"
+    console.print(f"{imported.rows} rows in {imported.shape} columns, {how}")
     table = Table(title=f"{len(imported.groups)} groups, {len(imported.drafts)} drafts", title_style="bold")
     table.add_column("category")
     table.add_column("groups", justify="right")
-    for category, groups in imported.categories.items():
-        table.add_row(category, str(groups))
+    for name, groups in imported.categories.items():
+        table.add_row(name, str(groups))
     table.add_section()
     for language, rows in imported.languages.items():
         table.add_row(f"rows in {language}", str(rows))
     console.print(table)
-    # 2. What was guessed, and what a person still has to complete.
+    # 2. What was guessed and left out, and what a person still has to complete.
+    for line in (*imported.notes, *imported.pairs):
+        console.print(line)
     for guess, rows in imported.guesses.items():
-        console.print(f"guessed {rows}x {guess}")
+        console.print(f"guessed {rows}x {guess} (--category names it)")
+    for reason, drafts in list(imported.reasons.items())[:REASONS_SHOWN]:
+        console.print(f"{drafts} {'draft' if drafts == 1 else 'drafts'}: {reason}")
+    if len(imported.reasons) > REASONS_SHOWN:
+        console.print(f"and {len(imported.reasons) - REASONS_SHOWN} reasons more, in drafts.jsonl")
     for draft in imported.drafts[:DRAFTS_SHOWN]:
         console.print(f"draft {', '.join(row.text.location for row in draft.rows)}: {draft.reason}")
     if len(imported.drafts) > DRAFTS_SHOWN:
@@ -141,22 +176,78 @@ def import_(
         console.print("a dry run: nothing was written. 試しただけで、何も書いていません。")
     for written in imported.written:
         console.print(Text.assemble("-> ", (str(written), "bold")))
+        if written.name == "drafts.jsonl" and imported.drafts:
+            console.print(f"complete them there, then: bonsai import {written} --to {to or 'imported'} --append")
+
+
+def _merge_export(file: Path, records: Path, *, sheet: str | None, yes: bool, dry_run: bool) -> None:
+    """Show what an edited export changes, text by text, ask, and write the changed lines."""
+    from bonsai.builder.importing.merge import plan_merge, write_merge
+
+    plan = plan_merge(file, records, sheet=sheet)
+    for note in plan.notes:
+        console.print(note)
+    for edit in plan.edits:
+        console.print(
+            Text.assemble((f"{edit.group_id} {edit.field}", "bold"), "\n", *word_difference(edit.old, edit.new))
+        )
+    count = f"{len(plan.edits)} texts of {len(plan.changes)} groups"
+    if not plan.changes:
+        console.print(f"nothing differs from {display_path(records)}")
+    elif dry_run:
+        console.print(f"{count} differ; a dry run: nothing was written. 試しただけで、何も書いていません。")
+    else:
+        if not yes:
+            typer.confirm(f"Write {count} to {display_path(records)}? 書き込みますか。", abort=True)
+        write_merge(plan, records, note=f"import {file.name}")
+        console.print(f"{count} written; the other lines are as they were")
+
+
+def word_difference(old: str, new: str) -> list[tuple[str, str]]:
+    """Return the earlier and the later text as styled pieces, with the words that differ set off."""
+    one, other = _words(old), _words(new)
+    parts: dict[str, list[tuple[str, str]]] = {"- ": [], "+ ": []}
+    for tag, a, b, c, d in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+        for sign, piece, style in (("- ", one[a:b], "red reverse"), ("+ ", other[c:d], "green reverse")):
+            parts[sign].append(("".join(piece), "dim" if tag == "equal" else style))
+    return [piece for sign, pieces in parts.items() for piece in ((sign, ""), *pieces, ("\n", ""))][:-1]
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[A-Za-z0-9']+|\s+|.", text, re.DOTALL)
+
+
+def export(
+    to: Annotated[Path, typer.Option(help="sheet.xlsx, .csv or .jsonl, to be made. 作るファイル。")],
+    records: Records = None,
+    language: Annotated[list[str] | None, typer.Option(help="ja, en, zh; else all. 言語。")] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="A group a row, its languages side by side. 1行1組。")] = False,
+) -> None:
+    """Write the records as a table to edit; `bonsai import` takes it back. 編集用の表に書き出す。"""
+    from bonsai.builder.importing.export_file import export_file
+
+    exported = export_file(records or default_records_dir(), to, languages=language or (), wide=wide)
+    console.print(f"{exported.groups} groups in {exported.rows} rows; edit them, then: bonsai import {to}")
+    console.print(Text.assemble("-> ", (str(to), "bold")))
 
 
 def check_rows(
     file: Annotated[Path, typer.Argument(help="JSONL with instruction, input, output. 調べるファイル。")],
     to: Annotated[Path, typer.Argument(help="The marked copy. 印を付けた写し。")],
+    column: Annotated[list[str] | None, typer.Option(help="What a column is: output=NAME. 列の読み替え。")] = None,
 ) -> None:
     """Mark duplicates and languages in a file of up to millions of rows. 重複と言語に印を付ける。"""
     from bonsai.builder.importing import check_rows as checking
+    from bonsai.builder.importing.columns import parse_renames
 
     with row_progress(f"checking {file.name}") as progress:
-        checked = checking.check_rows(file, to, progress=progress)
+        checked = checking.check_rows(file, to, renamed=parse_renames(column or ()), progress=progress)
     languages = ", ".join(f"{language} {rows:,}" for language, rows in checked.languages.items())
     console.print(
         f"{checked.rows:,} rows: {checked.duplicates:,} exact and {checked.near_duplicates:,} near duplicates marked, "
         f"none dropped; {languages}"
     )
+    console.print(f"compared by {', '.join(checked.columns)}; the marks are {', '.join(checked.marks)}")
     console.print(Text.assemble("-> ", (str(checked.output), "bold")))
 
 

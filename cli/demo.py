@@ -38,12 +38,11 @@ def demo(
     with local_hub_for(recipes, out):
         # gradio takes seconds to import, and the Hub's clients read their settings when they are imported
         from bonsai.recipes.demo.server import serve
-        from bonsai.recipes.evaluation.comparison.report import render_figures
 
         # 2. Serve until Ctrl-C.
         console.print(f"opening {', '.join(sources)} … モデルを開いています")
         ensure_base_models(recipes)
         serve(
-            sources, figures=render_figures, out=out, records=records, host=host, port=port, names=name or [],
+            sources, out=out, records=records, host=host, port=port, names=name or [],
             on_ready=lambda url: console.print(f"{url}  (Ctrl-C ends it. Ctrl-Cで終わります。)", soft_wrap=True),
         )  # fmt: skip

@@ -56,7 +56,7 @@ def report(error: BaseException) -> int:
             return code
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "bonsai"
-        message = " ".join(str(error.format_message()).split()).rstrip(".")
+        message = " ".join(str(error.format_message()).split()).rstrip(".").replace(": Value error, ", ": ")
         return _print_error(f"{command}: {message}; see `{command} --help`", code)
     # 3. What can happen to anybody.
     try:
@@ -76,8 +76,8 @@ def report(error: BaseException) -> int:
     text = _without_token("".join(traceback.format_exception(error)))
     try:
         descriptor, location = tempfile.mkstemp(prefix="bonsai-traceback-", suffix=".txt")
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
         text = ""
     except OSError:  # then it goes to the screen
         location, text = "the traceback below", f"\n\n{text}"
@@ -107,6 +107,8 @@ def explain(error: BaseException) -> str | None:
             f"the memory of this machine or its GPU is not enough ({_one_line(error) or 'out of memory'}); close other "
             "programs, or take a smaller model, shorter records (max_length) or smaller batches"
         )
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # Path.resolve before Python 3.13
+        return f"a link leads back to itself ({_one_line(error)}); name another folder, or mend the link"
     from bonsai.hub.http_client import httpx
 
     if isinstance(error, httpx.RequestError):

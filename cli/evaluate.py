@@ -85,6 +85,7 @@ def run_evaluation(
         from bonsai.recipes.training.run_record import RUN_FILE, read_record
 
         # 1. Read what to compare with before hours of asking; it may also be overwritten below.
+        evaluating.check_inputs(name, adapter, out / "dataset")
         earlier = load_evaluation(against, with_namespace(recipe.repo_id)) if against else None
         # 2. Ask.
         ensure_base_models([name])

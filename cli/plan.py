@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bonsai.cli.common import OUT, Out, console, quiet_libraries
+from bonsai.recipes.training.plan.gpus import JOB_PRICES, PRICES_FROM, PRICES_READ, Bounds
 from bonsai.recipes.training.plan.memory import GIB
 from bonsai.recipes.training.plan.model_shapes import lookup_base
-from bonsai.recipes.training.plan.speed import JOB_PRICES, METHOD, PRICES_FROM, PRICES_READ, Bounds, measured_on
+from bonsai.recipes.training.plan.speed import METHOD, measured_on
 from bonsai.recipes.training.recipe import RecipeError, load_recipe
 
 if TYPE_CHECKING:

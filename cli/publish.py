@@ -69,7 +69,9 @@ def publish(
         if dry_run:
             from bonsai.builder.release import dataset_release
 
-            releases = [dataset_release(out / "dataset", with_namespace("qeu/bonsai"))] if DATASET in wanted else []
+            releases = (
+                [dataset_release(out / "dataset", with_namespace("qeu/bonsai"), api)] if DATASET in wanted else []
+            )
             releases += [render_adapter(api, name, recipe, out) for name, recipe in recipes.items()]
             for release in releases:
                 print_preview(api, release)
@@ -151,7 +153,7 @@ def list_checks(
 
     checks: list[PreflightCheck] = []
     if DATASET in wanted:
-        release = dataset_release(out / "dataset", with_namespace("qeu/bonsai"))
+        release = dataset_release(out / "dataset", with_namespace("qeu/bonsai"), api)
         checks += dataset_preflight(release, out / "dataset", records or default_records_dir())
     # an adapter: nothing private, no pickles, an evaluation, and a base and dataset that the Hub has at that revision
     for name, recipe in recipes.items():
@@ -203,7 +205,7 @@ def publish_dataset(api: HfApi, target: HubTarget, out: Path) -> None:
         lines.append(f"  {configs}; streaming and revision={commit[:12]} agree")
 
     with console.status("publishing the dataset") as status:
-        result = dataset_release(out / "dataset", repo_id).push(api, may_move_tag=target.is_local, loads=verify)
+        result = dataset_release(out / "dataset", repo_id, api).push(api, may_move_tag=target.is_local, loads=verify)
     print_published(result)
     for line in lines:
         console.print(line)

@@ -56,23 +56,22 @@ def qtq(
     from bonsai.recipes.inference.qtq import QtQSettings
 
     # 1. The opening questions: one from the command line, those of a file, or the nine prepared ones.
-    spoken = Language(language) if language else None
     if question is not None and questions is not None:
         raise AskingError(
             "give one question, or a file of them with --questions, not both. どちらか一つにしてください。"
         )
     if question is not None:
-        openings = [Question(instruction=question, language=spoken, system=persona)]
+        openings = [Question(instruction=question, language=language, system=persona)]
     elif questions is not None:
         text = decode_utf8(questions.read_bytes(), str(questions))
-        openings = load_questions(text, str(questions), language=spoken, system=persona)
+        openings = load_questions(text, str(questions), language=language, system=persona)
     else:
-        openings = prepared(spoken or Language.JA, persona)
+        openings = prepared(language or Language.JA, persona)
     # 2. Refuse what can't be asked before a model is loaded.
     check_questions(openings)
     if depth < 1:
         raise AskingError(f"--depth {depth}: a chain has at least one step; give 1 or more. 1以上にしてください。")
-    settings = QtQSettings(decoder=get_preset(decoder, AskingError, max_new_tokens=max_new_tokens))
+    settings = QtQSettings(decoder=get_preset(decoder, max_new_tokens=max_new_tokens))
     # 3. Run the chains; one run at a time may write this folder.
     folder = out / FOLDER
     with exclusive(folder), open_engine(model, base_url, provider, out, dtype) as engine:

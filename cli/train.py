@@ -24,7 +24,7 @@ from bonsai.builder.files import exclusive
 from bonsai.cli.common import OUT, Out, console, quiet_libraries
 from bonsai.cli.hub import ensure_base_models, local_hub_for
 from bonsai.hub.target import DEFAULT_NAMESPACE, namespace, with_namespace
-from bonsai.recipes.training.plan.speed import JOB_PRICES, PRICES_FROM, PRICES_READ
+from bonsai.recipes.training.plan.gpus import JOB_PRICES, PRICES_FROM, PRICES_READ
 from bonsai.recipes.training.recipe import DEFAULT_RECIPE, Recipe, RecipeError, is_main_process, load_recipe, world_size
 
 if TYPE_CHECKING:
@@ -154,9 +154,11 @@ def train_recipe(
 
             fetch_ahead(llama_cpp)
         from bonsai.recipes.training.checkpoints import InterruptHandler
+        from bonsai.recipes.training.pinned_dataset import find_dataset
         from bonsai.recipes.training.release import edited_card, write_card
         from bonsai.recipes.training.train import train as train_adapter
 
+        find_dataset(recipe, out / "dataset")  # before a base is fetched for nothing
         if (package := recipe.base_model_package) is not None:
             with console.status(f"dequantising the base model of {package}, about half a minute, once"):
                 published = ensure_base_models([name])

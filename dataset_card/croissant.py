@@ -9,27 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
-
-_TERMS = (
-    *("citeAs", "column", "equivalentProperty", "extract", "field", "fileObject", "fileProperty", "fileSet", "format"),
-    *("includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex"),
-    *("repeated", "replace", "samplingRate", "separator", "source", "subField", "transform"),
-)
-_CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "conformsTo": "dct:conformsTo",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "sc": "https://schema.org/",
-    **{term: f"cr:{term}" for term in _TERMS},
-}
-"""the JSON-LD context of the specification"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +64,8 @@ def render(
 
     # 2. The whole, with the columns of each config.
     document = {
-        "@context": dict(sorted(_CONTEXT.items())),
+        # the JSON-LD context of the specification
+        "@context": json.loads(files(__package__).joinpath("context.json").read_text(encoding="utf-8")),
         "@type": "sc:Dataset",
         "name": repo_id.rpartition("/")[2],
         "description": description,

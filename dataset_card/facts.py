@@ -6,7 +6,7 @@ Everything that can be counted is counted, so the card cannot disagree with the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 LENGTH_BIN = 25
@@ -52,6 +52,59 @@ class LengthFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadingFacts:
+    """How much of one language was read. A signature is stale if its text was edited since; it counts nowhere else."""
+
+    texts: int
+    by_people: int
+    """texts that at least one person read"""
+    by_models: int
+    faults: int
+    """texts in which somebody found a fault and which nobody edited since"""
+    stale: int
+    """signatures"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderFacts:
+    """Who signed, and how many texts of which the signature still holds."""
+
+    name: str
+    kind: str
+    """person or model"""
+    texts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreementFacts:
+    """How far two readers agree about the texts that both of them read."""
+
+    first: str
+    second: str
+    texts: int
+    share: float
+    """of the texts on which their verdicts are the same, 0 to 1"""
+    kappa: float | None
+    """Cohen's; `None` if both gave one verdict throughout, where it says nothing"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleFacts:
+    """What one reader found in texts drawn at random and read blind."""
+
+    seed: int
+    size: int
+    reader: str
+    kind: str
+    """person or model"""
+    date: str
+    faults: int
+    low: float
+    high: float
+    """the 95% interval of the share of faults, 0 to 1"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetFacts:
     """Everything that the card states about one build."""
 
@@ -82,6 +135,22 @@ class DatasetFacts:
     """groups by the name of their author"""
     metadata: Mapping[str, Any]
     """`configs` and `dataset_info`, as `datasets` writes them"""
+    readings: Mapping[str, ReadingFacts] = field(default_factory=dict)
+    """by language; empty if nobody signed anything"""
+    readers: Sequence[ReaderFacts] = ()
+    """the one with the most texts first"""
+    agreements: Sequence[AgreementFacts] = ()
+    samples: Sequence[SampleFacts] = ()
+
+    @property
+    def read_by_nobody(self) -> list[str]:
+        """Languages none of whose texts a person has signed, so no native speaker either."""
+        return [one for one in self.languages if one not in self.readings or not self.readings[one].by_people]
+
+    @property
+    def written_by_models(self) -> list[str]:
+        """Authors that say they are language models."""
+        return [name for name in self.generators if "model" in name.casefold()]
 
     @property
     def splits(self) -> Mapping[str, int]:

@@ -36,6 +36,8 @@ CACHE_VARIABLES = (
 )
 """each of them outranks HF_HOME"""
 VERIFY_SECONDS = 900
+_OUTER = "BONSAI_OUTER_ENDPOINT"
+"""Set by `HubTarget.settle` to the address that it replaces; child processes see it, too."""
 
 
 class VerificationError(HubError):
@@ -61,10 +63,16 @@ class HubTarget:
         """Point clients that this process has yet to import at this Hub, with their caches below ``home``."""
         for name in CACHE_VARIABLES:
             os.environ.pop(name, None)
+        os.environ.setdefault(_OUTER, outer_endpoint())
         os.environ.update({**direct_loopback(os.environ), **self.environment, "HF_HOME": str(home.resolve())})
 
     def __str__(self) -> str:
         return f"the local Hub on this machine ({self.endpoint})" if self.is_local else f"the Hub ({self.endpoint})"
+
+
+def outer_endpoint() -> str:
+    """Return the address of the Hub that the user chose, even while this process talks to the one of this machine."""
+    return os.environ.get(_OUTER) or os.environ.get("HF_ENDPOINT", "").rstrip("/") or REAL_ENDPOINT
 
 
 def namespace() -> str:

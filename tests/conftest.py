@@ -31,7 +31,7 @@ TINY_RECIPE = """
 from bonsai.recipes.training.recipe import Recipe
 
 RECIPE = Recipe(
-    repo_id="qeu/bonsai-tiny", base_model="qeu/tiny-llama", base_model_revision="v1.0", base_model_licence="mit",
+    repo_id="qeu/bonsai-tiny", base_model="qeu/tiny-llama", base_model_revision="v1.0", base_model_license="mit",
     dataset_revision="v0.1.0", categories=("classification",), languages=("en",), r=4, lora_alpha=8,
     learning_rate=1e-2, max_steps=12, per_device_train_batch_size=2, max_length=4096, packing=False, needs_gpu=False,
 )

@@ -88,7 +88,7 @@ def test_the_model_card_states_the_run(adapter: Path) -> None:
 
 def test_every_setting_of_the_recipe_is_on_the_card(adapter: Path) -> None:
     card = render(adapter_facts(RECIPE, record(RECIPE), "d" * 40, adapter))
-    elsewhere = {"repo_id", "base_model_package", "base_model_licence", "needs_gpu"}
+    elsewhere = {"repo_id", "base_model_package", "base_model_license", "needs_gpu"}
     rows = re.findall(r"^\| \w+ \| `(\w+)` \|", card, re.MULTILINE)
     told = {name for name in asdict(RECIPE) if name in rows or str(getattr(RECIPE, name)) in card}
     lists = {"categories", "languages"}
@@ -114,8 +114,8 @@ def test_only_a_device_with_a_known_price_has_a_cost() -> None:
 
 
 def test_rows_are_counted_by_category_and_language() -> None:
-    ids = ["open_qa-0001-ja", "open_qa-0001-en", "open_qa-0002-en", "translation-0001-ja2en", "open_qa-0003-en2ja"]
-    assert count_by_category(ids) == {"open_qa": {"ja": 1, "en": 2}, "translation": {"en": 1, "ja": 1}}
+    rows = [("open_qa", "ja"), ("open_qa", "en"), ("open_qa", "en"), ("translation", "en"), ("translation", "ja")]
+    assert count_by_category(rows) == {"open_qa": {"ja": 1, "en": 2}, "translation": {"en": 1, "ja": 1}}
 
 
 def test_an_evaluation_of_other_weights_is_refused(adapter: Path) -> None:

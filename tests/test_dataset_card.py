@@ -18,7 +18,7 @@ from bonsai.builder.prompt import to_messages
 from bonsai.builder.records import default_records_dir
 from bonsai.builder.schema import CATEGORIES
 from bonsai.builder.token_counts import count_tokens, load_gpt2_tokenizer
-from bonsai.dataset_card.card import GUARDS, GUIDELINE, blockquote, inline
+from bonsai.dataset_card.card import GUARDS, GUIDELINE, blockquote, creators, inline
 from bonsai.dataset_card.charts import render_charts
 
 REPO = "qeu/bonsai"
@@ -93,6 +93,34 @@ def test_the_trl_snippet_trains(built: BuildResult, card: str, tmp_path: Path) -
     assert (masked == -100).any()
 
 
+@pytest.mark.slow
+def test_the_preference_snippet_trains(built: BuildResult, card: str, tmp_path: Path) -> None:
+    from bonsai.builder.prompt import CHAT_TEMPLATE
+    from tests.recipes.tiny import tiny_tokenizer, write_tiny_llama
+
+    model = write_tiny_llama(tmp_path / "tiny")
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(model)
+    (snippet,) = (block for block in blocks(card, "python") if "DPOTrainer" in block)
+    small = snippet.replace('"HuggingFaceTB/SmolLM2-135M-Instruct"', repr(str(model))).replace(
+        'output_dir="my-preference"',
+        f"output_dir={str(tmp_path / 'out')!r}, max_steps=1, report_to='none', use_cpu=True, bf16=False, "
+        "per_device_train_batch_size=2",
+    )
+    assert small.count(str(tmp_path)) == 2
+    names = run(small, built.path)
+    assert names["trainer"].state.global_step == 1
+    # what the trainer made of a pair is what an adapter of this project is asked with and answers
+    pair, made = names["pairs"]["train"][0], next(iter(names["trainer"].train_dataset))
+    prompt, chosen, rejected = (tokenizer.decode(made[name]) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+    question = pair["prompt"][-1]["content"]
+    assert prompt == f"### Instruction:\n{question}\n\n### Reasoning:\n"
+    for answer, completion in ((pair["chosen"], chosen), (pair["rejected"], rejected)):
+        assert answer[0]["content"].removeprefix("### Reasoning:\n") + "<|end|>" == completion
+    assert chosen.split("### Response:")[1] == rejected.split("### Response:")[1]
+
+
 def test_the_axolotl_and_llama_factory_blocks_name_what_the_build_holds(built: BuildResult, card: str) -> None:
     (axolotl,) = blocks(card, "yaml")
     settings = yaml.safe_load(axolotl)
@@ -116,9 +144,9 @@ def test_the_axolotl_and_llama_factory_blocks_name_what_the_build_holds(built: B
 def test_the_guideline_stands_in_three_languages(card: str) -> None:
     assert tuple(GUIDELINE) == CATEGORIES
     for category, rule in GUIDELINE.items():
-        assert f"- {category}：{rule.ja}" in card
-        assert f"- {category}：{rule.zh}" in card
-        assert f"- `{category}`: {rule.en}" in card
+        assert f"- {category}：{rule['ja']}" in card
+        assert f"- {category}：{rule['zh']}" in card
+        assert f"- `{category}`: {rule['en']}" in card
 
 
 def test_the_card_names_the_checks_that_run(card: str) -> None:
@@ -206,7 +234,10 @@ def test_lengths_are_counted_with_the_tokenizer_of_gpt2() -> None:
 def test_a_length_is_that_of_the_text_a_trainer_sees(built: BuildResult) -> None:
     rows = datasets.load_dataset(str(built.path), "en", split="train+validation+test")
     texts = [
-        "\n\n".join(turn["content"] for turn in to_messages(r["instruction"], r["input"], r["reasoning"], r["output"]))
+        "\n\n".join(
+            turn["content"]
+            for turn in to_messages(r["instruction"], r["input"], r["reasoning"], r["output"], r["history"])
+        )
         for r in rows
     ]
     (english,) = (part for part in built.facts.lengths if part.language == "en")
@@ -259,3 +290,15 @@ def test_smollm2_is_counted_as_its_own_tokenizer_counts() -> None:
     split_digits(tokenizer)
     texts = ["367 km, in 1990. It's 2.5%", "日本でいちばん長い川は何ですか。", "最长的河流\n\n### Reasoning:\n"]
     assert count_tokens(texts, "smollm2") == [len(tokenizer(text).input_ids) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("generators", "found"),
+    [
+        (["large language model (Claude), second reading by another"], ["machine-generated"]),
+        (["human: an editor who is a native speaker"], ["expert-generated"]),
+        (["gpt-4.1", "not named: the author of notes.csv"], ["machine-generated", "expert-generated"]),
+    ],
+)
+def test_the_card_says_who_wrote_it(generators: list[str], found: list[str]) -> None:
+    assert creators(generators) == found

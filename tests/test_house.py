@@ -160,7 +160,8 @@ def test_every_package_template_and_record_file_is_in_the_wheel(wheel: Path) -> 
         f"bonsai/{path.relative_to(ROOT).as_posix()}"
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in {".py", ".j2", ".jsonl", ".typed", ".gz", ".css", ".js"} and path.is_file()
+        if path.suffix in {".py", ".j2", ".jsonl", ".typed", ".gz", ".css", ".js", ".toml", ".json", ".txt"}
+        and path.is_file()
     }
     assert wanted - inside == set()
 
@@ -187,7 +188,7 @@ def test_the_wheel_works_in_a_new_environment(wheel: Path, tmp_path: Path) -> No
             str(python),
             "-c",
             "import bonsai.builder.records as r, bonsai.recipes.training.recipe as g, bonsai.model_card.card\n"
-            "print(r.__file__, len(r.read_groups(r.default_records())), g.recipe_names())",
+            "print(r.__file__, len(r.read_groups(r.default_records_dir())), g.recipe_names())",
         ],
         cwd=tmp_path,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
@@ -197,6 +198,55 @@ def test_the_wheel_works_in_a_new_environment(wheel: Path, tmp_path: Path) -> No
     )
     assert str(site) in done.stdout
     assert "seedling" in done.stdout
+
+
+def ends_lines_as_the_system_does(call: ast.Call) -> bool:
+    """Whether a call opens a text file for writing, or writes one, and leaves the ends of lines to the system."""
+    if any(keyword.arg == "newline" for keyword in call.keywords):
+        return False
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if name not in ("open", "fdopen", "NamedTemporaryFile", "TemporaryFile", "SpooledTemporaryFile"):
+        return name == "write_text"
+    literals = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
+    modes = [node.value for node in literals if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return any(re.fullmatch(r"[rwaxt+]*[wax+][rwaxt+]*", mode) for mode in modes)
+
+
+def test_text_files_are_the_same_bytes_on_windows() -> None:
+    """`atomic_write_text` is the way; a file that grows names its newline, and floor 0 writes bytes."""
+    places = [*(path for _, path in sources()), *(ROOT / "locks").glob("*.py"), ROOT / "noxfile.py"]
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
+        for path in places
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ends_lines_as_the_system_does(node)
+    ]
+    # nothing but the null device is opened so: it keeps no bytes
+    assert [place for place in found if "os.devnull" not in place] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "caught"),
+    [
+        ("path.write_text('a')", True),
+        ("path.write_text('a', newline='\\n')", False),
+        ("open(name, 'w')", True),
+        ("open(name, mode='at', encoding='utf-8')", True),
+        ("path.open('r+')", True),
+        ("path.open('x', newline='')", False),
+        ("open(name, 'wb')", False),
+        ("path.open('xb')", False),
+        ("path.open()", False),
+        ("os.fdopen(number, 'w')", True),
+        ("os.open(name, os.O_WRONLY)", False),
+        ("tempfile.NamedTemporaryFile('w', suffix='.txt')", True),
+        ("tarfile.open(name, 'r:gz')", False),
+    ],
+)
+def test_the_rule_for_text_files_knows_their_forms(code: str, caught: bool) -> None:
+    call = ast.parse(code, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert ends_lines_as_the_system_does(call) is caught
 
 
 def test_the_command_starts_without_heavy_libraries() -> None:

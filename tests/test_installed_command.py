@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from bonsai.builder.records import default_records_dir
-from tests.conftest import Run
+from tests.conftest import ROOT, Run
 
 ODD = ("a[v2]", "[/b]", "x:100:", ":smile:", "[bold]")
 """as folder names: what Rich drops, fails on, and turns into pictures"""
@@ -44,13 +46,12 @@ def odd_records(folder: Path) -> Path:
     [
         ("build", "--records", "{}"),
         ("check", "--records", "{}"),
-        ("import", "{}", "--source", "s", "--licence", "mit"),
+        ("import", "{}", "--source", "s", "--license", "mit"),
         ("check-rows", "{}", "out.jsonl"),
         ("train", "{}"),
         ("train", "seedling", "--report-to", "{}"),
         ("train", "--on", "{}"),
         ("evaluate", "{}"),
-        ("evaluate", "seedling", "--against", "{}"),
         ("plan", "{}"),
         ("plan", "--base", "{}"),
         ("publish", "{}"),
@@ -101,7 +102,7 @@ def test_built_imported_and_marked_files_are_named_as_they_are(bonsai: Run, tmp_
     rows.write_text(json.dumps(row) + "\n")
     done = bonsai("check-rows", str(rows), str(out / "marked[v2].jsonl"), cwd=tmp_path)
     assert f"-> {out}/marked[v2].jsonl" in done.stdout
-    given = ("--source", "[/b]", "--licence", "mit", "--to", str(out / "new[v2]"))
+    given = ("--source", "[/b]", "--license", "mit", "--to", str(out / "new[v2]"))
     done = bonsai("import", str(rows), *given, cwd=tmp_path)
     assert f"{out}/new[v2]" in done.stdout
     assert f"{rows}:1" in done.stdout or ":100:.jsonl:1" in done.stdout
@@ -215,6 +216,23 @@ def test_where_no_traceback_can_be_kept_it_is_shown(command: Path, tmp_path: Pat
     assert done.stderr.startswith("sitecustomize ended the command: (token) (LookupError); the traceback is in the")
     assert "Traceback (most recent call last)" in done.stderr
     assert "planted_in" not in done.stderr
+
+
+def test_the_version_is_told_with_what_it_computes_with_though_that_is_broken(
+    bonsai: Run, command: Path, tmp_path: Path
+) -> None:
+    for package in ("torch", "transformers", "datasets", "huggingface_hub"):
+        (tmp_path / f"{package}.py").write_text("raise ImportError('broken')")
+    (tmp_path / "peft-0.0.7.dist-info").mkdir()
+    (tmp_path / "peft-0.0.7.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: peft\nVersion: 0.0.7\n")
+    done = bonsai("--version", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    site = next((command.parents[1] / "lib").glob("python*/site-packages"))
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    first, *others = done.stdout.splitlines()
+    assert first.startswith(f"qeu-bonsai {version} from {site.resolve()}")
+    assert f"torch {importlib.metadata.version('torch')}" in others
+    assert "peft 0.0.7" in others
+    assert done.stderr == ""
 
 
 def test_the_module_takes_the_same_way(command: Path, tmp_path: Path) -> None:

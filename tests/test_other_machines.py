@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import importlib, importlib.abc, os, pathlib, pkgutil, signal, sys
+import importlib, importlib.abc, io, os, pathlib, pkgutil, signal, sys
 
 HEAVY = () if sys.argv[1] == "all" else ("torch", "transformers", "peft", "trl", "gradio", "bitsandbytes")
 
@@ -79,7 +79,14 @@ def renamed(source, target, *, real=os.rename, **options):
     return real(source, target)
 
 
+def opened(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, *rest, real=io.open, **others):
+    if newline is None and "b" not in mode and set(mode) & set("wax+"):
+        newline = "\\r\\n"
+    return real(file, mode, buffering, encoding, errors, newline, *rest, **others)
+
+
 os.kill, os.link, os.symlink, os.rename = asked, linked, linked, renamed
+io.open = opened  # what pathlib calls
 pathlib.Path.rename = lambda self, target: renamed(self, target)
 sys.platform = "win32"
 assert imported(light) == light, "a module that needs POSIX"
@@ -111,6 +118,10 @@ os.utime(left, (0, 0))
 build(default_records(), out / "dataset", "qeu/bonsai", check=False)
 assert not left.exists()
 assert "cores" in machine() and "GiB" not in machine()
+endings = {path.suffix for path in (out / "dataset").rglob("*") if path.is_file() and path.suffix != ".parquet"}
+assert endings >= {".md", ".json", ".svg"}, endings
+for path in (out / "dataset").rglob("*"):
+    assert path.suffix in ("", ".parquet") or b"\\r" not in path.read_bytes(), path
 storage = Storage(out / "hub")
 assert storage.secret() == Storage(out / "hub").secret()
 print(len(light), "modules")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -53,6 +55,74 @@ def test_a_full_disk_is_a_sentence_and_the_previous_build_stays(command: Path, d
     assert "what was there before is untouched" in done.stderr
     assert content_hash(tmp_path / "out" / "dataset") == content_hash(dataset)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["dataset"]
+
+
+WRONG: list[tuple[tuple[str, ...], str]] = [
+    # a choice that there is not
+    (("ask", "Why?", "--language", "klingon"), "'--language': 'klingon' is not one of 'ja', 'en', 'zh'"),
+    (("qtq", "Why?", "--language", "JP"), "'--language': 'JP' is not one of"),
+    (("ask", "Why?", "--dtype", "int8"), "'--dtype': 'int8' is not one of 'float32', 'float16', 'bfloat16'"),
+    (("import", "rows.csv", "--source", "s", "--license", "mit", "--expect", "de"), "'de' is not one of 'ja', 'zh'"),
+    (("hub", "--port", "70000"), "port 70000 does not exist"),
+    # a link that leads to itself, in place of a folder or a file
+    (("build", "--records", "loop"), "loop"),
+    (("build", "--no-check", "--out", "loop"), "loop"),
+    (("check", "--records", "loop"), "loop"),
+    (("ask", "--questions", "loop"), "loop: Too many levels of symbolic links"),
+    (("import", "rows.csv", "--source", "s", "--license", "mit", "--to", "loop/x"), "Too many levels of symbolic"),
+    # something is there, and is something else
+    (("ask", "Why?", "--model", "folder"), "folder is a folder with neither adapter_config.json nor config.json"),
+    (("ask", "Why?", "--model", "./folder"), "./folder is a folder with neither"),
+    (("ask", "Why?", "--model", "{}/folder"), "/folder is a folder with neither"),
+    (("ask", "Why?", "--model", "rows.csv"), "rows.csv is a file, but not a .gguf file"),
+    (("compare", "folder", "rows.csv"), "folder is a folder with neither"),
+    (("ask", "--questions", "folder"), "folder: Is a directory"),
+    (("build", "--records", "records"), "records/a.jsonl: Is a directory"),
+    (
+        ("import", "folder", "--source", "s", "--license", "mit"),
+        "folder: a folder without Parquet, Arrow or JSONL files",
+    ),
+    (("train", "--out", "rows.csv"), "rows.csv/"),
+    # nothing is made yet: told before the base model is made ready, which takes half a minute
+    (("train",), "out/dataset: no dataset is built here"),
+    (("evaluate", "seedling"), "out/adapters/seedling: there is no adapter in this folder"),
+    (("evaluate", "seedling", "--base"), "out/dataset: no dataset is built here"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), WRONG, ids=lambda value: " ".join(value)[:60])
+def test_a_wrong_input_is_a_sentence_that_names_it(
+    arguments: tuple[str, ...], sentence: str, bonsai: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "records" / "a.jsonl").mkdir(parents=True)
+    (tmp_path / "rows.csv").write_text("instruction,input,output\nName a river.,,The Rhine.\n")
+    (tmp_path / "loop").symlink_to("loop")
+    done = bonsai(
+        *(part.format(tmp_path) for part in arguments),
+        cwd=tmp_path,
+        check=False,
+        HF_ENDPOINT="http://127.0.0.1:9",  # the names of models are not looked up
+    )
+    assert done.returncode in (1, 2), done.stdout + done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "bug in BONSAI" not in done.stderr
+    assert "ended the command" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3  # a fault of records is counted below it
+    assert not list((tmp_path / "out").rglob("*SmolLM2*"))  # no base was made ready for it
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
+def test_a_taken_port_is_told_before_a_model_is_opened(bonsai: Run, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = bonsai("demo", "no-such-model", "--port", str(port), cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert f"port {port} of 127.0.0.1 cannot be used (Address already in use" in done.stderr
+    assert done.stderr.count("\n") == 1
+    done = bonsai("demo", "no-such-model", "--port", "70000", cwd=tmp_path, check=False)
+    assert "port 70000 of 127.0.0.1 cannot be used" in done.stderr
 
 
 @pytest.mark.slow

@@ -96,7 +96,8 @@ class TextField:
     located: SourcedGroup
     language: Language
     name: str
-    """``instruction``, ``input``, ``reasoning``, ``output`` or, in a translation, ``text`` and ``reasoning``"""
+    """``instruction``, ``input``, ``reasoning``, ``output``, those of an earlier turn as ``history[0].output``, or in a
+    translation ``text`` and ``reasoning``"""
     text: str
     earlier: bool = False
     """whether it belongs to ``original``, the text before an edit"""
@@ -118,9 +119,11 @@ def iter_text_fields(located: SourcedGroup) -> Iterator[TextField]:
     group = located.group
     if isinstance(group, TextGroup):
         for language, text in group.texts().items():
-            for name in ("instruction", "input", "reasoning", "output"):
-                if getattr(text, name):
-                    yield TextField(located=located, language=language, name=name, text=getattr(text, name))
+            named = {f"history[{at}].{name}": words for at, turn in enumerate(text.history) for name, words in turn}
+            named |= {name: getattr(text, name) for name in ("instruction", "input", "reasoning", "output")}
+            for name, words in named.items():
+                if words:
+                    yield TextField(located=located, language=language, name=name, text=words)
     else:
         for language, translation in group.texts().items():
             yield TextField(located=located, language=language, name="text", text=translation.text)
@@ -152,22 +155,24 @@ class QAView(NamedTuple):
     reasoning: str
     output: str
     """in a translation, which has no instruction of its own, the text itself"""
+    history: str = ""
+    """the earlier turns"""
 
     @property
     def question(self) -> str:
-        """Instruction and input together."""
-        return f"{self.instruction}\n{self.input}" if self.input else self.instruction
+        """Earlier turns, instruction and input together."""
+        return "\n".join(filter(None, (self.history, self.instruction, self.input)))
 
     @property
     def subject(self) -> str:
         """What distinguishes this record from others with the same instruction.
 
-        The input, where there is one; for question_to_question the new question, as its input is the answer to an
-        earlier one; for a translation the text.
+        The input, where there is one, and what was said before; for question_to_question the new question, as its
+        input is the answer to an earlier one; for a translation the text.
         """
         if self.located.group.category in (Category.QUESTION_TO_QUESTION, Category.TRANSLATION):
             return self.output
-        return self.input or self.instruction
+        return "\n".join(filter(None, (self.history, self.input or self.instruction)))
 
 
 def iter_qa_views(groups: Sequence[SourcedGroup]) -> Iterator[QAView]:
@@ -176,7 +181,8 @@ def iter_qa_views(groups: Sequence[SourcedGroup]) -> Iterator[QAView]:
         group = located.group
         if isinstance(group, TextGroup):
             for language, text in group.texts().items():
-                yield QAView(located, language, text.instruction, text.input, text.reasoning, text.output)
+                said = "\n".join(words for turn in text.history for _, words in turn if words)
+                yield QAView(located, language, text.instruction, text.input, text.reasoning, text.output, said)
         else:
             for language, words in group.texts().items():
                 yield QAView(located, language, "", "", words.reasoning, words.text)

@@ -30,8 +30,8 @@ def check_chains(groups: Sequence[SourcedGroup]) -> list[Finding]:
     """Require three to five steps from 1 without gaps, in the same languages, each starting where the last ended."""
     findings: list[Finding] = []
 
-    def add(located: SourcedGroup, field: str, message: str, hint: str) -> None:
-        findings.append(Issue.error(message, hint).to_finding("chains", located, field))
+    def add(located: SourcedGroup, field: str, message: str, hint: str, severity: Severity = Severity.ERROR) -> None:
+        findings.append(Issue(severity, message, hint).to_finding("chains", located, field))
 
     chains: dict[str, list[tuple[Chain, TextGroup, SourcedGroup]]] = {}
     for located in groups:
@@ -57,6 +57,7 @@ def check_chains(groups: Sequence[SourcedGroup]) -> list[Finding]:
                 "",
                 f"chain {name!r} has {len(steps)} steps",
                 f"give it {STEPS.start} to {STEPS.stop - 1} steps, so that it deepens and stays with its subject",
+                Severity.WARNING,  # a chain that somebody is still writing is short, not broken
             )
 
         # 2. The same languages in each step.

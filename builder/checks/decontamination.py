@@ -128,7 +128,7 @@ def check_decontamination(groups: Sequence[SourcedGroup], probes: Sequence[Probe
                 add(one, lines[column].probe, field, how, one.subject)
 
         # 3. Its long answer, or a sentence that has all it asks about and an answer to it.
-        for field in ("input", "reasoning", "output"):
+        for field in ("history", "input", "reasoning", "output"):
             text = getattr(one, field)
             for index, share in answers.shares(text).items():
                 if share >= COPIED_FROM:

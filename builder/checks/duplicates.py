@@ -187,24 +187,24 @@ def _near_duplicates(texts: Sequence[str], threshold: float) -> Sequence[tuple[i
     return find_near_duplicates(texts, threshold=threshold) if len(texts) > 1 else ()
 
 
-def check_templates(groups: Sequence[SourcedGroup]) -> list[Finding]:
+def check_templates(groups: Sequence[SourcedGroup], common: frozenset[str] | None = None) -> list[Finding]:
     """Return one warning for each two groups whose subjects are the same but for names and numbers.
+
+    Args:
+        common: the `common_words` of all records, where ``groups`` are a part of them.
 
     Example:
         "ミラノはどこにありますか。" and "リヨンはどこにありますか。" share the shape "Xはどこにありますか。".
     """
     # 1. Words that also occur in lower case are no names for being capitalized at the start of a sentence.
     records = [one for one in iter_qa_views(groups) if one.located.group.category is not Category.TRANSLATION]
-    texts = (text for one in records for text in (one.question, one.output))
-    common = frozenset(word for text in texts for word in re.findall(r"(?<![\w])[a-z]+", text)) | _COMMON_FIRST_WORDS
+    common = common_words(groups) if common is None else common
 
     findings: dict[tuple[str, str], Finding] = {}
     for language in Language:
         # 2. Mask the subjects; what is nearly all name or number says nothing.
         members = [(one, mask_names_and_numbers(one.subject, common)) for one in records if one.language is language]
-        members = [
-            (one, shape) for one, shape in members if len(normalize_alnum(re.sub("[XN]", "", shape))) >= LEFT_AT_LEAST
-        ]
+        members = [(one, shape) for one, shape in members if says_something(shape)]
 
         # 3. Compare the shapes. Two records without a name or number are for `check_duplicates`.
         for first, second, jaccard in _near_duplicates([shape for _, shape in members], TEMPLATE_SAME_FROM):
@@ -221,6 +221,18 @@ def check_templates(groups: Sequence[SourcedGroup]) -> list[Finding]:
                 )
                 findings[pair] = issue.to_finding("templates", ours.located, language.value)
     return list(findings.values())
+
+
+def common_words(groups: Sequence[SourcedGroup]) -> frozenset[str]:
+    """Return the words that occur in lower case, and so are no names where they are capitalized."""
+    views = (one for one in iter_qa_views(groups) if one.located.group.category is not Category.TRANSLATION)
+    texts = (text for one in views for text in (one.question, one.output))
+    return frozenset(word for text in texts for word in re.findall(r"(?<![\w])[a-z]+", text)) | _COMMON_FIRST_WORDS
+
+
+def says_something(shape: str) -> bool:
+    """Return whether enough of a masked text is neither name nor number."""
+    return len(normalize_alnum(re.sub("[XN]", "", shape))) >= LEFT_AT_LEAST
 
 
 def mask_names_and_numbers(text: str, common: frozenset[str]) -> str:

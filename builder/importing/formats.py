@@ -1,4 +1,4 @@
-"""Detect the format of foreign rows (Alpaca, Dolly, ShareGPT, messages, BONSAI, parallel columns) and parse them.
+"""Parse foreign rows (Alpaca, Dolly, ShareGPT, messages, BONSAI, parallel columns, drafts) into questions and answers.
 
 A Dolly row ``{"instruction": "Sum up.", "context": "…", "response": "…", "category": "summarization"}`` becomes
 
@@ -9,28 +9,33 @@ A Dolly row ``{"instruction": "Sum up.", "context": "…", "response": "…", "c
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from bonsai.builder.importing.readers import RawRow, Value
-from bonsai.builder.prompt import INPUT_MARKER, REASONING_MARKER, RESPONSE_MARKER, SECTION_BREAK
-from bonsai.builder.schema import LANGUAGES
+from bonsai.builder.importing.columns import (
+    OF_LANGUAGE,
+    SIDE_TEXTS,
+    TEXTS,
+    ColumnMap,
+    is_missing,
+    means_missing,
+    means_nothing,
+    parse_language,
+    to_text,
+)
+from bonsai.builder.importing.conversations import read_conversation, side_texts, split_reasoning
+from bonsai.builder.importing.tables import RawRow
+from bonsai.builder.schema import CATEGORIES, ID_PATTERN, LANGUAGES
 
-ALIASES = {
-    "指示": "instruction",
-    "入力": "input",
-    "推論": "reasoning",
-    "出力": "output",
-    "カテゴリ": "category",
-    "言語": "language",
-    "context": "input",
-    "response": "output",
-    "conversations": "messages",
-    "conversation": "messages",
-    "license": "licence",
-}
-"""Column names and what they are read as; Dolly's are ``context`` and ``response``, ShareGPT's ``conversations``."""
-TEXTS = ("instruction", "input", "reasoning", "output")
-_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+_ROW_ID = re.compile(rf"(?P<group>{ID_PATTERN})-(?:(?P<source>ja|en|zh)2)?(?P<language>ja|en|zh)")
+"""Id of a published row: of a language, or of a direction of a translation."""
+_USED = frozenset(("id", "group_id", "category", "language", "topic", "source", "license", "generator", "text"))
+READ = _USED | frozenset(
+    ("chain", "step", "skills", "source_language", "reasoning_original", "input_original", "messages")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,125 +47,164 @@ class ImportedText:
     input: str = ""
     reasoning: str = ""
     output: str = ""
-    columns: dict[str, str] = field(default_factory=dict)
-    """Every other column, by name."""
+    columns: dict[str, Any] = field(default_factory=dict)
+    """Every other column, by canonical name: texts, and lists or objects as they are."""
     language: str | None = None
     """As the file names it, in a column or in the names of its columns; None: to be detected."""
     doubts: tuple[str, ...] = ()
     """Reasons why the text can't become a record as it is."""
+    context: dict[str, Any] = field(default_factory=dict)
+    """System prompt, earlier turns and the like, which only a draft keeps."""
+    sheet: str = ""
+    key: str = ""
+    """what it belongs together with, where the file's form says so; rows of one key are one group"""
 
 
-def detect_format(names: set[str]) -> str | None:
-    """Name the format that has these columns; None if no format has."""
-    lower = {name.strip().lower() for name in names}
-    known = {ALIASES.get(name, name) for name in lower}
-    if "messages" in known:
-        return "ShareGPT" if lower & {"conversations", "conversation"} else "messages"
-    if {"instruction_ja", "output_ja", "instruction_en", "output_en"} <= lower:
-        return "parallel columns"
-    if not {"instruction", "output"} <= known:
-        return None
-    if "response" in lower:
-        return "Dolly"
-    return "BONSAI" if known & {"group_id", "reasoning"} else "Alpaca"
+@dataclass(kw_only=True)
+class FormatNotes:
+    """What was read in a way that a person should hear of, with how often."""
+
+    placeholders: Counter[str] = field(default_factory=Counter)
+    """texts that say that there is no input or Reasoning"""
+    derived: int = 0
+    """rows that a build has derived from others, and will again"""
 
 
-def parse_row(row: RawRow, faults: list[str]) -> list[ImportedText]:
+def parse_row(row: RawRow, columns: ColumnMap, notes: FormatNotes, faults: list[str]) -> list[ImportedText]:
     """Parse a row into one text, or into one a language if the columns are parallel.
 
     Args:
         faults: gets a sentence for each fault; a row that cannot be parsed gives no text.
     """
-    location = row.location
-    columns = {ALIASES.get(key := name.strip().lower(), key): value for name, value in row.columns.items()}
-    row_format = detect_format(set(row.columns))
-    if row_format is None:
-        names = ", ".join(row.columns) or "none"
-        wanted = "instruction, input, output (Alpaca), instruction, context, response (Dolly) or messages"
-        faults.append(f"{location}: the columns are {names}; name them {wanted}")
+    # 1. A row that a build has derived from its group is not read: the next build derives it again.
+    known = len(faults)
+    values = columns.merge(row.columns, row.location, faults)
+    if len(faults) > known:
         return []
-    if "messages" in columns:
-        conversation = _parse_conversation(location, columns.pop("messages"), faults)
-        texts = _to_texts(location, columns, faults)
-        language = texts.get("language") or None
-        return [] if conversation is None else [replace(conversation, columns=texts, language=language)]
-    texts = _to_texts(location, columns, faults)
-    if row_format != "parallel columns":
-        return [_to_imported_text(location, texts, texts, texts.get("language") or None)]
-    by_language = {language: {name: texts.get(f"{name}_{language}", "") for name in TEXTS} for language in LANGUAGES}
-    suffixed = {f"{name}_{language}" for name in TEXTS for language in LANGUAGES}
-    shared = {name: value for name, value in texts.items() if name not in suffixed}
-    shared["group_id"] = shared.get("group_id") or location  # the languages of a row are one group
-    return [
-        _to_imported_text(location, own, shared, language) for language, own in by_language.items() if any(own.values())
-    ]
+    published = _ROW_ID.fullmatch(str(values.get("id", "")))
+    if published and (values.get("group_id") in (None, published["group"])):
+        if published["source"] and published["category"] != "translation":
+            notes.derived += 1
+            return []
+        values["group_id"] = published["group"]
+        # a class label without its names, as in CSV and JSON
+        number = to_text(values.get("category")) or ""
+        if number.isdigit() and int(number) < len(CATEGORIES):
+            values["category"] = CATEGORIES[int(number)]
+        values.setdefault("language", published["language"])
+        if published["source"]:
+            values.setdefault("source_language", published["source"])
+
+    # 2. One text for each language that has columns of its own.
+    shared = {name: value for name, value in values.items() if name not in TEXTS and not _of_language(name)}
+    if columns.format == "parallel columns":
+        found = []
+        for language in LANGUAGES:
+            own = {_of_language(name): value for name, value in values.items() if name.endswith(f"_{language}")}
+            own = {name: value for name, value in own.items() if name}
+            if own:
+                key = str(shared.get("group_id") or shared.get("id") or row.location)
+                found.append(_to_text(row, own, shared, language, notes, key=key))
+        return found
+    if columns.format == "input and output":
+        values["instruction"] = values.pop("input", "")
+
+    # 3. Or one text: of a conversation, or of columns. TRL writes a conversation in two halves, prompt and completion.
+    halves = [values.get("instruction"), values.get("output")]
+    if all(isinstance(half, list) and half and isinstance(half[0], dict) for half in halves):
+        shared["messages"] = [*halves[0], *halves[1]]  # type: ignore[misc]
+        del values["instruction"], values["output"]
+    own = {name: value for name, value in values.items() if name in TEXTS}
+    named = str(values.get("language", ""))
+    language_named = parse_language(named)
+    doubts: tuple[str, ...] = ()
+    if named and not language_named:
+        doubts = (f"the language is {named!r}; records are in {', '.join(LANGUAGES)}",)
+    return [_to_text(row, own, shared, language_named, notes, doubts=doubts, key=str(values.get("draft", "")))]
 
 
-def _to_texts(location: str, columns: dict[str, Value], faults: list[str]) -> dict[str, str]:
-    """Return texts with Unix line ends, numbers as text, null as nothing; a list or an object in a text is a fault."""
-    found = {}
-    for name, value in columns.items():
-        if isinstance(value, str):
-            found[name] = value.replace("\r\n", "\n").replace("\r", "\n").strip()
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            found[name] = str(value)
-        elif value is not None and name in TEXTS:
-            faults.append(f"{location}: '{name}' is a {type(value).__name__}, {str(value)[:40]!r}; write a text")
-    return found
+def expand_drafts(rows: list[RawRow]) -> Iterator[RawRow]:
+    """Yield the rows of drafts that an import has written, one for each language; a draft is a group to be."""
+    for row in rows:
+        listed = row.columns.get("rows")
+        shared = {name: row.columns.get(name) for name in ("topic", "source", "license", "generator")}
+        for number, entry in enumerate(listed if isinstance(listed, list) else [], 1):
+            if not isinstance(entry, dict):
+                continue
+            # what was guessed is guessed again, from the text as it is now
+            told = ("columns", "place", "category_guess", "category_rule", "language_guess", "language_rule")
+            columns = dict(entry.get("columns") or {}) | {k: value for k, value in entry.items() if k not in told}
+            given = {name: value for name, value in shared.items() if value and name not in columns}
+            yield RawRow(f"{row.location} row {number}", columns | given | {"draft": row.location}, row.sheet)
 
 
-def _to_imported_text(
-    location: str, texts: dict[str, str], columns: dict[str, str], language: str | None
+def _of_language(name: str) -> str:
+    """Return the field of a column of one language, ``output`` of ``output_ja``; empty if it is none."""
+    base, _, language = name.rpartition("_")
+    return base if language in LANGUAGES and base in OF_LANGUAGE else ""
+
+
+def _to_text(
+    row: RawRow,
+    own: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    language: str | None,
+    notes: FormatNotes,
+    *,
+    doubts: tuple[str, ...] = (),
+    key: str = "",
 ) -> ImportedText:
+    """Return the text of one language, with the doubts that its values raise."""
+    found = list(doubts)
+    columns = {name: _plain(value) for name, value in shared.items() if not is_missing(value)}
+    columns |= {name: _plain(value) for name, value in own.items() if name not in TEXTS and not is_missing(value)}
+    context, reasons = side_texts(columns)
+    found += reasons
+    # 1. The texts. A list of lines is kept as lines, and waits for somebody to say that this is meant.
+    texts: dict[str, str] = {}
+    for name in TEXTS:
+        value = own.get(name)
+        text = "" if is_missing(value) else to_text(value)
+        if text is None:
+            found.append(f"'{name}' is a {type(value).__name__}, no text; write it as one")
+            lines = value if isinstance(value, list) and all(isinstance(line, str) for line in value) else None
+            text = "\n".join(lines) if lines else json.dumps(value, ensure_ascii=False, default=str)
+        if text and name in ("input", "reasoning") and means_nothing(text):
+            notes.placeholders[text] += 1
+            text = ""
+        elif text and means_missing(text):
+            found.append(f"'{name}' is {text!r}, as programs write a missing value; write it, or write it out")
+        texts[name] = text
+    # 2. A conversation has them all.
+    if "messages" in shared:
+        talk = read_conversation(shared["messages"])
+        # in a draft the texts may have been edited since
+        texts = {name: (texts[name] if key else "") or getattr(talk, name) or texts[name] for name in TEXTS}
+        context |= talk.context or {}
+        found += talk.doubts
+    else:
+        reasoning, output, doubt = split_reasoning(texts["output"])
+        if reasoning and texts["reasoning"]:
+            found.append("has a Reasoning in a column and another in the output; keep one")
+        elif output:
+            texts |= {"output": output, "reasoning": reasoning or texts["reasoning"]}
+            found += doubt
+    # 3. Half of a surrogate pair can't be written as UTF-8 anywhere.
+    for name, text in (texts | {name: str(value) for name, value in columns.items()}).items():
+        if broken := next((c for c in text if "\ud800" <= c <= "\udfff"), None):
+            found.append(f"'{name}' has half of a character (U+{ord(broken):04X}); write it anew")
     return ImportedText(
-        location=location,
-        instruction=texts.get("instruction", ""),
-        input=texts.get("input", ""),
-        reasoning=texts.get("reasoning", ""),
-        output=texts.get("output", ""),
-        columns={name: value for name, value in columns.items() if name not in TEXTS},
+        location=row.location,
+        **texts,
+        columns={name: value for name, value in columns.items() if name not in (*SIDE_TEXTS, "messages", "draft")},
         language=language,
+        doubts=tuple(dict.fromkeys(found)),
+        context=context,
+        sheet=row.sheet,
+        key=key,
     )
 
 
-def _parse_conversation(location: str, value: Value, faults: list[str]) -> ImportedText | None:
-    """Parse the turns of a conversation; None, and a fault, if they are not a list of roles and texts."""
-    # 1. Read the turns under either naming. A CSV cell holds the list as JSON.
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = None
-    listed = value if isinstance(value, list) else []
-    turns: list[tuple[str, str]] = []
-    for turn in listed:
-        if isinstance(turn, dict):
-            role, text = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-            if isinstance(role, str) and isinstance(text, str) and role in _ROLES:
-                turns.append((_ROLES[role], text.replace("\r\n", "\n").strip()))
-    if not turns or len(turns) < len(listed):
-        faults.append(f"{location}: 'messages' isn't a list of turns; write role and content, both texts")
-        return None
-
-    # 2. A record is one question and one answer; anything more is kept as a doubt, for a person to decide.
-    doubts = ["has a system prompt, which a record has no place for"] if turns[0][0] == "system" else []
-    turns = [turn for turn in turns if turn[0] != "system"]
-    if [role for role, _ in turns] != ["user", "assistant"]:
-        roles = ", ".join(role for role, _ in turns)
-        doubts.append(f"has {len(turns)} turns ({roles}); a record is a question and its answer")
-    question = next((text for role, text in turns if role == "user"), "")
-    answer = next((text for role, text in turns if role == "assistant"), "")
-
-    # 3. Take them apart at the markers of the config ``messages``.
-    instruction, _, input_text = question.partition(SECTION_BREAK + INPUT_MARKER)
-    reasoning = ""
-    if answer.startswith(REASONING_MARKER) and SECTION_BREAK + RESPONSE_MARKER in answer:
-        reasoning, _, answer = answer.removeprefix(REASONING_MARKER).partition(SECTION_BREAK + RESPONSE_MARKER)
-    return ImportedText(
-        location=location,
-        instruction=instruction,
-        input=input_text,
-        reasoning=reasoning,
-        output=answer.removeprefix(RESPONSE_MARKER),
-        doubts=tuple(doubts),
-    )
+def _plain(value: Any) -> Any:
+    text = to_text(value)
+    return value if text is None else text

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import stat
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Self
@@ -22,12 +24,9 @@ from bonsai.hub.server.lfs_store import LfsStore, Pointer
 DEFAULT_BRANCH = "main"
 REGULAR_LIMIT = 10_000_000
 """Bytes. The Hub refuses larger files in git."""
-_SUFFIXES = """
-.7z .arrow .avro .bin .bz2 .ckpt .flac .ftz .gguf .gif .gz .h5 .jpeg .jpg .joblib .lz4 .mds .mlmodel .model .mp3 .mp4
-.msgpack .npy .npz .ogg .onnx .ot .parquet .pb .pcm .pickle .pkl .png .pt .pth .rar .raw .safetensors .sam .tar
-.tflite .tgz .wasm .wav .webm .webp .xz .zip .zst
-"""
-LFS_SUFFIXES = tuple(_SUFFIXES.split())
+LFS_SUFFIXES = tuple(
+    tomllib.loads(files(__package__).joinpath("rules.toml").read_text(encoding="utf-8"))["lfs_suffixes"]
+)
 _LFS_ATTRIBUTES = "filter=lfs diff=lfs merge=lfs -text\n"
 FIRST_ATTRIBUTES = "".join(
     f"{pattern} {_LFS_ATTRIBUTES}"

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from bonsai.hub.errors import BadRequestError, EntryNotFoundError, ForbiddenError, RepoNotFoundError
 from bonsai.hub.server.lfs_store import LfsStore, Pointer, check_oid
 from bonsai.hub.server.names import RepoName
-from bonsai.hub.server.request import get_hub, read_json, repo_kind, request_context, write_body
+from bonsai.hub.server.request import get_hub, repo_kind, request_context, with_json, write_body
 from bonsai.hub.server.responses import Body, send
 from bonsai.hub.server.storage import Storage
 
@@ -27,11 +27,11 @@ _SIGNATURE_SECONDS = 6 * 3600
 _BATCH_LIMIT = 1000
 
 
-async def batch(request: Request) -> Response:
+@with_json
+def batch(request: Request, body: dict[str, Any]) -> Response:
     """Return the URL to send or get each object; one that is stored already needs no upload."""
     # 1. Check the request.
     context = request_context(request)
-    body = await read_json(request)
     operation, objects = body.get("operation"), body.get("objects")
     if operation not in ("upload", "download") or not isinstance(objects, list) or len(objects) > _BATCH_LIMIT:
         raise BadRequestError(f"'operation' must be upload or download, 'objects' a list of at most {_BATCH_LIMIT}")
@@ -42,29 +42,26 @@ async def batch(request: Request) -> Response:
     git_url = f"{context.base_url}/{context.repo.url_path}.git/lfs"
 
     # 2. Plan the transfer of each object.
-    def plan() -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = []
-        if is_upload:
-            context.require_owner()
-        with context.reading() as repository:
-            for pointer in pointers:
-                entry: dict[str, Any] = {"oid": pointer.oid, "size": pointer.size, "authenticated": True}
-                is_stored = repository.lfs.size(pointer.oid) == pointer.size
-                if not is_upload and not is_stored:
-                    entry["error"] = {"code": 404, "message": "the object does not exist"}
-                elif not (is_upload and is_stored):
-                    expires = int(time.time()) + _SIGNATURE_SECONDS
-                    method = "PUT" if is_upload else "GET"
-                    signature = _sign(context.hub.storage, method, context.repo, pointer, expires)
-                    query = urlencode({"size": pointer.size, "expires": expires, "signature": signature})
-                    url = f"{git_url}/{pointer.oid}?{query}"
-                    entry["actions"] = {operation: {"href": url, "expires_in": _SIGNATURE_SECONDS}}
-                    if is_upload:
-                        entry["actions"]["verify"] = {"href": f"{git_url}/verify"}
-                entries.append(entry)
-        return entries
-
-    answer = {"transfer": "basic", "objects": await run_in_threadpool(plan), "hash_algo": "sha256"}
+    entries: list[dict[str, Any]] = []
+    if is_upload:
+        context.require_owner()
+    with context.reading() as repository:
+        for pointer in pointers:
+            entry: dict[str, Any] = {"oid": pointer.oid, "size": pointer.size, "authenticated": True}
+            is_stored = repository.lfs.size(pointer.oid) == pointer.size
+            if not is_upload and not is_stored:
+                entry["error"] = {"code": 404, "message": "the object does not exist"}
+            elif not (is_upload and is_stored):
+                expires = int(time.time()) + _SIGNATURE_SECONDS
+                method = "PUT" if is_upload else "GET"
+                signature = _sign(context.hub.storage, method, context.repo, pointer, expires)
+                query = urlencode({"size": pointer.size, "expires": expires, "signature": signature})
+                url = f"{git_url}/{pointer.oid}?{query}"
+                entry["actions"] = {operation: {"href": url, "expires_in": _SIGNATURE_SECONDS}}
+                if is_upload:
+                    entry["actions"]["verify"] = {"href": f"{git_url}/verify"}
+            entries.append(entry)
+    answer = {"transfer": "basic", "objects": entries, "hash_algo": "sha256"}
     return JSONResponse(answer, media_type="application/vnd.git-lfs+json")
 
 
@@ -80,25 +77,23 @@ async def upload(request: Request) -> Response:
     return Response(headers={"ETag": f'"{pointer.oid}"'})
 
 
-async def download(request: Request) -> Response:
+def download(request: Request) -> Response:
     """Send an object to git-lfs; the Hub's own clients use `resolve`."""
-    store, pointer = await run_in_threadpool(_check_signature, request, "GET")
+    store, pointer = _check_signature(request, "GET")
     if store.size(pointer.oid) is None:
         raise EntryNotFoundError("the object does not exist")
     return send(request, Body(size=pointer.size, source=store.path(pointer.oid)), {"ETag": f'"{pointer.oid}"'})
 
 
-async def verify(request: Request) -> Response:
+@with_json
+def verify(request: Request, body: dict[str, Any]) -> Response:
     """Confirm that an object was stored."""
     context = request_context(request)
-    pointer = _pointer(await read_json(request))
-
-    def stored_size() -> int | None:
-        context.require_owner()
-        with context.reading() as repository:
-            return repository.lfs.size(pointer.oid)
-
-    if await run_in_threadpool(stored_size) != pointer.size:
+    pointer = _pointer(body)
+    context.require_owner()
+    with context.reading() as repository:
+        stored = repository.lfs.size(pointer.oid)
+    if stored != pointer.size:
         raise EntryNotFoundError(f"the object {pointer.oid} of {pointer.size} bytes is not here")
     return JSONResponse({})
 

@@ -1,7 +1,8 @@
 """Serve the read routes of the Hub's API: repo info, file listings, history, and the files themselves.
 
-Handlers are named after their routes. Large files are answered directly where the Hub redirects to its storage; the
-clients accept both, and read the hash of the content from `X-Linked-Etag`.
+Handlers are named after their routes; starlette runs those that await nothing in a thread. Large files are answered
+directly where the Hub redirects to its storage; the clients accept both, and read the hash of the content from
+`X-Linked-Etag`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 from urllib.parse import parse_qs, quote
 
 from dulwich.objects import Commit
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -27,10 +27,10 @@ from bonsai.hub.server.request import (
     RequestContext,
     authenticated_user,
     get_hub,
-    read_body,
-    read_json,
+    parse_json,
     repo_kind,
     request_context,
+    with_body,
 )
 from bonsai.hub.server.responses import Body, flag_parameter, number_parameter, page_of, page_response, send
 
@@ -39,7 +39,7 @@ _TREE_PAGE, _EXPANDED_PAGE, _COMMITS_PAGE, _LIST_PAGE = 1000, 50, 50, 1000
 _PATHS_LIMIT = 1000
 
 
-async def tree(request: Request) -> Response:
+def tree(request: Request) -> Response:
     """List a folder. The cursor names the commit, so that all pages of a listing agree."""
     context = request_context(request)
     expand, recursive = flag_parameter(request, "expand"), flag_parameter(request, "recursive")
@@ -49,46 +49,40 @@ async def tree(request: Request) -> Response:
     if not offset.isdecimal() or len(offset) > 18:
         raise BadRequestError("the cursor is not one of this server's")
 
-    def list_page() -> tuple[list[dict[str, Any]], str | None]:
-        with context.reading() as repository:
-            commit = repository.commit(revision)
-            folder = repository.node(commit, context.path)
-            if not folder.is_folder:
-                raise EntryNotFoundError(f"{context.path!r} is a file, not a folder", commit=commit.id.decode())
-            nodes, more = page_of(repository.children(folder, recursive=recursive), start=int(offset), size=size)
-            cursor = f"{commit.id.decode()}:{int(offset) + size}" if more else None
-            return describe_nodes(repository, commit, nodes, expand=expand), cursor
-
-    entries, cursor = await run_in_threadpool(list_page)
-    return page_response(request, entries, cursor=cursor)
+    with context.reading() as repository:
+        commit = repository.commit(revision)
+        folder = repository.node(commit, context.path)
+        if not folder.is_folder:
+            raise EntryNotFoundError(f"{context.path!r} is a file, not a folder", commit=commit.id.decode())
+        nodes, more = page_of(repository.children(folder, recursive=recursive), start=int(offset), size=size)
+        cursor = f"{commit.id.decode()}:{int(offset) + size}" if more else None
+        return page_response(request, describe_nodes(repository, commit, nodes, expand=expand), cursor=cursor)
 
 
-async def paths_info(request: Request) -> Response:
+@with_body
+def paths_info(request: Request, sent: bytes) -> Response:
     """Describe files and folders by path; paths that do not exist are left out.
 
     huggingface_hub sends a form, other clients JSON.
     """
     context = request_context(request)
     if request.headers.get("content-type", "").startswith("application/json"):
-        body = await read_json(request)
+        body = parse_json(sent)
         paths, expand = body.get("paths", []), body.get("expand") is True
         paths = [paths] if isinstance(paths, str) else paths
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
             raise BadRequestError("'paths' must be a list of texts")
     else:
-        form = parse_qs((await read_body(request)).decode(errors="replace"))
+        form = parse_qs(sent.decode(errors="replace"))
         paths, expand = form.get("paths", []), form.get("expand", [""])[-1].casefold() == "true"
     if len(paths) > _PATHS_LIMIT:
         raise BadRequestError(f"{len(paths)} paths at once; ask for at most {_PATHS_LIMIT}")
 
-    def describe() -> list[dict[str, Any]]:
-        with context.reading() as repository:
-            commit = repository.commit(context.revision)
-            names = filter(None, (path.strip("/") for path in paths))
-            nodes = [node for name in names if (node := repository.find(commit, name))]
-            return describe_nodes(repository, commit, nodes, expand=expand)
-
-    return JSONResponse(await run_in_threadpool(describe))
+    with context.reading() as repository:
+        commit = repository.commit(context.revision)
+        names = filter(None, (path.strip("/") for path in paths))
+        nodes = [node for name in names if (node := repository.find(commit, name))]
+        return JSONResponse(describe_nodes(repository, commit, nodes, expand=expand))
 
 
 def describe_nodes(
@@ -113,48 +107,38 @@ def describe_nodes(
     return entries
 
 
-async def refs(request: Request) -> Response:
+def refs(request: Request) -> Response:
     """List branches and tags with their commits."""
-    context = request_context(request)
-
-    def list_refs() -> dict[str, list[dict[str, str]]]:
-        groups: dict[str, list[dict[str, str]]] = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
-        with context.reading() as repository:
-            for ref in sorted(ref.decode() for ref in repository.git.refs.allkeys()):
-                for group, prefix in (("branches", "refs/heads/"), ("tags", "refs/tags/")):
-                    if ref.startswith(prefix):
-                        oid = repository.commit(ref).id.decode()
-                        groups[group].append({"name": ref.removeprefix(prefix), "ref": ref, "targetCommit": oid})
-        return groups
-
-    return JSONResponse(await run_in_threadpool(list_refs))
+    groups: dict[str, list[dict[str, str]]] = {"branches": [], "converts": [], "tags": [], "pullRequests": []}
+    with request_context(request).reading() as repository:
+        for ref in sorted(ref.decode() for ref in repository.git.refs.allkeys()):
+            for group, prefix in (("branches", "refs/heads/"), ("tags", "refs/tags/")):
+                if ref.startswith(prefix):
+                    oid = repository.commit(ref).id.decode()
+                    groups[group].append({"name": ref.removeprefix(prefix), "ref": ref, "targetCommit": oid})
+    return JSONResponse(groups)
 
 
-async def commits(request: Request) -> Response:
+def commits(request: Request) -> Response:
     """List the history of a revision, newest first."""
     context = request_context(request)
     start = number_parameter(request, "cursor", 0)
     size = max(1, number_parameter(request, "limit", _COMMITS_PAGE, largest=1000))
     formatted = "formatted" in request.query_params.getlist("expand[]")
-
-    def list_page() -> tuple[list[dict[str, Any]], bool]:
-        entries: list[dict[str, Any]] = []
-        with context.reading() as repository:
-            page, more = page_of(repository.history(repository.commit(context.revision)), start=start, size=size)
-            for commit in page:
-                title, message = commit_message(commit)
-                author = commit.author.partition(b" <")[0].decode(errors="replace")
-                entry = {
-                    "id": commit.id.decode(),
-                    "title": title,
-                    "message": message,
-                    "authors": [{"user": author}],
-                    "date": timestamp(commit),
-                }
-                entries.append(entry | ({"formatted": {"title": title, "message": message}} if formatted else {}))
-        return entries, more
-
-    entries, more = await run_in_threadpool(list_page)
+    entries: list[dict[str, Any]] = []
+    with context.reading() as repository:
+        page, more = page_of(repository.history(repository.commit(context.revision)), start=start, size=size)
+        for commit in page:
+            title, message = commit_message(commit)
+            author = commit.author.partition(b" <")[0].decode(errors="replace")
+            entry = {
+                "id": commit.id.decode(),
+                "title": title,
+                "message": message,
+                "authors": [{"user": author}],
+                "date": timestamp(commit),
+            }
+            entries.append(entry | ({"formatted": {"title": title, "message": message}} if formatted else {}))
     return page_response(request, entries, cursor=str(start + size) if more else None)
 
 
@@ -163,7 +147,7 @@ def timestamp(commit: Commit) -> str:
     return datetime.fromtimestamp(commit.commit_time, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-async def whoami(request: Request) -> Response:
+def whoami(request: Request) -> Response:
     """Describe the user of the token."""
     user = require_user(authenticated_user(request))
     token = {"displayName": "bonsai", "role": "write", "createdAt": "2026-01-01T00:00:00.000Z"}
@@ -182,31 +166,26 @@ async def whoami(request: Request) -> Response:
     )
 
 
-async def auth_check(request: Request) -> Response:
+def auth_check(request: Request) -> Response:
     """Check that the user may read, or write, the repository; the answer is empty."""
     context = request_context(request)
-
-    def check() -> None:
-        with context.reading():
-            pass
-        if request.url.path.endswith("/write"):
-            context.require_owner()
-
-    await run_in_threadpool(check)
+    with context.reading():
+        pass
+    if request.url.path.endswith("/write"):
+        context.require_owner()
     return JSONResponse({})
 
 
-async def repo_info(request: Request) -> Response:
+def repo_info(request: Request) -> Response:
     """Describe one repository at one revision; `blobs` adds sizes and hashes, `expand` picks fields."""
-    context = request_context(request)
-    info = await run_in_threadpool(_repo_info, context, with_blobs=flag_parameter(request, "blobs"))
+    info = _repo_info(request_context(request), with_blobs=flag_parameter(request, "blobs"))
     wanted = [*request.query_params.getlist("expand"), *request.query_params.getlist("expand[]")]
     if wanted:
         info = {key: value for key, value in info.items() if key in ("_id", "id", "modelId", *wanted)}
     return JSONResponse(info, headers={"X-Repo-Commit": info["sha"]} if "sha" in info else {})
 
 
-async def list_repos(request: Request) -> Response:
+def list_repos(request: Request) -> Response:
     """List the repositories of a kind that the user may see, newest first; filter by name, author and tags."""
     hub, user = get_hub(request), authenticated_user(request)
     kind = repo_kind(request)
@@ -231,11 +210,9 @@ async def list_repos(request: Request) -> Response:
             if wanted_tags <= set(info["tags"]):
                 yield info if with_files else {key: value for key, value in info.items() if key != "siblings"}
 
-    def list_page() -> tuple[list[dict[str, Any]], bool]:
-        key = "createdAt" if query.get("sort") in ("createdAt", "created_at") else "lastModified"
-        return page_of(sorted(matching(), key=lambda info: str(info[key]), reverse=True), start=start, size=limit)
-
-    entries, more = await run_in_threadpool(list_page)
+    key = "createdAt" if query.get("sort") in ("createdAt", "created_at") else "lastModified"
+    newest_first = sorted(matching(), key=lambda info: str(info[key]), reverse=True)
+    entries, more = page_of(newest_first, start=start, size=limit)
     return page_response(request, entries, cursor=str(start + limit) if more else None)
 
 
@@ -290,21 +267,18 @@ def _stable_id(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-async def resolve(request: Request) -> Response:
+def resolve(request: Request) -> Response:
     """Send a file; of a large one its content, from the LFS store."""
-    context = request_context(request)
-    body, headers = await run_in_threadpool(_find_file, context, follow_pointer=True)
-    return send(request, body, headers)
+    return _send_file(request, follow_pointer=True)
 
 
-async def raw(request: Request) -> Response:
+def raw(request: Request) -> Response:
     """Send a file as git stores it: of a large one, its pointer."""
+    return _send_file(request, follow_pointer=False)
+
+
+def _send_file(request: Request, *, follow_pointer: bool) -> Response:
     context = request_context(request)
-    body, headers = await run_in_threadpool(_find_file, context, follow_pointer=False)
-    return send(request, body, headers)
-
-
-def _find_file(context: RequestContext, *, follow_pointer: bool) -> tuple[Body, dict[str, str]]:
     with context.reading() as repository:
         commit = repository.commit(context.revision)
         commit_id = commit.id.decode()
@@ -319,13 +293,14 @@ def _find_file(context: RequestContext, *, follow_pointer: bool) -> tuple[Body, 
             "Content-Type": "text/plain; charset=utf-8",
         }
         if not (facts.pointer and follow_pointer):
-            return Body(size=facts.stored, source=repository.content(node)), {**headers, "ETag": f'"{node.oid}"'}
+            content = Body(size=facts.stored, source=repository.content(node))
+            return send(request, content, {**headers, "ETag": f'"{node.oid}"'})
         if repository.lfs.size(facts.pointer.oid) is None:
             raise EntryNotFoundError(f"the LFS object of {node.path!r} is not here", commit=commit_id)
-        return Body(size=facts.pointer.size, source=repository.lfs.path(facts.pointer.oid)), {
-            **headers,
+        headers |= {
             "Content-Type": mimetypes.guess_type(node.path)[0] or "application/octet-stream",
             "ETag": f'"{facts.pointer.oid}"',
             "X-Linked-Etag": f'"{facts.pointer.oid}"',
             "X-Linked-Size": str(facts.pointer.size),
         }
+        return send(request, Body(size=facts.pointer.size, source=repository.lfs.path(facts.pointer.oid)), headers)

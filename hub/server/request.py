@@ -6,9 +6,10 @@ A browser sends requests to 127.0.0.1 for any page that asks (and, with DNS rebi
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from urllib.parse import quote, unquote
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bonsai.hub.errors import BadRequestError, RepoNotFoundError, TooLargeError
@@ -127,14 +128,25 @@ def base_url(request: Request) -> str:
     return f"{request.url.scheme}://{request.url.netloc}"
 
 
-async def read_body(request: Request, *, limit: int = JSON_LIMIT) -> bytes:
-    """Read the body, and raise TooLargeError as soon as it exceeds `limit` bytes."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise TooLargeError(f"the body is larger than {limit} bytes")
-    return bytes(body)
+def with_body(handler: Callable[[Request, bytes], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """Make a route of a handler that takes the request's body, of at most `JSON_LIMIT` bytes, and runs in a thread."""
+
+    @functools.wraps(handler)
+    async def route(request: Request) -> Response:
+        authenticated_user(request)  # an unknown token is refused before its body is read
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > JSON_LIMIT:
+                raise TooLargeError(f"the body is larger than {JSON_LIMIT} bytes")
+        return await run_in_threadpool(handler, request, bytes(body))
+
+    return route
+
+
+def with_json(handler: Callable[[Request, dict[str, Any]], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """Make a route of a handler that takes the request's body as a JSON object."""
+    return with_body(functools.wraps(handler)(lambda request, body: handler(request, parse_json(body))))
 
 
 async def write_body(request: Request, write: Callable[[bytes], object]) -> None:
@@ -148,9 +160,8 @@ async def write_body(request: Request, write: Callable[[bytes], object]) -> None
     await run_in_threadpool(write, bytes(buffer))
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """Read the body, and raise BadRequestError if it is not a JSON object."""
-    body = await read_body(request)
+def parse_json(body: bytes) -> dict[str, Any]:
+    """Parse a body, an empty one as `{}`; raise BadRequestError if it is not a JSON object."""
     try:
         value = json.loads(body or b"{}")
     except (ValueError, RecursionError):
@@ -191,7 +202,7 @@ class LoopbackOnlyMiddleware:
         if headers.get("host", "").casefold() not in hosts:
             await _refuse("the Host header must name this machine and this port", scope, receive, send)
         elif origin is not None and origin.casefold() not in {f"http://{host}" for host in hosts}:
-            await _refuse(f"pages from {origin!r} may not use this Hub", scope, receive, send)
+            await _refuse(f"pages from {origin!r} may not use this server", scope, receive, send)
         else:
             request_id = secrets.token_hex(8).encode()
 

@@ -17,15 +17,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from bonsai.hub.errors import HubError, ServeError
 from bonsai.hub.server.accounts import DEFAULT_USERS, USERS, default_token, parse_users
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 DEFAULT_PORT = 8888
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -206,15 +210,13 @@ def serve(root: Path, *, host: str, port: int, users: Mapping[str, str]) -> int:
     Raises:
         ServeError: if the address is not this machine's own or is taken, or `root` cannot be written.
     """
-    import uvicorn  # here, because `run_hub` needs neither of them
-
-    from bonsai.hub.server.app import create_app
+    from bonsai.hub.server.app import create_app  # here, because `run_hub` does not need it
 
     try:
         app = create_app(root.absolute(), users)
     except OSError as error:
         raise ServeError(f"the repositories cannot be kept in {root}: {error.strerror}") from error
-    with _listen(host, port) as listener:
+    with listen(host, port) as listener:
         # 1. Print the address first: `run_hub` reads it from the first line. A secret token is not shown.
         endpoint = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         name, token = next(iter(users.items()))
@@ -225,32 +227,41 @@ def serve(root: Path, *, host: str, port: int, users: Mapping[str, str]) -> int:
         sys.stdout.write(f"HF_ENDPOINT={endpoint}\n{hint}")
         sys.stdout.flush()
 
-        # 2. Serve. uvicorn stops in order and then raises the signal again for its caller; for us that is the end, not
-        #    an error.
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=3,
-        )
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        try:
-            uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:
-            return 0
+        return serve_app(app, listener)
+
+
+def serve_app(app: ASGIApp, listener: socket.socket) -> int:
+    """Serve an application on an open socket until the process is told to stop; return the exit status."""
+    import uvicorn
+
+    # uvicorn stops in order and then raises the signal again for its caller; for us that is the end, not an error
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=3,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Open a socket on this machine only.
+
+    Raises:
+        ServeError: the host is not this machine, or the port is taken or none.
+    """
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
     if not loopback or host not in LOOPBACK:
-        raise ServeError(f"'{host}' is refused: this Hub is for this machine only; use 127.0.0.1, localhost or ::1")
+        raise ServeError(f"'{host}' is refused: this server is for this machine only; use 127.0.0.1, localhost or ::1")
     try:
         return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512

@@ -222,5 +222,5 @@ class Storage:
 
 def _write_settings(repository: Path, settings: RepoSettings) -> None:
     draft = repository / f"{_SETTINGS_FILE}.{secrets.token_hex(4)}"
-    draft.write_text(json.dumps(asdict(settings)))
+    draft.write_bytes(json.dumps(asdict(settings)).encode())
     os.replace(draft, repository / _SETTINGS_FILE)

@@ -29,9 +29,9 @@ from bonsai.hub.server.request import (
     authenticated_user,
     base_url,
     get_hub,
-    read_json,
     request_context,
     text_field,
+    with_json,
     write_body,
 )
 
@@ -39,46 +39,43 @@ COMMIT_LIMIT = 2_000_000_000
 """Bytes of one commit's body, which is spooled to disk; large files travel outside of it."""
 
 
-async def preupload(request: Request) -> Response:
+@with_json
+def preupload(request: Request, body: dict[str, Any]) -> Response:
     """Decide for each file whether it goes to LFS, is ignored, or is already there."""
     context = request_context(request)
     _refuse_pull_request(request)
-    body = await read_json(request)
     files, gitignore = body.get("files"), body.get("gitIgnore")
     if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
         raise BadRequestError("'files' must be a list of objects with 'path', 'size' and 'sample'")
     if not isinstance(gitignore, str | None):
         raise BadRequestError("'gitIgnore' must be a text")
 
-    def decide() -> list[dict[str, Any]]:
-        decisions = []
-        context.require_owner()
-        with context.reading() as repository:
-            commit = repository.commit(context.revision)
-            rules = upload_rules(repository, commit, gitignore=gitignore)
-            for file in files:
-                # 1. Check what the client says of the file.
-                path, size = check_path(file.get("path")), file.get("size")
-                if not isinstance(size, int) or size < 0:
-                    raise BadRequestError(f"'size' of {path!r} must be a whole number")
-                try:
-                    sample = base64.b64decode(file.get("sample") or "", validate=True)
-                except (binascii.Error, ValueError, TypeError):
-                    raise BadRequestError(f"'sample' of {path!r} is not base64") from None
+    decisions = []
+    context.require_owner()
+    with context.reading() as repository:
+        commit = repository.commit(context.revision)
+        rules = upload_rules(repository, commit, gitignore=gitignore)
+        for file in files:
+            # 1. Check what the client says of the file.
+            path, size = check_path(file.get("path")), file.get("size")
+            if not isinstance(size, int) or size < 0:
+                raise BadRequestError(f"'size' of {path!r} must be a whole number")
+            try:
+                sample = base64.b64decode(file.get("sample") or "", validate=True)
+            except (binascii.Error, ValueError, TypeError):
+                raise BadRequestError(f"'sample' of {path!r} is not base64") from None
 
-                # 2. Choose how it travels.
-                mode = "lfs" if rules.is_large(path, size=size, sample=sample) else "regular"
-                decision = {"path": path, "uploadMode": mode, "shouldIgnore": rules.ignores(path)}
+            # 2. Choose how it travels.
+            mode = "lfs" if rules.is_large(path, size=size, sample=sample) else "regular"
+            decision = {"path": path, "uploadMode": mode, "shouldIgnore": rules.ignores(path)}
 
-                # 3. Name the content at this path, so that the client does not send the same again.
-                node = repository.find(commit, path)
-                if node and not node.is_folder:
-                    pointer = repository.facts(node).pointer
-                    decision["oid"] = pointer.oid if pointer else node.oid
-                decisions.append(decision)
-        return decisions
-
-    return JSONResponse({"files": await run_in_threadpool(decide)})
+            # 3. Name the content at this path, so that the client does not send the same again.
+            node = repository.find(commit, path)
+            if node and not node.is_folder:
+                pointer = repository.facts(node).pointer
+                decision["oid"] = pointer.oid if pointer else node.oid
+            decisions.append(decision)
+    return JSONResponse({"files": decisions})
 
 
 async def commit(request: Request) -> Response:
@@ -110,53 +107,45 @@ def _refuse_pull_request(request: Request) -> None:
         raise BadRequestError("this small Hub has no pull requests; commit to a branch instead (revision=…)")
 
 
-async def branch(request: Request) -> Response:
+@with_json
+def branch(request: Request, body: dict[str, Any]) -> Response:
     """Create a branch at `startingPoint`, by default the head of main; or delete it."""
     context = request_context(request)
-    body = await read_json(request) if request.method == "POST" else {}
     start = text_field(body, "startingPoint", default="")
-
-    def change() -> None:
-        with context.writing() as repository:
-            if request.method == "DELETE":
-                if context.revision == DEFAULT_BRANCH:
-                    raise ForbiddenError("Cannot delete refs/heads/main")
-                _delete_ref(repository, branch_ref(context.revision))
-            else:
-                ref, commit = branch_ref(context.revision), repository.commit(start or DEFAULT_BRANCH)
-                _add_ref(repository, ref, commit.id)
-
-    await run_in_threadpool(change)
+    with context.writing() as repository:
+        if request.method == "DELETE":
+            if context.revision == DEFAULT_BRANCH:
+                raise ForbiddenError("Cannot delete refs/heads/main")
+            _delete_ref(repository, branch_ref(context.revision))
+        else:
+            ref, commit = branch_ref(context.revision), repository.commit(start or DEFAULT_BRANCH)
+            _add_ref(repository, ref, commit.id)
     return JSONResponse({})
 
 
-async def tag(request: Request) -> Response:
+@with_json
+def tag(request: Request, body: dict[str, Any]) -> Response:
     """Tag a revision; with a message the tag is an object of its own, as in git. Or delete a tag: it never moves."""
     context = request_context(request)
-    body = await read_json(request) if request.method == "POST" else {}
-
-    def change() -> None:
-        with context.writing() as repository:
-            if request.method == "DELETE":
-                _delete_ref(repository, tag_ref(context.revision))
-                return
-            message = text_field(body, "message", default="")
-            name, tagger = text_field(body, "tag"), require_user(context.user)
-            commit, ref = repository.commit(context.revision), tag_ref(name)
-            target = commit.id
-            if message:
-                annotated = Tag()
-                annotated.name = name.encode()
-                annotated.tagger = f"{tagger} <{tagger}@users.noreply.localhost>".encode()
-                annotated.tag_time = int(time.time())
-                annotated.tag_timezone = 0
-                annotated.object = (Commit, commit.id)
-                annotated.message = message.encode(errors="replace")
-                repository.git.object_store.add_object(annotated)
-                target = annotated.id
-            _add_ref(repository, ref, target)
-
-    await run_in_threadpool(change)
+    with context.writing() as repository:
+        if request.method == "DELETE":
+            _delete_ref(repository, tag_ref(context.revision))
+            return JSONResponse({})
+        message = text_field(body, "message", default="")
+        name, tagger = text_field(body, "tag"), require_user(context.user)
+        commit, ref = repository.commit(context.revision), tag_ref(name)
+        target = commit.id
+        if message:
+            annotated = Tag()
+            annotated.name = name.encode()
+            annotated.tagger = f"{tagger} <{tagger}@users.noreply.localhost>".encode()
+            annotated.tag_time = int(time.time())
+            annotated.tag_timezone = 0
+            annotated.object = (Commit, commit.id)
+            annotated.message = message.encode(errors="replace")
+            repository.git.object_store.add_object(annotated)
+            target = annotated.id
+        _add_ref(repository, ref, target)
     return JSONResponse({})
 
 
@@ -182,92 +171,77 @@ def _delete_ref(repository: Repository, ref: Ref) -> None:
     repository.git.refs.remove_if_equals(ref, None)
 
 
-async def super_squash(request: Request) -> Response:
+@with_json
+def super_squash(request: Request, body: dict[str, Any]) -> Response:
     """Replace a branch's history by one commit with its files."""
     context = request_context(request)
-    body = await read_json(request)
     header = Header(summary=text_field(body, "message", default=f"Super-squash branch '{context.revision}'"))
-
-    def squash() -> None:
-        with context.writing() as repository:
-            head = branch_head(repository, context.revision)
-            squashed = make_commit(repository.git, head.tree, header, author=require_user(context.user), parent=None)
-            swap(repository, branch_ref(context.revision), head, squashed)
-
-    await run_in_threadpool(squash)
+    with context.writing() as repository:
+        head = branch_head(repository, context.revision)
+        squashed = make_commit(repository.git, head.tree, header, author=require_user(context.user), parent=None)
+        swap(repository, branch_ref(context.revision), head, squashed)
     return JSONResponse({})
 
 
-async def create_repo(request: Request) -> Response:
+@with_json
+def create_repo(request: Request, body: dict[str, Any]) -> Response:
     """Create a repository. One that exists is answered 409 with its URL, which the client's `exist_ok` reads."""
     hub, user = get_hub(request), require_user(authenticated_user(request))
-    body = await read_json(request)
     repo = _repo_name(body, user)
     require_owner(user, repo.namespace)
     sdk = text_field(body, "sdk", default="") or None
     answer = {"url": f"{base_url(request)}/{repo.url_path}", "name": repo.id}
     private = _is_private(body) or False
     try:
-        await run_in_threadpool(hub.storage.create, repo, author=user, private=private, sdk=sdk)
+        hub.storage.create(repo, author=user, private=private, sdk=sdk)
     except ConflictError as error:
         message = f"You already created this {repo.kind} repo: {repo.id}"
         return JSONResponse({**answer, "error": message}, status_code=error.status)
     return JSONResponse(answer)
 
 
-async def delete_repo(request: Request) -> Response:
+@with_json
+def delete_repo(request: Request, body: dict[str, Any]) -> Response:
     """Delete a repository and its large files."""
     user = require_user(authenticated_user(request))
     hub = get_hub(request)
-    repo = hub.storage.canonical_name(_repo_name(await read_json(request), user))
-
-    def delete() -> None:
-        RequestContext(hub=hub, user=user, repo=repo).require_owner()
-        hub.storage.delete(repo)
-
-    await run_in_threadpool(delete)
+    repo = hub.storage.canonical_name(_repo_name(body, user))
+    RequestContext(hub=hub, user=user, repo=repo).require_owner()
+    hub.storage.delete(repo)
     return JSONResponse({})
 
 
-async def move_repo(request: Request) -> Response:
+@with_json
+def move_repo(request: Request, body: dict[str, Any]) -> Response:
     """Rename a repository within the namespaces of its owner."""
     hub, user = get_hub(request), require_user(authenticated_user(request))
-    body = await read_json(request)
     kind = RepoKind.parse(body.get("type"))
     names = [text_field(body, field).partition("/") for field in ("fromRepo", "toRepo")]
     source, target = (RepoName(kind=kind, namespace=namespace, name=name) for namespace, _, name in names)
     source = hub.storage.canonical_name(source)
-
-    def rename() -> None:
-        RequestContext(hub=hub, user=user, repo=source).require_owner()
-        require_owner(user, target.namespace)
-        hub.storage.move(source, target)
-
-    await run_in_threadpool(rename)
+    RequestContext(hub=hub, user=user, repo=source).require_owner()
+    require_owner(user, target.namespace)
+    hub.storage.move(source, target)
     return JSONResponse({})
 
 
-async def settings(request: Request) -> Response:
+@with_json
+def settings(request: Request, body: dict[str, Any]) -> Response:
     """Make a repository private or public."""
     context = request_context(request)
-    body = await read_json(request)
     if body.get("gated", False) is not False:
         raise BadRequestError("this small Hub has no gated repositories; make it private instead")
     private = _is_private(body)
-
-    def change() -> None:
-        context.require_owner()
-        if private is not None:
-            context.hub.storage.change(context.repo, private=private)
-
-    await run_in_threadpool(change)
+    context.require_owner()
+    if private is not None:
+        context.hub.storage.change(context.repo, private=private)
     return JSONResponse({"private": private, "gated": False})
 
 
-async def validate_yaml(request: Request) -> Response:
+@with_json
+def validate_yaml(request: Request, body: dict[str, Any]) -> Response:
     """Validate a card; the client raises on status 400 and warns of `warnings`."""
     authenticated_user(request)
-    body = await read_json(request)
     verdict = check_card(text_field(body, "content", default=""), RepoKind.parse(body.get("repoType")))
     answer = {key: [{"message": message} for message in getattr(verdict, key)] for key in ("errors", "warnings")}
     return JSONResponse(answer, status_code=400 if verdict.errors else 200)

@@ -8,11 +8,13 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from bonsai.builder.errors import BonsaiError, UserInputError
-from bonsai.recipes.inference.generation import Completion, Engine, GenerationSettings, OnAnswer, StopCheck
-from bonsai.recipes.inference.labels import DemoLabels
+from bonsai.recipes.inference.generation import Engine, GenerationRequest, OnCompletion
+from bonsai.recipes.inference.labels import Labels
 
 LONGEST_QUESTION = 500
 LONGEST_MATERIAL = 2_000
@@ -33,7 +35,7 @@ MOST_BYTES = 100_000
 _log = logging.getLogger(__name__)
 
 
-def check_length(field: str, text: str | None, most: int, labels: DemoLabels) -> str:
+def check_length(field: str, text: str | None, most: int, labels: Labels) -> str:
     """Strip white space and check the length.
 
     Raises:
@@ -45,7 +47,7 @@ def check_length(field: str, text: str | None, most: int, labels: DemoLabels) ->
     return text
 
 
-def check_question(text: str | None, labels: DemoLabels) -> str:
+def check_question(text: str | None, labels: Labels) -> str:
     """Check that a question is neither empty nor too long.
 
     Raises:
@@ -57,7 +59,7 @@ def check_question(text: str | None, labels: DemoLabels) -> str:
     return text
 
 
-def parse_questions(text: str | None, labels: DemoLabels) -> list[str]:
+def parse_questions(text: str | None, labels: Labels) -> list[str]:
     """Read one question a line.
 
     Raises:
@@ -71,7 +73,7 @@ def parse_questions(text: str | None, labels: DemoLabels) -> list[str]:
     return [check_question(line, labels) for line in found]
 
 
-def error_message(error: Exception, labels: DemoLabels) -> str:
+def error_message(error: Exception, labels: Labels) -> str:
     """Write what a visitor reads of an error; one that is not meant for visitors goes to the log under a number."""
     if isinstance(error, BonsaiError):
         return str(error)
@@ -122,39 +124,28 @@ class ActiveRuns:
             stop.set()
 
 
-class CancellableEngine:
+@dataclass(frozen=True)
+class CancellableEngine(Engine):
     """An engine under the name a visitor knows it by, which checks at each token whether its run was cancelled."""
 
-    def __init__(self, name: str, engine: Engine, check_cancelled: Callable[[], None]) -> None:
-        self._name = name
-        self._engine = engine
-        self._check_cancelled = check_cancelled
+    name: str
+    engine: Engine
+    check_cancelled: Callable[[], None]
+    """raises `RunCancelledError` if the run was stopped, or took too long"""
 
-    @property
-    def name(self) -> str:
-        """The name that the visitor chose it by."""
-        return self._name
+    def complete(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
+        """Complete as the engine does, until the run is cancelled."""
+        self.check_cancelled()
+        self.engine.complete(
+            self._watched(requests), lambda index, completion: self._watched(on_completion(index, completion))
+        )
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        decoder: GenerationSettings,
-        *,
-        on_answer: OnAnswer | None = None,
-        watch: StopCheck | None = None,
-    ) -> list[Completion]:
-        """Generate as the engine does, until the run is cancelled.
+    def _watched(self, requests: Sequence[GenerationRequest]) -> list[GenerationRequest]:
+        def should_stop(request: GenerationRequest, text: str) -> bool:
+            self.check_cancelled()
+            return request.should_stop is not None and request.should_stop(text)
 
-        Raises:
-            RunCancelledError: the run was stopped, or took too long.
-        """
-
-        def watching(place: int, text: str) -> bool:
-            self._check_cancelled()
-            return watch is not None and watch(place, text)
-
-        self._check_cancelled()
-        return self._engine.generate(prompts, decoder, on_answer=on_answer, watch=watching)
+        return [request._replace(should_stop=partial(should_stop, request)) for request in requests]
 
 
 class BackgroundStream(Generic[Shown]):

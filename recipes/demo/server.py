@@ -6,6 +6,7 @@ name that is made to resolve to this machine ("DNS rebinding").
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,13 +18,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bonsai.builder.assets import load_text
 from bonsai.builder.errors import DemoError
 from bonsai.builder.records import default_records_dir, read_groups
 from bonsai.builder.schema import TextGroup, TranslationGroup
 from bonsai.recipes.demo.app import build_app, theme
 from bonsai.recipes.demo.background import MOST_BYTES, ActiveRuns
-from bonsai.recipes.demo.render import style
-from bonsai.recipes.evaluation.comparison.report import Figures
 from bonsai.recipes.inference.generation import Engine
 from bonsai.recipes.inference.models import OUT, ModelPool
 
@@ -113,7 +113,6 @@ def application(
     engines: Mapping[str, Engine],
     groups: Sequence[TextGroup | TranslationGroup],
     visitors: ActiveRuns,
-    figures: Figures,
     *,
     names: Collection[str] = (),
     behind_proxy: bool = False,
@@ -124,17 +123,16 @@ def application(
         engines: by the name a visitor reads.
         groups: the records to browse.
         visitors: the runs of the visitors.
-        figures: renders the measures of a visitor's comparison.
         names: host names under which others reach it, without port; loopback's own always do.
         behind_proxy: whether a proxy hands on the requests and has looked at the name they were sent to.
     """
     page = fastapi.FastAPI(openapi_url=None)
     gr.mount_gradio_app(
         page,
-        build_app(engines, groups, visitors, figures),
+        build_app(engines, groups, visitors),
         path="/",
         theme=theme(),
-        css=style(),
+        css=load_text(__package__, "demo.css"),
         footer_links=[],
         run_history=False,
         show_error=False,
@@ -149,7 +147,6 @@ def application(
 def serve(
     sources: Sequence[str],
     *,
-    figures: Figures,
     out: Path = OUT,
     records: Path | None = None,
     host: str = "127.0.0.1",
@@ -162,7 +159,6 @@ def serve(
 
     Args:
         sources: models as `bonsai.recipes.inference.models.open_model` takes them.
-        figures: as in `application`.
         out: where adapters trained here are.
         records: folder of the records to browse; None: those that came with this installation.
         host: address to listen on; another than loopback needs ``names``.
@@ -172,7 +168,7 @@ def serve(
         on_ready: called with the page's address once it answers.
 
     Raises:
-        DemoError: no model is named, or the page would be open to others without a name.
+        DemoError: no model is named, the page would be open to others without a name, or the port cannot be used.
         GenerationError: a model cannot be opened.
         RecordError: the records cannot be read.
     """
@@ -181,12 +177,21 @@ def serve(
         raise DemoError("no model is named; name one, such as seedling")
     check_host(host, names)
     groups = [located.group for located in read_groups(records or default_records_dir())]
+    try:  # opening models takes minutes: a port that is taken is to be known before
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DemoError(
+            f"port {port} of {host} cannot be used ({reason}); stop the other program, or choose another port with "
+            "--port, or --port 0 for a free one"
+        ) from error
     # 2. Open the models, and serve until interrupted; then nobody's run holds up the end.
     visitors = ActiveRuns()
-    with ModelPool(out=out) as models:
+    with listening, ModelPool(out=out) as models:
         engines = {shown_name(source): models.open(source) for source in sources}
         config = uvicorn.Config(
-            application(engines, groups, visitors, figures, names=names, behind_proxy=behind_proxy),
+            application(engines, groups, visitors, names=names, behind_proxy=behind_proxy),
             host=host,
             port=port,
             log_level="warning",
@@ -194,7 +199,7 @@ def serve(
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
         try:
-            ReportingServer(config, on_ready).run()
+            ReportingServer(config, on_ready).run([listening])
         finally:
             visitors.stop_all()
 

@@ -64,9 +64,8 @@ def space_files(
     app = (
         '"""The BONSAI demo; the page itself comes with the package."""\n\n'
         "import os\n\n"
-        "from bonsai.recipes.evaluation.comparison.report import render_figures as figures\n"
         "from bonsai.recipes.demo.server import serve\n\n"
-        f"serve({list(models)!r}, figures=figures, host={HOST!r}, port={PORT}, "
+        f"serve({list(models)!r}, host={HOST!r}, port={PORT}, "
         'names=[os.environ["SPACE_HOST"]], behind_proxy=True)\n'
     )
     return {

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import gradio as gr
 
 from bonsai.builder.errors import UserInputError
 from bonsai.builder.schema import CATEGORIES, LANGUAGES, Language, TextGroup, TranslationGroup
-from bonsai.recipes.demo import render
 from bonsai.recipes.demo.background import (
     DEEPEST,
     LONGEST_MATERIAL,
@@ -32,42 +32,59 @@ from bonsai.recipes.demo.components import (
     DECODER,
     MODEL_EVENT,
     DemoContext,
-    LocalizedComponent,
-    choices,
+    language_field,
     model_field,
     persona_field,
     question_field,
     read_question,
+    render,
 )
-from bonsai.recipes.evaluation.comparison.report import Answers, DemoComparison, Timing
+from bonsai.recipes.evaluation.comparison.record import (
+    Comparison,
+    ComparisonQuestion,
+    ModelRun,
+    SampledAnswer,
+    SampleRound,
+)
+from bonsai.recipes.evaluation.comparison.report import render_figures
 from bonsai.recipes.inference.ask import Passes, ask
 from bonsai.recipes.inference.conversation import Answer, Question, QuestionChain, prepared
 from bonsai.recipes.inference.generation import PRESETS, Engine
-from bonsai.recipes.inference.labels import DEMO_JA, DemoLabels, demo_labels
+from bonsai.recipes.inference.labels import Labels, demo_labels, load_labels
 from bonsai.recipes.inference.prompts import Part
 from bonsai.recipes.inference.qtq import QtQSettings, new_chain, run_chains
 from bonsai.recipes.inference.summary import page, write_summaries
 
+Answers: TypeAlias = Mapping[tuple[int, str], Sequence[Answer]]
+"""by index of the question and name of the model, one answer a sample"""
 
-def ask_tab(context: DemoContext) -> list[LocalizedComponent]:
+
+def ask_tab(context: DemoContext) -> None:
     """Build the tab that asks one model, and shows reasoning and answer while they grow."""
     # 1. The fields.
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            question = question_field("ask-question", lines=3)
-            with gr.Accordion(DEMO_JA.more, open=False, elem_id="ask-more") as more:
+            question = question_field(context, "ask-question", lines=3)
+            with context.add(gr.Accordion, {"label": "more"}, open=False, elem_id="ask-more"):
                 model = model_field(context, "ask-model")
-                material = gr.Textbox(
-                    label=DEMO_JA.material, placeholder=DEMO_JA.material_hint, lines=3, max_length=LONGEST_MATERIAL
+                material = context.add(
+                    gr.Textbox,
+                    {"label": "material", "placeholder": "material_hint"},
+                    lines=3,
+                    max_length=LONGEST_MATERIAL,
                 )
-                language = gr.Radio(choices(DEMO_JA.languages), value="same", label=DEMO_JA.language)
-                persona = persona_field()
-                passes = gr.Radio(choices(DEMO_JA.passes_choices), value="auto", label=DEMO_JA.passes)
+                language = language_field(context)
+                persona = persona_field(context)
+                passes = context.add(gr.Radio, {"label": "passes", "choices": "passes_choices"}, value="auto")
             with gr.Row():
-                run = gr.Button(DEMO_JA.run_ask, variant="primary", elem_id="ask-run")
-                stop = gr.Button(DEMO_JA.stop, elem_id="ask-stop")
-            examples = gr.Dataset(
-                components=[question], samples=[[text] for text in DEMO_JA.examples], type="values", show_label=False
+                run = context.add(gr.Button, {"value": "run_ask"}, variant="primary", elem_id="ask-run")
+                stop = context.add(gr.Button, {"value": "stop"}, elem_id="ask-stop")
+            examples = context.add(
+                gr.Dataset,
+                {"samples": lambda labels: [[text] for text in labels.examples]},
+                components=[question],
+                type="values",
+                show_label=False,
             )
         with gr.Column(scale=3, min_width=300):
             shown = gr.HTML(elem_id="ask-shown")
@@ -87,44 +104,32 @@ def ask_tab(context: DemoContext) -> list[LocalizedComponent]:
         try:
             asked = read_question(text, material, language, persona, labels)
             engine = context.engine(model)
-            yield render.render_partial_answer("", "", "", labels)
+            yield render("growing", "", "", "", labels)
 
             def work(engine: Engine, show: Callable[[str], None]) -> None:
                 written: dict[Part, str] = {"reasoning": "", "answer": ""}
 
                 def on_text(_place: int, part: Part, so_far: str) -> None:
                     written[part] = so_far
-                    show(render.render_partial_answer(written["reasoning"], written["answer"], language, labels))
+                    show(render("growing", written["reasoning"], written["answer"], language, labels))
 
                 (done,) = ask(engine, [asked], decoder=DECODER, passes=passes, on_text=on_text)
-                show(render.render_answer(done, labels))
+                show(render("complete", done, labels))
 
             running = BackgroundStream(model, engine, work, context.visitors.begin(request.session_hash or ""))
             last = ""
             for last in running:
                 yield last
             if running.was_stopped:
-                yield last + render.render_notice(labels.stopped)
+                yield last + render("notice", labels.stopped)
         except Exception as error:  # noqa: BLE001 - it goes to the log, the visitor reads a sentence
-            yield render.render_notice(error_message(error, labels), error=True)
+            yield render("notice", error_message(error, labels), "error")
 
-    # 3. Events, then what changes with the language of the page.
+    # 3. Events.
     asks = [question, material, language, persona, passes, model, context.ui_language]
     gr.on([run.click, question.submit], answer, asks, shown, **MODEL_EVENT)
     stop.click(context.stop, queue=False, api_visibility="private")
     examples.click(lambda sample: sample[0], examples, question, queue=False, api_visibility="private")
-    return [
-        LocalizedComponent(question, lambda new: gr.update(label=new.question, placeholder=new.question_hint)),
-        LocalizedComponent(more, lambda new: gr.update(label=new.more)),
-        LocalizedComponent(model, lambda new: gr.update(label=new.model)),
-        LocalizedComponent(material, lambda new: gr.update(label=new.material, placeholder=new.material_hint)),
-        LocalizedComponent(language, lambda new: gr.update(label=new.language, choices=choices(new.languages))),
-        LocalizedComponent(persona, lambda new: gr.update(label=new.persona, placeholder=new.persona_hint)),
-        LocalizedComponent(passes, lambda new: gr.update(label=new.passes, choices=choices(new.passes_choices))),
-        LocalizedComponent(run, lambda new: gr.update(value=new.run_ask)),
-        LocalizedComponent(stop, lambda new: gr.update(value=new.stop)),
-        LocalizedComponent(examples, lambda new: gr.update(samples=[[text] for text in new.examples])),
-    ]
 
 
 class ChainOutputs(NamedTuple):
@@ -138,34 +143,46 @@ class ChainOutputs(NamedTuple):
     markdown: Any
 
 
-def qtq_tab(context: DemoContext) -> list[LocalizedComponent]:
+def qtq_tab(context: DemoContext) -> None:
     """Build the tab that follows a question deeper, with the summary beside the steps."""
     # 1. The fields.
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            question = question_field("qtq-question", lines=2)
-            depth = gr.Slider(2, DEEPEST, value=4, step=1, label=DEMO_JA.depth, elem_id="qtq-depth")
-            with gr.Accordion(DEMO_JA.more, open=False) as more:
+            question = question_field(context, "qtq-question", lines=2)
+            depth = context.add(
+                gr.Slider, {"label": "depth"}, minimum=2, maximum=DEEPEST, value=4, step=1, elem_id="qtq-depth"
+            )
+            with context.add(gr.Accordion, {"label": "more"}, open=False):
                 model = model_field(context, "qtq-model")
-                language = gr.Radio(choices(DEMO_JA.languages), value="same", label=DEMO_JA.language)
-                persona = persona_field()
+                language = language_field(context)
+                persona = persona_field(context)
             with gr.Row():
-                run = gr.Button(DEMO_JA.run_qtq, variant="primary", elem_id="qtq-run")
-                stop = gr.Button(DEMO_JA.stop, elem_id="qtq-stop")
-            examples = gr.Dataset(
+                run = context.add(gr.Button, {"value": "run_qtq"}, variant="primary", elem_id="qtq-run")
+                stop = context.add(gr.Button, {"value": "stop"}, elem_id="qtq-stop")
+            examples = context.add(
+                gr.Dataset,
+                {"samples": _openings},
                 components=[question],
-                samples=_openings(DEMO_JA),
                 type="values",
                 show_label=False,
                 elem_id="qtq-prepared",
             )
             steps = gr.HTML(elem_id="qtq-steps")
         with gr.Column(scale=2, min_width=300):
-            to_come = gr.HTML(render.render_notice(DEMO_JA.summary_to_come), elem_id="qtq-to-come")
+            to_come = context.add(
+                gr.HTML, {"value": lambda labels: render("notice", labels.summary_to_come)}, elem_id="qtq-to-come"
+            )
             heading = gr.HTML(elem_id="qtq-summary")
             with gr.Row():
-                page_file = gr.DownloadButton(f"{DEMO_JA.download} (HTML)", visible=False, elem_id="qtq-page")
-                text_file = gr.DownloadButton(f"{DEMO_JA.download} (Markdown)", visible=False)
+                page_file, text_file = (
+                    context.add(
+                        gr.DownloadButton,
+                        {"label": partial(_download_label, form)},
+                        visible=False,
+                        elem_id=elem_id,
+                    )
+                    for form, elem_id in (("HTML", "qtq-page"), ("Markdown", None))
+                )
 
     # 2. A run, whose snapshots gradio shows as they are yielded.
     def go_deeper(
@@ -185,7 +202,7 @@ def qtq_tab(context: DemoContext) -> list[LocalizedComponent]:
             engine = context.engine(model)
             # 1. Run the chain in the background; each snapshot brings the summary so far.
             start = new_chain(asked, id="demo", depth=min(max(int(depth), 1), DEEPEST))
-            yield ChainOutputs(render.render_notice(labels.waiting), gr.update(visible=True), "", hidden, hidden)
+            yield ChainOutputs(render("notice", labels.waiting), gr.update(visible=True), "", hidden, hidden)
 
             def work(engine: Engine, show: Callable[[QuestionChain], None]) -> None:
                 run_chains(
@@ -194,54 +211,45 @@ def qtq_tab(context: DemoContext) -> list[LocalizedComponent]:
 
             running = BackgroundStream(model, engine, work, context.visitors.begin(request.session_hash or ""))
             for chain in running:
-                summed_up = render.render_iframe(page([chain]), labels.summary) if chain.steps else ""
+                summed_up = render("framed", page([chain]), labels.summary) if chain.steps else ""
                 empty = gr.update(visible=not chain.steps)
-                yield ChainOutputs(render.steps(chain, labels, _state(chain, labels)), empty, summed_up, hidden, hidden)
+                yield ChainOutputs(
+                    _render_steps(chain, labels, _state(chain, labels)), empty, summed_up, hidden, hidden
+                )
             note = labels.stopped if running.was_stopped else ""
         except Exception as error:  # noqa: BLE001 - it goes to the log, the visitor reads a sentence
-            so_far = render.steps(chain, labels) if chain else ""
-            yield ChainOutputs(
-                so_far + render.render_notice(error_message(error, labels), error=True),
-                gr.skip(),
-                gr.skip(),
-                hidden,
-                hidden,
-            )
+            so_far = _render_steps(chain, labels, "") if chain else ""
+            failure = render("notice", error_message(error, labels), "error")
+            yield ChainOutputs(so_far + failure, gr.skip(), gr.skip(), hidden, hidden)
             return
         # 2. The files, once nothing more is coming.
         if chain is not None:
             with tempfile.TemporaryDirectory() as folder:  # gradio copies the files when they are yielded
                 written = write_summaries([chain], Path(folder))
                 yield ChainOutputs(
-                    render.steps(chain, labels, note or chain.ended_because or ""),
+                    _render_steps(chain, labels, note or chain.ended_because or ""),
                     gr.skip(),
                     gr.skip(),
                     gr.update(value=str(written.page), visible=True),
                     gr.update(value=str(written.markdown[0]), visible=True),
                 )
 
-    # 3. Events, then what changes with the language of the page.
+    # 3. Events.
     asks = [question, depth, language, persona, model, context.ui_language]
     gr.on([run.click, question.submit], go_deeper, asks, [steps, to_come, heading, page_file, text_file], **MODEL_EVENT)
     stop.click(context.stop, queue=False, api_visibility="private")
     examples.click(lambda sample: sample[0], examples, question, queue=False, api_visibility="private")
-    return [
-        LocalizedComponent(question, lambda new: gr.update(label=new.question, placeholder=new.question_hint)),
-        LocalizedComponent(depth, lambda new: gr.update(label=new.depth)),
-        LocalizedComponent(more, lambda new: gr.update(label=new.more)),
-        LocalizedComponent(model, lambda new: gr.update(label=new.model)),
-        LocalizedComponent(language, lambda new: gr.update(label=new.language, choices=choices(new.languages))),
-        LocalizedComponent(persona, lambda new: gr.update(label=new.persona, placeholder=new.persona_hint)),
-        LocalizedComponent(run, lambda new: gr.update(value=new.run_qtq)),
-        LocalizedComponent(stop, lambda new: gr.update(value=new.stop)),
-        LocalizedComponent(examples, lambda new: gr.update(samples=_openings(new))),
-        LocalizedComponent(to_come, lambda new: gr.update(value=render.render_notice(new.summary_to_come))),
-        LocalizedComponent(page_file, lambda new: gr.update(label=f"{new.download} (HTML)")),
-        LocalizedComponent(text_file, lambda new: gr.update(label=f"{new.download} (Markdown)")),
-    ]
 
 
-def _state(chain: QuestionChain, labels: DemoLabels) -> str:
+def _download_label(form: str, labels: Labels) -> str:
+    return f"{labels.download} ({form})"
+
+
+def _render_steps(chain: QuestionChain, labels: Labels, note: str) -> str:
+    return render("steps", chain, labels, load_labels(chain.language), note)
+
+
+def _state(chain: QuestionChain, labels: Labels) -> str:
     """What happens next, below the steps."""
     if chain.complete:
         return chain.ended_because or ""
@@ -249,41 +257,46 @@ def _state(chain: QuestionChain, labels: DemoLabels) -> str:
     return labels.waiting if last is None or last.candidates else labels.looking
 
 
-def _openings(labels: DemoLabels) -> list[list[str]]:
+def _openings(labels: Labels) -> list[list[str]]:
     """The nine prepared questions in the language of the page, to be pressed."""
     return [[question.instruction] for question in prepared(Language(labels.html))]
 
 
-def compare_tab(context: DemoContext) -> list[LocalizedComponent]:
+def compare_tab(context: DemoContext) -> None:
     """Build the tab that puts the same questions to several models."""
     # 1. The fields.
     names = list(context.engines)
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            asked = gr.Textbox(
-                label=DEMO_JA.questions.format(MOST_QUESTIONS),
-                placeholder=DEMO_JA.questions_hint,
+            asked = context.add(
+                gr.Textbox,
+                {
+                    "label": lambda labels: labels.questions.format(MOST_QUESTIONS),
+                    "placeholder": "questions_hint",
+                },
                 lines=4,
                 max_length=MOST_QUESTIONS * LONGEST_QUESTION,
                 elem_id="compare-questions",
             )
         with gr.Column(scale=2, min_width=300):
-            models = gr.CheckboxGroup(names, value=names[:2], label=DEMO_JA.models, elem_id="compare-models")
-            samples = gr.Slider(
-                1,
-                MOST_SAMPLES,
+            models = context.add(
+                gr.CheckboxGroup, {"label": "models"}, choices=names, value=names[:2], elem_id="compare-models"
+            )
+            samples = context.add(
+                gr.Slider,
+                {"label": "samples", "info": "samples_hint"},
+                minimum=1,
+                maximum=MOST_SAMPLES,
                 value=1,
                 step=1,
-                label=DEMO_JA.samples,
-                info=DEMO_JA.samples_hint,
                 elem_id="compare-samples",
             )
-            with gr.Accordion(DEMO_JA.more, open=False) as more:
-                settings = gr.Radio(choices(DEMO_JA.settings_choices), value="greedy", label=DEMO_JA.settings)
-                persona = persona_field()
+            with context.add(gr.Accordion, {"label": "more"}, open=False):
+                settings = context.add(gr.Radio, {"label": "settings", "choices": "settings_choices"}, value="greedy")
+                persona = persona_field(context)
     with gr.Row():
-        run = gr.Button(DEMO_JA.run_compare, variant="primary", elem_id="compare-run")
-        stop = gr.Button(DEMO_JA.stop, elem_id="compare-stop")
+        run = context.add(gr.Button, {"value": "run_compare"}, variant="primary", elem_id="compare-run")
+        stop = context.add(gr.Button, {"value": "stop"}, elem_id="compare-stop")
     shown = gr.HTML(elem_id="compare-shown")
 
     # 2. A run, whose snapshots gradio shows as they are yielded.
@@ -299,7 +312,7 @@ def compare_tab(context: DemoContext) -> list[LocalizedComponent]:
         labels = demo_labels(ui_language)
         wanted: list[str] = []
         answers: dict[tuple[int, str], list[Answer]] = {}
-        took: dict[str, list[Timing]] = {}
+        rounds: dict[str, list[SampleRound]] = {}
         try:
             # 1. Check the fields.
             wanted = parse_questions(text, labels)
@@ -311,59 +324,65 @@ def compare_tab(context: DemoContext) -> list[LocalizedComponent]:
             times = min(max(int(samples), 1), MOST_SAMPLES)
             stopping = context.visitors.begin(request.session_hash or "")
             asks = [Question(instruction=one, system=system) for one in wanted]
-            yield render.comparison(wanted, chosen, answers, labels)
+            yield render("comparison", wanted, chosen, answers, labels)
 
             # 2. One model after the other; each answer is shown as it is complete.
             for name, engine in engines.items():
 
                 def work(engine: Engine, show: Callable[[Answers], None], name: str = name) -> None:
-                    for sample in range(times):
+                    for sample in range(1, times + 1):
 
                         def stands(place: int, answer: Answer) -> None:
                             answers.setdefault((place, name), []).append(answer)
                             show({key: list(kept) for key, kept in answers.items()})
 
                         started = time.perf_counter()
-                        given = ask(
-                            engine, asks, decoder=replace(decoder, seed=decoder.seed + sample), on_answer=stands
+                        seeded = replace(decoder, seed=decoder.seed + sample - 1)
+                        given = ask(engine, asks, decoder=seeded, on_answer=stands)
+                        rounds.setdefault(name, []).append(
+                            SampleRound(
+                                sample=sample,
+                                answers=len(given),
+                                tokens=sum(answer.tokens for answer in given),
+                                seconds=time.perf_counter() - started,
+                            )
                         )
-                        tokens = sum(answer.tokens for answer in given)
-                        took.setdefault(name, []).append(Timing(tokens, time.perf_counter() - started))
 
                 running = BackgroundStream(name, engine, work, stopping)
                 for so_far in running:
-                    yield render.comparison(wanted, chosen, so_far, labels)
+                    yield render("comparison", wanted, chosen, so_far, labels)
                 if running.was_stopped:
-                    yield render.render_notice(labels.stopped) + render.comparison(
-                        wanted, chosen, answers, labels, over=True
-                    )
+                    unfinished = render("comparison", wanted, chosen, answers, labels, True)
+                    yield render("notice", labels.stopped) + unfinished
                     return
             # 3. The measures, below the answers.
-            compared = DemoComparison(
-                questions=asks, names=chosen, answers=answers, took=took, decoder_name=settings, decoder=decoder
+            compared = Comparison(
+                lists=("demo",),
+                decoder_name=settings,
+                decoder=decoder,
+                samples=times,
+                versions={},
+                models=tuple(ModelRun(name=name, rounds=tuple(rounds[name])) for name in chosen),
+                questions=tuple(
+                    ComparisonQuestion(id=str(place), group="demo", question=question)
+                    for place, question in enumerate(asks)
+                ),
+                answers=tuple(
+                    SampledAnswer(model=name, question=str(place), sample=sample, answer=answer)
+                    for (place, name), kept in answers.items()
+                    for sample, answer in enumerate(kept, 1)
+                ),
             )
-            yield render.comparison(wanted, chosen, answers, labels, over=True) + context.figures(compared, labels.html)
+            finished = render("comparison", wanted, chosen, answers, labels, True)
+            yield finished + render_figures(compared, labels.html)
         except Exception as error:  # noqa: BLE001 - it goes to the log, the visitor reads a sentence
-            failure = render.render_notice(error_message(error, labels), error=True)
-            yield failure + (render.comparison(wanted, chosen, answers, labels, over=True) if answers else "")
+            failure = render("notice", error_message(error, labels), "error")
+            yield failure + (render("comparison", wanted, chosen, answers, labels, True) if answers else "")
 
-    # 3. Events, then what changes with the language of the page.
+    # 3. Events.
     fields = [asked, models, samples, settings, persona, context.ui_language]
     run.click(compare, fields, shown, **MODEL_EVENT)
     stop.click(context.stop, queue=False, api_visibility="private")
-    return [
-        LocalizedComponent(
-            asked,
-            lambda new: gr.update(label=new.questions.format(MOST_QUESTIONS), placeholder=new.questions_hint),
-        ),
-        LocalizedComponent(models, lambda new: gr.update(label=new.models)),
-        LocalizedComponent(samples, lambda new: gr.update(label=new.samples, info=new.samples_hint)),
-        LocalizedComponent(more, lambda new: gr.update(label=new.more)),
-        LocalizedComponent(settings, lambda new: gr.update(label=new.settings, choices=choices(new.settings_choices))),
-        LocalizedComponent(persona, lambda new: gr.update(label=new.persona, placeholder=new.persona_hint)),
-        LocalizedComponent(run, lambda new: gr.update(value=new.run_compare)),
-        LocalizedComponent(stop, lambda new: gr.update(value=new.stop)),
-    ]
 
 
 RECORDS_PER_PAGE = 6
@@ -402,23 +421,31 @@ def find_records(
     return RecordPage(fit[first : first + RECORDS_PER_PAGE], first, len(fit))
 
 
-def browse_tab(context: DemoContext, groups: Sequence[TextGroup | TranslationGroup]) -> list[LocalizedComponent]:
+def browse_tab(context: DemoContext, groups: Sequence[TextGroup | TranslationGroup]) -> None:
     """Build the tab that pages through the records."""
     # 1. The fields.
     with gr.Row():
-        category = gr.Dropdown(_categories(DEMO_JA), value="", label=DEMO_JA.category, elem_id="browse-category")
-        languages = gr.CheckboxGroup(
-            _languages(DEMO_JA), value=["ja", "en"], label=DEMO_JA.shown_languages, elem_id="browse-languages"
+        category = context.add(
+            gr.Dropdown, {"label": "category", "choices": _categories}, value="", elem_id="browse-category"
         )
-        search = gr.Textbox(
-            label=DEMO_JA.search, placeholder=DEMO_JA.search_hint, max_length=LONGEST_SEARCH, elem_id="browse-search"
+        languages = context.add(
+            gr.CheckboxGroup,
+            {"label": "shown_languages", "choices": _languages},
+            value=["ja", "en"],
+            elem_id="browse-languages",
+        )
+        search = context.add(
+            gr.Textbox,
+            {"label": "search", "placeholder": "search_hint"},
+            max_length=LONGEST_SEARCH,
+            elem_id="browse-search",
         )
     page = gr.State(0)
     shown = gr.HTML(elem_id="browse-shown")
     with gr.Row():
-        earlier = gr.Button(DEMO_JA.earlier, elem_id="browse-earlier")
+        earlier = context.add(gr.Button, {"value": "earlier"}, elem_id="browse-earlier")
         where = gr.HTML(elem_id="browse-where")
-        later = gr.Button(DEMO_JA.later, elem_id="browse-later")
+        later = context.add(gr.Button, {"value": "later"}, elem_id="browse-later")
 
     # 2. A page of the records that fit; a change of the fields begins at the first.
     def look(
@@ -429,12 +456,12 @@ def browse_tab(context: DemoContext, groups: Sequence[TextGroup | TranslationGro
         until = found.first + len(found.groups)
         place = labels.found.format(found.total, min(found.first + 1, until), until)
         return (
-            render.groups(found.groups, languages, labels),
-            render.render_notice(place),
+            render("groups", found.groups, languages, labels),
+            render("notice", place),
             found.first // RECORDS_PER_PAGE,
         )
 
-    # 3. Events, then what changes with the language of the page.
+    # 3. Events.
     asks = [category, languages, search, page, context.ui_language]
     shows = [shown, where, page]
     quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 8}
@@ -444,20 +471,13 @@ def browse_tab(context: DemoContext, groups: Sequence[TextGroup | TranslationGro
     later.click(lambda a, b, c, at, ui: look(a, b, c, at + 1, ui), asks, shows, **quick)
     context.ui_language.change(look, asks, shows, **quick)
     context.page.load(look, asks, shows, **quick)
-    return [
-        LocalizedComponent(category, lambda new: gr.update(label=new.category, choices=_categories(new))),
-        LocalizedComponent(languages, lambda new: gr.update(label=new.shown_languages, choices=_languages(new))),
-        LocalizedComponent(search, lambda new: gr.update(label=new.search, placeholder=new.search_hint)),
-        LocalizedComponent(earlier, lambda new: gr.update(value=new.earlier)),
-        LocalizedComponent(later, lambda new: gr.update(value=new.later)),
-    ]
 
 
-def _categories(labels: DemoLabels) -> list[tuple[str, str]]:
+def _categories(labels: Labels) -> list[tuple[str, str]]:
     return [(labels.every_category, ""), *((name, name) for name in CATEGORIES)]
 
 
-def _languages(labels: DemoLabels) -> list[tuple[str, str]]:
+def _languages(labels: Labels) -> list[tuple[str, str]]:
     return [(labels.languages[name], name) for name in LANGUAGES]
 
 

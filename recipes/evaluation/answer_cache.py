@@ -50,7 +50,7 @@ class AnswerCache(Generic[Cached]):
         self._lock = FileLock(self.path.with_suffix(".lock"))  # recipes on one base share its file
         with self._lock:
             if not self.path.is_file():
-                self.path.write_text(header + "\n", encoding="utf-8")
+                self.path.write_bytes(f"{header}\n".encode())
             content = self.path.read_bytes()
             complete = content[: content.rfind(b"\n") + 1]
             if complete != content:  # a killed process left its last line unfinished
@@ -89,7 +89,7 @@ class AnswerCache(Generic[Cached]):
         self.path.with_suffix(".lock").unlink(missing_ok=True)
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        with self._lock, self.path.open("a", encoding="utf-8") as file:
+        with self._lock, self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 

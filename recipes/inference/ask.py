@@ -34,6 +34,7 @@ from bonsai.recipes.inference.generation import (
     GenerationRequest,
     GenerationSettings,
 )
+from bonsai.recipes.inference.labels import reason
 from bonsai.recipes.inference.prompts import (
     Part,
     answer_prompt,
@@ -67,23 +68,6 @@ _NAMES_A_LANGUAGE = re.compile(
     re.IGNORECASE,
 )
 """the answer to such a question may have to be in that language"""
-
-_WRONG_LANGUAGE = {
-    Language.JA: LocalizedText(en="is not in Japanese", ja="日本語ではありません"),
-    Language.EN: LocalizedText(en="is not in English", ja="英語ではありません"),
-    Language.ZH: LocalizedText(en="is not in Chinese", ja="中国語ではありません"),
-}
-_FORCED_TWO_PASS = LocalizedText(
-    en="the settings ask for the Reasoning alone first", ja="Reasoningだけを先に尋ねる設定です"
-)
-_NO_ANSWER = LocalizedText(
-    en="one pass gave a Reasoning and no answer", ja="一段ではReasoningだけで、答えがありませんでした"
-)
-_UNFINISHED = LocalizedText(en="the Reasoning did not come to an end", ja="Reasoningが終わりませんでした")
-_SECOND_KEPT = LocalizedText(en="the second text is kept", ja="二度目の文を採りました")
-_FIRST_KEPT = LocalizedText(
-    en="the first is kept, the second was no better", ja="二度目もよくならず、初めの文を残しました"
-)
 
 Passes = Literal["auto", "one", "two"]
 """auto: two only where one pass was not enough; one: never two; two: ask for the reasoning alone from the start"""
@@ -163,7 +147,7 @@ def answer_session(
     dialogue = _Dialogue(question, decoder, on_text)
     draft: _Draft | None = None
     reasoning: str | None = None
-    second_pass_reason: LocalizedText | None = _FORCED_TWO_PASS
+    second_pass_reason: LocalizedText | None = reason("forced_two_pass")
     retry_reason: LocalizedText | None = None
 
     # 1. One pass for reasoning and answer together.
@@ -195,11 +179,8 @@ def answer_session(
         )
         answer = dialogue.clean(completion, "answer")
         is_better = not (dialogue.answer_problem(answer) or any(True for _ in mojibake_issues(answer.text)))
-        outcome = _SECOND_KEPT if is_better else _FIRST_KEPT
         draft = _Draft(reasoning, answer) if is_better else draft
-        retry_reason = LocalizedText(
-            en=f"the answer {problem.en}; {outcome.en}", ja=f"答えが{problem.ja}。{outcome.ja}"
-        )
+        retry_reason = reason("second_kept" if is_better else "first_kept", problem=problem)
 
     return Answer(
         model=model,
@@ -282,7 +263,7 @@ class _Dialogue:
         """
         reasoning, answer_text = parse_one_pass(completion.text)
         answer = self._check(answer_text, completion.stopped_by)
-        reason: LocalizedText | None = None
+        second_pass_reason: LocalizedText | None = None
         if completion.stopped_by == "watch":
             partial = parse_partial(completion.text, "reasoning")
             trimmed = self._trim_loop(partial.text)
@@ -290,19 +271,18 @@ class _Dialogue:
                 answer = trimmed
             else:
                 reasoning, answer = trimmed.text, trimmed._replace(text="")
-                reason = _reasoning_loops(trimmed.loop) if trimmed.loop else _UNFINISHED
+                loop = trimmed.loop
+                second_pass_reason = reason("reasoning_loops", loop=loop) if loop else reason("unfinished")
         problem = reasoning_problem(reasoning, self.question.instruction)
         loop = self._check(reasoning, completion.stopped_by).loop
-        if reason is None and problem is not None:
-            reason = LocalizedText(
-                en=f"one pass gave no Reasoning: {problem.en}",
-                ja=f"一段ではReasoningが得られませんでした：{problem.ja}",
-            )
-        elif reason is None and loop is not None:
-            reason = _reasoning_loops(loop)
-        elif reason is None and not answer.text:
-            reason = _NO_ANSWER
-        return _Draft(reasoning, answer), reasoning if problem is None and loop is None else None, reason
+        if second_pass_reason is None:
+            if problem is not None:
+                second_pass_reason = reason("no_reasoning", problem=problem)
+            elif loop is not None:
+                second_pass_reason = reason("reasoning_loops", loop=loop)
+            elif not answer.text:
+                second_pass_reason = reason("no_answer")
+        return _Draft(reasoning, answer), reasoning if problem is None and loop is None else None, second_pass_reason
 
     def clean(self, completion: Completion, part: Part) -> _CleanText:
         """Extract the text of a prompt that asked for this part alone."""
@@ -314,9 +294,9 @@ class _Dialogue:
     def answer_problem(self, answer: _CleanText) -> LocalizedText | None:
         """Explain what is wrong with an answer, in words that follow 'the answer' or 「答えが」; None if nothing is."""
         if loop := answer.loop:
-            return LocalizedText(en=f"ran in a loop: {loop.en}", ja=loop.ja)
+            return reason("answer_loops", loop=loop)
         if not answer.text:
-            return LocalizedText(en="was empty", ja="空でした")
+            return reason("answer_empty")
         return language_problem(answer.text, self.target)
 
     def repeats(self, text: str) -> bool:
@@ -345,19 +325,15 @@ def _loop_message(english: str) -> LocalizedText:
     return LocalizedText(en=english, ja=f"「{quoted}」を繰り返しています")
 
 
-def _reasoning_loops(loop: LocalizedText) -> LocalizedText:
-    return LocalizedText(en=f"the Reasoning ran in a loop: {loop.en}", ja=f"Reasoningが{loop.ja}")
-
-
 def reasoning_problem(reasoning: str, instruction: str) -> LocalizedText | None:
     """Explain in a clause why a text does not qualify as reasoning; `None` if it does."""
     shown = truncate(reasoning)
     if not reasoning:
-        return LocalizedText(en="it is missing", ja="何も書かれていません")
+        return reason("missing")
     if _ANNOUNCES.search(reasoning):
-        return LocalizedText(en=f"'{shown}' only announces it", ja=f"「{shown}」は前置きだけです")
+        return reason("announces", shown=shown)
     if any(True for _ in uninformative_issues(reasoning, instruction, "", answers=False)):
-        return LocalizedText(en=f"'{shown}' only restates the question", ja=f"「{shown}」は質問の言い換えです")
+        return reason("restates", shown=shown)
     return None
 
 
@@ -376,7 +352,7 @@ def language_problem(answer: str, target: AnswerLanguage) -> LocalizedText | Non
     if not target.required:
         return None
     is_wrong = any(issue.severity is Severity.ERROR for issue in language_issues(answer, target.language))
-    return _WRONG_LANGUAGE[target.language] if is_wrong else None
+    return reason(f"not_{target.language}") if is_wrong else None
 
 
 def with_repetition_penalty(decoder: GenerationSettings) -> GenerationSettings:

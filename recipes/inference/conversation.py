@@ -7,16 +7,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from bonsai.builder.errors import AskingError
+from bonsai.builder.errors import AskingError, describe_first_fault
 from bonsai.builder.records import default_probes, read_probes
 from bonsai.builder.schema import Language
 
 
-class _ConversationModel(BaseModel):
+class StoredModel(BaseModel):
+    """Base of what is stored as JSON: a file with other fields is another version's."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class LocalizedText(_ConversationModel):
+class LocalizedText(StoredModel):
     """A reason in English and Japanese; quotations in it keep their own language."""
 
     en: str
@@ -33,7 +35,7 @@ class LocalizedText(_ConversationModel):
         return self.ja if language == "ja" else self.en
 
 
-class Question(_ConversationModel):
+class Question(StoredModel):
     """One question of a user."""
 
     instruction: str
@@ -44,7 +46,7 @@ class Question(_ConversationModel):
     """a persona or other system text before the question"""
 
 
-class Answer(_ConversationModel):
+class Answer(StoredModel):
     """One answer and how it was made."""
 
     model: str
@@ -66,7 +68,7 @@ class Answer(_ConversationModel):
     seconds: float
 
 
-class Candidate(_ConversationModel):
+class Candidate(StoredModel):
     """A proposed next question."""
 
     question: str
@@ -82,7 +84,7 @@ class Candidate(_ConversationModel):
     """why it was rejected, in a sentence; None if it passed"""
 
 
-class Step(_ConversationModel):
+class Step(StoredModel):
     """One question of a chain, its answer, and the candidates for the next question."""
 
     number: int
@@ -95,7 +97,7 @@ class Step(_ConversationModel):
     """the chosen one first, if there is one"""
 
 
-class QuestionChain(_ConversationModel):
+class QuestionChain(StoredModel):
     """A question and the deeper ones that followed from its answers."""
 
     id: str
@@ -162,10 +164,9 @@ def load_questions(text: str, name: str, *, language: Language | None = None, sy
                 "plain text"
             ) from error
         except ValidationError as error:
-            first = error.errors()[0]
             raise AskingError(
-                f"{location}: '{'.'.join(map(str, first['loc']))}': {first['msg']}; the fields are `instruction`, "
-                "`input`, `language`, `system`"
+                f"{location}: {describe_first_fault(error)}; the fields are `instruction`, `input`, `language`, "
+                "`system`"
             ) from error
     if not questions:
         raise AskingError(f"{name} has no question; write one a line. 質問がありません。")

@@ -39,14 +39,16 @@ from bonsai.hub.http_client import httpx, reach_loopback
 from bonsai.hub.retry import RetryPolicy, is_transient, retry_after
 from bonsai.recipes.inference.generation import (
     Completion,
+    Engine,
     FinishReason,
     GenerationError,
+    GenerationRequest,
     GenerationSettings,
-    OnAnswer,
-    StopCheck,
+    OnCompletion,
+    find_stop_string,
 )
 from bonsai.recipes.inference.model_source import EndpointSource, ProviderSource, model_not_found_error
-from bonsai.recipes.inference.parallel import RequestFailedError, StreamObserver, complete_in_threads
+from bonsai.recipes.inference.parallel import RequestFailedError, RequestStream, complete_in_threads
 from bonsai.recipes.training.recipe import DEFAULT_RECIPE
 
 PARALLEL = 4
@@ -339,7 +341,7 @@ class _StreamChunk(NamedTuple):
     finish_reason: str | None
 
 
-class EndpointEngine:
+class EndpointEngine(Engine):
     """Complete prompts through `huggingface_hub.InferenceClient`.
 
     A server with our chat template answers as the adapter would here. One with another template is asked in words to
@@ -357,6 +359,10 @@ class EndpointEngine:
         silence: float = SILENCE,
         parallel: int = PARALLEL,
     ) -> None:
+        if isinstance(source, ProviderSource):
+            self.name = f"{model} @ {source.provider}"
+        else:
+            self.name = f"{model} @ {httpx.URL(source.base_url).netloc.decode()}"
         self._source = source
         self._model = model
         self._server = server
@@ -410,39 +416,24 @@ class EndpointEngine:
         server = detect_server(base_url, model, seconds=silence)
         return cls(source, model, server, retry=retry, silence=silence, parallel=parallel)
 
-    @property
-    def name(self) -> str:
-        """The model, and its provider or host."""
-        if isinstance(self._source, ProviderSource):
-            return f"{self._model} @ {self._source.provider}"
-        return f"{self._model} @ {httpx.URL(self._source.base_url).netloc.decode()}"
-
     def unsupported_settings(self, decoder: GenerationSettings) -> tuple[str, ...]:
         """Return the names of settings that this server does not accept, as far as it has been asked."""
         return (*self._server.unsupported_settings(decoder), *sorted(self._refused - {"max_tokens"}))
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        decoder: GenerationSettings,
-        *,
-        on_answer: OnAnswer | None = None,
-        watch: StopCheck | None = None,
-    ) -> list[Completion]:
-        """Complete the prompts; results keep their order. After a lost connection a completion starts again.
+    def complete(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
+        """Complete the requests; after a lost connection a completion starts again.
 
         Raises:
             GenerationError: some failed; the message says how many did not, and why.
         """
 
-        def complete(prompt: str, observer: StreamObserver) -> Completion:
-            return retry_request(lambda: self._answer(prompt, decoder, observer), self._retry, observer.over)
+        def answer(stream: RequestStream) -> Completion:
+            return retry_request(lambda: self._answer(stream), self._retry, stream.over)
 
-        return complete_in_threads(
-            self.name, prompts, complete, threads=self._parallel, on_answer=on_answer, watch=watch
-        )
+        complete_in_threads(self.name, requests, on_completion, answer, threads=self._parallel)
 
-    def _answer(self, prompt: str, decoder: GenerationSettings, observer: StreamObserver) -> Completion:
+    def _answer(self, stream: RequestStream) -> Completion:
+        prompt, decoder, _ = stream.request
         started = time.perf_counter()
         # a client for each request: it keeps a stream open until it is closed itself
         if isinstance(self._source, ProviderSource):
@@ -464,10 +455,9 @@ class EndpointEngine:
                     continue
                 raw, chunks = raw + chunk.text, chunks + 1
                 text = raw if self._server.has_our_template else strip_leading_marker(prompt, raw)
-                stops = [at for stop in decoder.stop_strings if (at := text.find(stop)) >= 0]
-                if stops:
-                    text, reason = text[: min(stops)], "stop_string"
-                elif observer.should_stop(text):
+                if (stop := find_stop_string(text, decoder)) is not None:
+                    text, reason = text[:stop], "stop_string"
+                elif stream.should_stop(text):
                     reason = "watch"
                 if reason:
                     break

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol
+from functools import partial
+from typing import Literal, NamedTuple
 
 from bonsai.builder.errors import BonsaiError
 from bonsai.builder.prompt import INSTRUCTION_MARKER
@@ -50,6 +52,11 @@ class GenerationSettings:
                 raise GenerationError(f"the decoder's {field} is {getattr(self, field)!r}; give {expected}")
 
 
+def find_stop_string(text: str, decoder: GenerationSettings) -> int | None:
+    """Return where the first of the decoder's stop strings begins; None if there is none."""
+    return min((at for stop in decoder.stop_strings if (at := text.find(stop)) >= 0), default=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Completion:
     """What a model generated for one prompt."""
@@ -68,31 +75,37 @@ class Completion:
         return self.stopped_by == "eos"
 
 
-OnAnswer = Callable[[int, Completion], None]
-"""Called with the index of the prompt and its completion as soon as that is done; the order is the engine's."""
-
-StopCheck = Callable[[int, str], bool]
-"""Called after each token with the index of the prompt and the text so far; True ends that completion there.
-
-For streaming, and for stopping loops. Never called concurrently, but perhaps from another thread.
-"""
-
-
 class GenerationRequest(NamedTuple):
     """One prompt with its own settings."""
 
     prompt: str
     decoder: GenerationSettings
     should_stop: Callable[[str], bool] | None = None
-    """called with the text so far after each token; True ends the completion there"""
+    """called with the text so far after each token, for streaming and for stopping loops; True ends the completion
+    there; never called concurrently, but perhaps from another thread"""
 
 
-class Engine(Protocol):
+OnAnswer = Callable[[int, Completion], None]
+"""Called with the index of the prompt and its completion as soon as that is done; the order is the engine's."""
+
+OnCompletion = Callable[[int, Completion], Sequence[GenerationRequest]]
+"""As `OnAnswer`; returns further requests, whose indexes follow."""
+
+
+class Engine(ABC):
     """A model that completes prompts."""
 
-    @property
-    def name(self) -> str:
-        """The name shown to readers."""
+    name: str
+    """shown to readers"""
+
+    @abstractmethod
+    def complete(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
+        """Complete requests, each with its own settings, and those that ``on_completion`` returns, until none is left.
+
+        Raises:
+            GenerationError: a prompt does not fit the model, or the machine is too small for even one; on a server,
+                some failed, and ``on_completion`` has received the others.
+        """
 
     def generate(
         self,
@@ -100,16 +113,30 @@ class Engine(Protocol):
         decoder: GenerationSettings,
         *,
         on_answer: OnAnswer | None = None,
-        watch: StopCheck | None = None,
+        watch: Callable[[int, str], bool] | None = None,
     ) -> list[Completion]:
-        """Complete the prompts; results keep their order.
+        """Complete prompts with the same settings; results keep their order.
 
         Args:
-            watch: called after each token; it can end a completion.
+            watch: called after each token with the index of the prompt and the text so far; True ends that completion.
 
         Raises:
-            GenerationError: a prompt does not fit the model, or the machine is too small for even one.
+            GenerationError: as `complete`.
         """
+        done: dict[int, Completion] = {}
+
+        def on_completion(index: int, completion: Completion) -> Sequence[GenerationRequest]:
+            done[index] = completion
+            if on_answer is not None:
+                on_answer(index, completion)
+            return ()
+
+        requests = [
+            GenerationRequest(prompt, decoder, None if watch is None else partial(watch, index))
+            for index, prompt in enumerate(prompts)
+        ]
+        self.complete(requests, on_completion)
+        return [done[index] for index in range(len(prompts))]
 
 
 GREEDY = GenerationSettings()
@@ -119,17 +146,13 @@ BLOG_POST = GenerationSettings(max_new_tokens=1024, temperature=0.2, top_p=0.95,
 PRESETS = {"greedy": GREEDY, "post": BLOG_POST}
 
 
-def get_preset(name: str, refusal: type[BonsaiError], *, max_new_tokens: int | None = None) -> GenerationSettings:
-    """Return the settings of this name.
-
-    Args:
-        refusal: the class of the error to raise.
-        max_new_tokens: of one pass; None: the preset's own.
+def get_preset(name: str, *, max_new_tokens: int | None = None) -> GenerationSettings:
+    """Return the settings of this name, with another length of one pass if it is given.
 
     Raises:
-        refusal: there is no such preset.
+        GenerationError: there is no such preset.
     """
     if name not in PRESETS:
-        raise refusal(f"no decoder is called {name!r}; there are {', '.join(PRESETS)}")
+        raise GenerationError(f"no decoder is called {name!r}; there are {', '.join(PRESETS)}")
     decoder = PRESETS[name]
     return decoder if max_new_tokens is None else replace(decoder, max_new_tokens=max_new_tokens)

@@ -13,13 +13,14 @@ from typing import Any
 from bonsai.recipes.inference.endpoint_engine import Server
 from bonsai.recipes.inference.generation import (
     Completion,
+    Engine,
     FinishReason,
     GenerationError,
-    GenerationSettings,
-    OnAnswer,
-    StopCheck,
+    GenerationRequest,
+    OnCompletion,
+    find_stop_string,
 )
-from bonsai.recipes.inference.parallel import RequestFailedError, StreamObserver, complete_in_threads
+from bonsai.recipes.inference.parallel import RequestFailedError, RequestStream, complete_in_threads
 
 PARALLEL = 4
 """prompts completed together"""
@@ -28,7 +29,7 @@ CONTEXT = 2048
 EXTRA = "pip install 'qeu-bonsai[gguf]'"
 
 
-class GgufEngine:
+class GgufEngine(Engine):
     """Complete prompts with llama.cpp's own server code.
 
     Greedy completions are nearly those of transformers, sampled ones are not.
@@ -36,7 +37,7 @@ class GgufEngine:
 
     def __init__(self, server: Any, *, name: str, parallel: int) -> None:
         self._server = server
-        self._name = name
+        self.name = name
         self._parallel = parallel
 
     @classmethod
@@ -93,37 +94,26 @@ class GgufEngine:
             ) from error
         return cls(server, name=name or path.name, parallel=parallel)
 
-    @property
-    def name(self) -> str:
-        """The name it was given, or the file's."""
-        return self._name
-
     def close(self) -> None:
         """Free the model."""
         self._server = None
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        decoder: GenerationSettings,
-        *,
-        on_answer: OnAnswer | None = None,
-        watch: StopCheck | None = None,
-    ) -> list[Completion]:
-        """Complete the prompts; results keep their order.
+    def complete(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
+        """Complete the requests.
 
         Raises:
-            GenerationError: the engine is closed, or a prompt does not fit; ``on_answer`` has received the others.
+            GenerationError: the engine is closed, or a prompt does not fit; ``on_completion`` has received the others.
         """
         if self._server is None:
-            raise GenerationError(f"{self._name} is closed; open it again")
+            raise GenerationError(f"{self.name} is closed; open it again")
 
         server = self._server
 
-        def complete(prompt: str, observer: StreamObserver) -> Completion:
+        def answer(stream: RequestStream) -> Completion:
             # 1. Stream the completion into a collector, which ends it where it should.
+            prompt, decoder, _ = stream.request
             started = time.perf_counter()
-            collector = _StreamCollector(decoder, observer)
+            collector = _StreamCollector(stream)
             result = server.handle_completions(
                 {
                     "prompt": prompt,
@@ -152,17 +142,14 @@ class GgufEngine:
                 seconds=time.perf_counter() - started,
             )
 
-        return complete_in_threads(
-            self._name, prompts, complete, threads=self._parallel, on_answer=on_answer, watch=watch
-        )
+        complete_in_threads(self.name, requests, on_completion, answer, threads=self._parallel)
 
 
 class _StreamCollector:
     """Collect a completion token by token, as llama.cpp streams it."""
 
-    def __init__(self, decoder: GenerationSettings, observer: StreamObserver) -> None:
-        self._decoder = decoder
-        self._observer = observer
+    def __init__(self, stream: RequestStream) -> None:
+        self._stream = stream
         self.text = ""
         self.tokens = 0
         self.finish_reason: FinishReason | None = None
@@ -188,10 +175,9 @@ class _StreamCollector:
             return False
         self.text += choice["text"]
         self.tokens += 1
-        stops = [at for stop in self._decoder.stop_strings if (at := self.text.find(stop)) >= 0]
-        if stops:
-            self.text, self.finish_reason = self.text[: min(stops)], "stop_string"
-        elif self._observer.should_stop(self.text):
+        if (stop := find_stop_string(self.text, self._stream.request.decoder)) is not None:
+            self.text, self.finish_reason = self.text[:stop], "stop_string"
+        elif self._stream.should_stop(self.text):
             self.finish_reason = "watch"
         return self.finish_reason is not None
 

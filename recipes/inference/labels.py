@@ -1,13 +1,12 @@
-"""Load the labels of the summaries and of the demo, in Japanese and English, from ``labels.*.toml``."""
+"""Load what is said in Japanese and English: labels of the summaries and the demo, and reasons that answers keep."""
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass
-from importlib.resources import files
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from bonsai.builder.assets import load_table
 from bonsai.builder.schema import Language
+from bonsai.recipes.inference.conversation import LocalizedText
 
 UILanguage = Literal["ja", "en"]
 
@@ -20,146 +19,60 @@ class PerspectiveLabels(NamedTuple):
     """a sentence"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SummaryLabels:
-    """One language's labels of the summaries; ``{}`` is a number or a name."""
+class Labels:
+    """The labels of one language: an attribute for each key of its table, with ``{}`` for a number or a name.
+
+    Those declared here are not plain text; the tests compare the keys of both languages with the names in the code.
+    """
 
     html: UILanguage
     """the language, as the page's ``lang``"""
-    title: str
-    chains: str
-    asked: str
-    why_deeper: str
-    learnt: str
-    still_open: str
-    nothing_open: str
-    ended: str
-    depth_reached: str
-    going_on: str
-    step: str
-    question: str
-    reasoning: str
-    no_reasoning: str
-    answer: str
-    no_answer: str
-    considered: str
-    chosen: str
-    passed: str
-    refused: str
-    nearness: str
-    theme: str
-    depth: str
-    tree: str
-    tree_help: str
-    close: str
-    two_passes: str
-    retried: str
-    loops: str
-    cut_off: str
-    tokens: str
-    seconds: str
-    steps: str
-    rule: str
-    told_by: str
-    untold: str
-    quoted: str
-    perspectives: dict[str, PerspectiveLabels]
+    perspectives: dict[str, dict[str, str]]
+    languages: dict[str, str]
+    passes_choices: dict[str, str]
+    settings_choices: dict[str, str]
+    examples: list[str]
+
+    def __init__(self, html: UILanguage, table: dict[str, Any]) -> None:
+        self.__dict__.update(table, html=html)
+
+    def __getattr__(self, name: str) -> str:
+        raise AttributeError(f"labels.{self.html}.toml has no {name!r}")
 
     def perspective(self, key: str | None) -> PerspectiveLabels:
         """Return the labels of a perspective; an unknown one is called by its key, the opening question has none."""
         if key is None:
             return PerspectiveLabels(self.question, "")
-        return self.perspectives.get(key, PerspectiveLabels(key, key))
+        return PerspectiveLabels(**self.perspectives.get(key, {"name": key, "because": key}))
 
 
-@dataclass(frozen=True, kw_only=True)
-class DemoLabels:
-    """One language's labels of the demo; ``{}`` is a number or a name."""
-
-    html: UILanguage
-    welcome: str
-    ask: str
-    qtq: str
-    compare: str
-    browse: str
-    question: str
-    question_hint: str
-    material: str
-    material_hint: str
-    more: str
-    language: str
-    languages: dict[str, str]
-    persona: str
-    persona_hint: str
-    passes: str
-    passes_choices: dict[str, str]
-    model: str
-    models: str
-    run_ask: str
-    run_qtq: str
-    run_compare: str
-    stop: str
-    stopped: str
-    waiting: str
-    reasoning: str
-    answer: str
-    no_reasoning: str
-    no_answer: str
-    two_passes: str
-    retried: str
-    loops: str
-    cut_off: str
-    facts: str
-    depth: str
-    step: str
-    opening: str
-    looking: str
-    summary: str
-    summary_to_come: str
-    download: str
-    questions: str
-    questions_hint: str
-    samples: str
-    samples_hint: str
-    settings: str
-    settings_choices: dict[str, str]
-    category: str
-    every_category: str
-    shown_languages: str
-    search: str
-    search_hint: str
-    earlier: str
-    later: str
-    found: str
-    nothing_found: str
-    output: str
-    material_field: str
-    provenance: str
-    too_long: str
-    too_many: str
-    empty: str
-    choose_one: str
-    broken: str
-    examples: tuple[str, ...]
+_REASONS = load_table(__package__, "reasons.toml")
 
 
-def _load(language: UILanguage) -> tuple[SummaryLabels, DemoLabels]:
-    tables = tomllib.loads(files(__package__).joinpath(f"labels.{language}.toml").read_text(encoding="utf-8"))
-    summary, demo = tables["summary"], tables["demo"]
-    summary["perspectives"] = {key: PerspectiveLabels(**labels) for key, labels in summary["perspectives"].items()}
-    demo["examples"] = tuple(demo["examples"])
-    return SummaryLabels(html=language, **summary), DemoLabels(html=language, **demo)
+def reason(key: str, **values: LocalizedText | str) -> LocalizedText:
+    """Return a reason of ``reasons.toml`` in both languages, with its blanks filled."""
+
+    def fill(language: UILanguage) -> str:
+        found = {name: value if isinstance(value, str) else value.text(language) for name, value in values.items()}
+        return str(_REASONS[key][language]).format(**found)
+
+    return LocalizedText(en=fill("en"), ja=fill("ja"))
+
+
+def _load(language: UILanguage) -> tuple[Labels, Labels]:
+    tables = load_table(__package__, f"labels.{language}.toml")
+    return Labels(language, tables["summary"]), Labels(language, tables["demo"])
 
 
 SUMMARY_JA, DEMO_JA = _load("ja")
 SUMMARY_EN, DEMO_EN = _load("en")
 
 
-def load_labels(language: Language) -> SummaryLabels:
+def load_labels(language: Language) -> Labels:
     """Return the summary labels: Japanese for a Japanese chain, English for any other."""
     return SUMMARY_JA if language is Language.JA else SUMMARY_EN
 
 
-def demo_labels(language: str) -> DemoLabels:
+def demo_labels(language: str) -> Labels:
     """Return the demo's labels: Japanese unless English is asked for."""
     return DEMO_EN if language == "en" else DEMO_JA

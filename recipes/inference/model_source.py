@@ -236,7 +236,8 @@ def _resolve_local_or_hub(source: str, out: Path) -> LocalSource:
     wanted = with_namespace(load_recipe(source).repo_id) if source in recipe_names() else source
     match = _HUB_ID.fullmatch(wanted)
     if match is None:
-        raise model_not_found_error(source, out, f"{source!r} is not a recipe, folder, address or Hub id")
+        there = _what_is_at(source)
+        raise model_not_found_error(source, out, there or f"{source!r} is not a recipe, folder, address or Hub id")
     repo, file, revision = match["repo"], match["file"], match["revision"]
 
     # 3. Without a Hub: the cache.
@@ -262,9 +263,18 @@ def _resolve_local_or_hub(source: str, out: Path) -> LocalSource:
         raise GenerationError(f"{source}: the Hub failed ({type(error).__name__}); try again later") from error
 
 
+def _what_is_at(source: str) -> str | None:
+    """Describe the file or folder of this name, which is no model; None if there is nothing."""
+    if Path(source).is_dir():
+        return f"{source} is a folder with neither {ADAPTER} nor {MODEL}: it holds no adapter and no model"
+    return f"{source} is a file, but not a {GGUF} file" if Path(source).exists() else None
+
+
 def _not_found(source: str, wanted: str, out: Path, where: str) -> GenerationError:
     if source == wanted:
-        return model_not_found_error(source, out, f"{source} is neither here nor {where}")
+        there = _what_is_at(source)
+        message = f"{there}; nor is a model of that name {where}" if there else f"{source} is neither here nor {where}"
+        return model_not_found_error(source, out, message)
     return GenerationError(
         f"{source} is not trained here ({out / 'adapters' / source} has no adapter), nor is {wanted} {where}; run "
         f"`nox -s train -- {source}` first"

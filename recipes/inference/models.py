@@ -5,19 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-from bonsai.recipes.inference.generation import (
-    Completion,
-    Engine,
-    GenerationError,
-    GenerationRequest,
-    GenerationSettings,
-    OnAnswer,
-    StopCheck,
-)
+from bonsai.recipes.inference.generation import Engine, GenerationError, GenerationRequest, OnCompletion
 from bonsai.recipes.inference.model_source import (
     MODEL,
     EndpointSource,
@@ -28,7 +20,6 @@ from bonsai.recipes.inference.model_source import (
     hub_is_reachable,
     resolve_model,
 )
-from bonsai.recipes.inference.sessions import OnCompletion
 
 if TYPE_CHECKING:
     from bonsai.recipes.inference.transformers_engine import TransformersEngine
@@ -48,12 +39,8 @@ class SharedBase:
         self._lock = threading.Lock()
         """the active adapter is a state of the model, so one engine generates at a time"""
 
-    def base_engine(self, name: str) -> Engine:
-        """Return an engine of the base alone."""
-        return _SharedEngine(name, None, self._base, self._lock)
-
-    def adapter_engine(self, name: str, folder: Path) -> Engine:
-        """Return an engine of the base with this adapter, which is loaded once.
+    def engine(self, name: str, folder: Path | None = None) -> Engine:
+        """Return an engine of the base alone, or with the adapter in a folder, which is loaded once.
 
         Args:
             name: shown to readers.
@@ -61,62 +48,39 @@ class SharedBase:
         Raises:
             GenerationError: there is no such adapter, or it does not fit the base.
         """
+        if folder is None:
+            return _SharedEngine(name, self._base, self._lock, None)
         with self._lock:
             if folder not in self._adapters:
-                label = (
-                    f"adapter_{len(self._adapters)}"  # a torch module's name may not contain dots, so not the user's
-                )
+                label = f"adapter_{len(self._adapters)}"  # a torch module's name has no dots: not the user's name
                 self._base.add_adapter(label, folder)
                 self._adapters[folder] = label
-        return _SharedEngine(name, self._adapters[folder], self._base, self._lock)
+        return _SharedEngine(name, self._base, self._lock, self._adapters[folder])
 
 
-class _SharedEngine:
-    def __init__(self, name: str, adapter: str | None, base: TransformersEngine, lock: threading.Lock) -> None:
-        self._name = name
-        self._adapter = adapter
-        self._base = base
-        self._lock = lock
+@dataclass(frozen=True)
+class _SharedEngine(Engine):
+    name: str
+    base: TransformersEngine
+    lock: threading.Lock
+    adapter: str | None
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    def generate(
-        self,
-        prompts: Sequence[str],
-        decoder: GenerationSettings,
-        *,
-        on_answer: OnAnswer | None = None,
-        watch: StopCheck | None = None,
-    ) -> list[Completion]:
-        with self._lock, contextlib.nullcontext() if self._adapter is None else self._base.using(self._adapter):
-            return self._base.generate(prompts, decoder, on_answer=on_answer, watch=watch)
-
-    def generate_continuously(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
-        with self._lock, contextlib.nullcontext() if self._adapter is None else self._base.using(self._adapter):
-            self._base.generate_continuously(requests, on_completion)
+    def complete(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
+        with self.lock, contextlib.nullcontext() if self.adapter is None else self.base.using(self.adapter):
+            self.base.complete(requests, on_completion)
 
 
-class ModelPool:
-    """Models that are open at the same time; used as a context, or closed with `close`."""
+class ModelPool(contextlib.ExitStack):
+    """Models that are open at the same time; leaving the block, or `close`, frees them."""
 
     def __init__(self, *, out: Path = OUT, dtype: str | None = None) -> None:
         if dtype is not None and dtype not in DTYPES:
             raise GenerationError(f"dtype {dtype!r}: give one of {', '.join(DTYPES)}")
+        super().__init__()
         self._out = out
         self._dtype = dtype
         self._bases: dict[tuple[str, str | None], SharedBase] = {}
-        self._closing = contextlib.ExitStack()
         self._lock = threading.Lock()
-
-    def __enter__(self) -> ModelPool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def open(
         self,
@@ -145,20 +109,15 @@ class ModelPool:
                 from bonsai.recipes.inference.gguf_engine import GgufEngine
 
                 gguf = GgufEngine.load(found.path, name=source, lora=found.lora)
-                self._closing.callback(gguf.close)
+                self.callback(gguf.close)
                 return gguf
             if isinstance(found, HubModelSource):
-                return self._load_base(found.place, found.revision).base_engine(source)
+                return self._load_base(found.place, found.revision).engine(source)
             try:
                 base = self._load_base(found.base, found.base_revision)
             except GenerationError as error:
                 raise GenerationError(f"{source} was trained on the base model {found.base}, but {error}") from error
-            return base.adapter_engine(source, found.folder)
-
-    def close(self) -> None:
-        """Free all models; their engines cannot be used any more."""
-        self._bases.clear()
-        self._closing.close()
+            return base.engine(source, found.folder)
 
     def _load_base(self, base: str, revision: str | None) -> SharedBase:
         if (base, revision) not in self._bases:
@@ -179,6 +138,7 @@ class ModelPool:
             else:
                 raise GenerationError(f"{base} is neither here nor in the cache, and no Hub can be reached")
             self._bases[base, revision] = SharedBase(loaded)
+            self.callback(self._bases.pop, (base, revision))
         return self._bases[base, revision]
 
 

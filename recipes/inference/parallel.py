@@ -1,4 +1,4 @@
-"""Send prompts to a server a few at a time, one thread each."""
+"""Send requests to a server a few at a time, one thread each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bonsai.recipes.inference.generation import Completion, GenerationError, OnAnswer, StopCheck
+from bonsai.recipes.inference.generation import Completion, GenerationError, GenerationRequest, OnCompletion
 
 
 class RequestFailedError(GenerationError):
@@ -20,12 +20,12 @@ class RequestFailedError(GenerationError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamObserver:
-    """Pass on one completion as it grows, and end it when nobody waits for it."""
+class RequestStream:
+    """A request in progress: passes its completion on as it grows, and ends it when nobody waits for it."""
 
-    index: int
-    watch: StopCheck | None
-    watch_lock: threading.Lock
+    request: GenerationRequest
+    lock: threading.Lock
+    """of all stop checks"""
     over: threading.Event
     """set when nobody waits for the completion any more"""
 
@@ -33,54 +33,43 @@ class StreamObserver:
         """Pass on the text so far; returns True to end the completion."""
         if self.over.is_set():
             return True
-        with self.watch_lock:
-            return self.watch is not None and self.watch(self.index, text)
+        with self.lock:
+            return self.request.should_stop is not None and self.request.should_stop(text)
 
 
-Complete = Callable[[str, StreamObserver], Completion]
-"""Completes one prompt; raises `RequestFailedError` if it cannot."""
+Complete = Callable[[RequestStream], Completion]
+"""Completes one request; raises `RequestFailedError` if it cannot."""
 _Outcome = Completion | Exception | None
 
 
 def complete_in_threads(
-    name: str,
-    prompts: Sequence[str],
-    complete: Complete,
-    *,
-    threads: int,
-    on_answer: OnAnswer | None,
-    watch: StopCheck | None,
-) -> list[Completion]:
-    """Complete prompts in a few threads; results keep the order of the prompts.
+    name: str, requests: Sequence[GenerationRequest], on_completion: OnCompletion, complete: Complete, *, threads: int
+) -> None:
+    """Complete requests, and those that ``on_completion`` returns, in a few threads.
 
-    ``on_answer`` is called in this thread, ``watch`` never concurrently.
+    ``on_completion`` is called in this thread, the requests' stop checks never concurrently.
 
     Args:
         name: the model's, for the error.
 
     Raises:
-        GenerationError: some prompts failed; the message says how many did not, and those have gone to ``on_answer``.
+        GenerationError: some failed; the message says how many did not, and those have gone to ``on_completion``.
     """
-    # 1. Queue the prompts.
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    # 1. Queue the requests; None ends a thread.
+    known = list(requests)
+    waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     ended: queue.SimpleQueue[tuple[int, _Outcome]] = queue.SimpleQueue()
-    over, given_up, watch_lock = threading.Event(), threading.Event(), threading.Lock()
-    for index in range(len(prompts)):
+    over, given_up, lock = threading.Event(), threading.Event(), threading.Lock()
+    for index in range(len(known)):
         waiting.put(index)
 
     # 2. A thread takes one after the other; after an error that concerns all, the rest is not sent.
-
     def work() -> None:
-        while True:
-            try:
-                index = waiting.get_nowait()
-            except queue.Empty:
-                return
+        while (index := waiting.get()) is not None:
             outcome: _Outcome = None
             if not given_up.is_set():
-                observer = StreamObserver(index=index, watch=watch, watch_lock=watch_lock, over=over)
                 try:
-                    outcome = complete(prompts[index], observer)
+                    outcome = complete(RequestStream(request=known[index], lock=lock, over=over))
                 except Exception as error:  # noqa: BLE001 - raised again in the calling thread
                     if not isinstance(error, RequestFailedError) or error.for_all:
                         given_up.set()
@@ -88,18 +77,20 @@ def complete_in_threads(
             ended.put((index, outcome))
 
     # 3. Collect the results; Ctrl-C or an error of the caller ends all of them.
-    done: dict[int, Completion] = {}
+    outcomes = completed = 0
     failures: list[RequestFailedError] = []
     try:
-        for _ in range(min(threads, len(prompts))):
+        for _ in range(threads):
             # daemons: after Ctrl-C nobody waits for a silent server
             threading.Thread(target=work, daemon=True).start()
-        for _ in prompts:
+        while outcomes < len(known):
             index, outcome = ended.get()
+            outcomes += 1
             if isinstance(outcome, Completion):
-                done[index] = outcome
-                if on_answer is not None:
-                    on_answer(index, outcome)
+                completed += 1
+                for request in on_completion(index, outcome):
+                    known.append(request)
+                    waiting.put(len(known) - 1)
             elif isinstance(outcome, RequestFailedError):
                 failures.append(outcome)
             elif outcome is not None:
@@ -107,6 +98,7 @@ def complete_in_threads(
     finally:
         given_up.set()
         over.set()
+        for _ in range(threads):
+            waiting.put(None)
     if failures:
-        raise GenerationError(f"{name}: {len(done)} of {len(prompts)} answers came; {failures[0]}") from failures[0]
-    return [done[index] for index in range(len(prompts))]
+        raise GenerationError(f"{name}: {completed} of {len(known)} answers came; {failures[0]}") from failures[0]

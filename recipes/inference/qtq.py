@@ -25,7 +25,8 @@ from zlib import crc32
 
 from pydantic import ValidationError
 
-from bonsai.builder.errors import BonsaiError
+from bonsai.builder.errors import BonsaiError, describe_first_fault
+from bonsai.builder.files import atomic_write_text
 from bonsai.recipes.inference.ask import answer_session, check_questions, resolve_answer_language
 from bonsai.recipes.inference.conversation import Candidate, Question, QuestionChain, Step
 from bonsai.recipes.inference.generation import GREEDY, Engine, GenerationRequest, GenerationSettings
@@ -39,7 +40,6 @@ from bonsai.recipes.inference.qtq_judge import (
     score_candidate,
 )
 from bonsai.recipes.inference.sessions import Session, gather, run_sessions
-from bonsai.recipes.inference.summary import atomic_write_text
 
 PREFIXED_ROUNDS = 2
 """rounds in which a question is started with the perspective's words; in later ones the model uses its own"""
@@ -258,9 +258,8 @@ class ChainStore:
         try:
             stored = QuestionChain.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
             raise ChainStoreError(
-                f"{path}: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}; move it away to start again. "
+                f"{path}: {describe_first_fault(error)}; move it away to start again. "
                 "壊れています。別の場所へ移してください。"
             ) from error
         return stored.model_copy(update={"depth": max(stored.depth, chain.depth)})

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from bonsai.builder.assets import load_table
 from bonsai.builder.checks.base import Severity
 from bonsai.builder.checks.language import language_issues
 from bonsai.builder.checks.paraphrase import content_words, embed
@@ -22,7 +23,7 @@ from bonsai.builder.checks.reasoning import dice_overlap
 from bonsai.builder.checks.repetition import repetition_issues
 from bonsai.builder.checks.unicode import mojibake_issues
 from bonsai.builder.schema import Language
-from bonsai.recipes.inference.conversation import Candidate, LocalizedText, QuestionChain
+from bonsai.recipes.inference.conversation import Candidate, QuestionChain
 from bonsai.recipes.inference.perspectives import Perspective, format_step, strip_control_chars
 from bonsai.recipes.inference.question_similarity import SAME_FROM, question_aspects, same_question_probability
 from bonsai.recipes.inference.summary import split_sentences
@@ -65,62 +66,24 @@ DEEP_FROM = 0.6
 """depth below which a question goes no deeper; about 2% of the records' next questions are below it"""
 
 
-class _Message(NamedTuple):
-    sentence: LocalizedText
-    tally: LocalizedText
-    """what follows a number in English, and precedes it in Japanese"""
-
-
-def _message(en: str, ja: str, counted_en: str, counted_ja: str) -> _Message:
-    return _Message(LocalizedText(en=en, ja=ja), LocalizedText(en=counted_en, ja=counted_ja))
+_SENTENCES = load_table(__package__, "rejections.toml")
 
 
 class RejectionKind(enum.Enum):
-    """What is wrong with a candidate; `reject` fills in the fields of the sentences."""
+    """What is wrong with a candidate; ``rejections.toml`` has the sentences."""
 
-    SILENT = _message("nothing was said", "何も言っていません", "said nothing", "無言")
-    NO_QUESTION = _message("it asks nothing", "質問になっていません", "asked nothing", "質問でない")
-    GARBLED = _message("it is garbled", "文字化けしています", "were garbled", "文字化け")
-    FOREIGN = _message(
-        "it is not in the language of the chain", "連鎖の言語と違います", "were in another language", "別の言語"
-    )
-    REQUEST = _message(
-        "it is the request itself, not a question", "指示文そのものです", "repeated the request", "指示の写し"
-    )
-    LONG = _message(
-        "it has {found} characters, more than {limit}",
-        "{found}字あり、{limit}字を超えます",
-        "were too long",
-        "長すぎる",
-    )
-    LOOPING = _message("it runs in a loop", "同じ言葉を繰り返しています", "ran in a loop", "繰り返し")
-    EMPTY = _message(
-        "it asks about nothing in particular", "何についての質問か分かりません", "were about nothing", "中身がない"
-    )
-    CIRCULAR = _message(
-        "it repeats the question of step {found} (likelihood {likely:.2f})",
-        "第{found}段の質問の繰り返しです（見込み{likely:.2f}）",
-        "repeated an earlier question",
-        "堂々めぐり",
-    )
-    ANSWERED = _message(
-        "the answer already says so: “{found}” (likelihood {likely:.2f})",
-        "答えがもう述べています：「{found}」（見込み{likely:.2f}）",
-        "asked what an answer already says",
-        "答えの言い換え",
-    )
-    ASTRAY = _message(
-        "it leaves the theme (similarity {found:.2f}, at least {limit:.2f} is needed)",
-        "テーマから外れます（類似度{found:.2f}、{limit:.2f}以上が必要）",
-        "left the theme",
-        "テーマから外れる",
-    )
-    SHALLOW = _message(
-        "it goes no deeper (depth {found:.2f}, at least {limit:.2f} is needed)",
-        "深まりません（深さ{found:.2f}、{limit:.2f}以上が必要）",
-        "went no deeper",
-        "深まらない",
-    )
+    SILENT = "silent"
+    NO_QUESTION = "no_question"
+    GARBLED = "garbled"
+    FOREIGN = "foreign"
+    REQUEST = "request"
+    LONG = "long"
+    LOOPING = "looping"
+    EMPTY = "empty"
+    CIRCULAR = "circular"
+    ANSWERED = "answered"
+    ASTRAY = "astray"
+    SHALLOW = "shallow"
 
 
 class Rejection(NamedTuple):
@@ -132,7 +95,7 @@ class Rejection(NamedTuple):
 
 def reject(kind: RejectionKind, language: Language, **values: object) -> Rejection:
     """Describe a fault in Japanese for a Japanese chain, in English for any other."""
-    return Rejection(kind, kind.value.sentence.text(language.value).format(**values))
+    return Rejection(kind, _SENTENCES[kind.value]["ja" if language is Language.JA else "en"].format(**values))
 
 
 def explain_end(kinds: Iterable[RejectionKind], language: Language) -> str:
@@ -140,9 +103,9 @@ def explain_end(kinds: Iterable[RejectionKind], language: Language) -> str:
     counts = Counter(kinds).most_common()
     total = sum(count for _, count in counts)
     if language is Language.JA:
-        faults = "、".join(f"{kind.value.tally.ja}{count}件" for kind, count in counts)
+        faults = "、".join(f"{_SENTENCES[kind.value]['counted_ja']}{count}件" for kind, count in counts)
         return f"次の質問の候補{total}件を、すべて退けました（{faults}）。"
-    faults = ", ".join(f"{count} {kind.value.tally.en}" for kind, count in counts)
+    faults = ", ".join(f"{count} {_SENTENCES[kind.value]['counted_en']}" for kind, count in counts)
     return f"all {total} candidates for the next question were refused: {faults}"
 
 

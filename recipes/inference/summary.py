@@ -12,30 +12,30 @@ The page's content security policy admits its own style and nothing else, so no 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
-from pydantic import BaseModel, ConfigDict
-
+from bonsai.builder.assets import html_environment, load_text, render_page
 from bonsai.builder.checks.base import Severity
 from bonsai.builder.checks.language import language_issues
+from bonsai.builder.files import atomic_write_text
 from bonsai.builder.schema import Language
 from bonsai.recipes.inference.ask import ask
-from bonsai.recipes.inference.conversation import Answer, LocalizedText, Question, QuestionChain, Step, chosen_candidate
+from bonsai.recipes.inference.conversation import (
+    Answer,
+    LocalizedText,
+    Question,
+    QuestionChain,
+    StoredModel,
+    chosen_candidate,
+)
 from bonsai.recipes.inference.generation import GREEDY, Engine, GenerationSettings
-from bonsai.recipes.inference.labels import SUMMARY_EN, SUMMARY_JA, SummaryLabels, load_labels
+from bonsai.recipes.inference.labels import SUMMARY_EN, SUMMARY_JA, Labels, load_labels, reason
 from bonsai.recipes.inference.tree_svg import WIDTH, layout_tree
 
 SENTENCES = 2
@@ -61,11 +61,7 @@ _LONGEST_SHOWN = 600
 """characters of one answer that the model is shown"""
 
 
-class _SummaryModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StepSummary(_SummaryModel):
+class StepSummary(StoredModel):
     """One step in a few words."""
 
     number: int
@@ -78,7 +74,7 @@ class StepSummary(_SummaryModel):
     """of the answer, word for word; empty: there was no answer"""
 
 
-class OpenQuestion(_SummaryModel):
+class OpenQuestion(StoredModel):
     """A candidate that passed and was not asked."""
 
     question: str
@@ -87,7 +83,7 @@ class OpenQuestion(_SummaryModel):
     """the step it was proposed after"""
 
 
-class Summary(_SummaryModel):
+class Summary(StoredModel):
     """A chain in a few words; all but the labels and ``told`` is quoted from it."""
 
     id: str
@@ -254,28 +250,23 @@ def summarize_with_model(chain: QuestionChain, engine: Engine, *, decoder: Gener
     problem = _unusable_reason(answer, chain.language, dialogue)
     if problem is None:
         return summary.model_copy(update={"told": answer.answer, "told_by": answer.model})
-    reason = f"{answer.model}: {problem.text(load_labels(chain.language).html)}"
-    return summary.model_copy(update={"untold_because": reason})
+    explanation = f"{answer.model}: {problem.text(load_labels(chain.language).html)}"
+    return summary.model_copy(update={"untold_because": explanation})
 
 
 def _unusable_reason(answer: Answer, language: Language, dialogue: str) -> LocalizedText | None:
     """Explain in a clause why a model's summary cannot be used; None if it can."""
     if not answer.answer.strip():
-        return LocalizedText(en="it wrote nothing", ja="何も書きませんでした")
+        return reason("summary_empty")
     if answer.loops:
-        return LocalizedText(en="it repeats itself", ja="同じことを繰り返しています")
+        return reason("summary_loops")
     if answer.stopped_by == "length":
-        return LocalizedText(en="it did not come to an end", ja="終わりまで書けませんでした")
+        return reason("summary_unfinished")
     if any(issue.severity is Severity.ERROR for issue in language_issues(answer.answer, language)):
-        return LocalizedText(
-            en=f"it did not keep to the language of the chain ({language.value})",
-            ja=f"連鎖の言語（{language.value}）で書かれていません",
-        )
+        return reason("summary_language", language=language.value)
     known = set(_NUMBER.findall(dialogue))
     if new := [number for number in _NUMBER.findall(answer.answer) if number not in known]:
-        return LocalizedText(
-            en=f"it names {new[0]}, which no answer does", ja=f"どの答えにもない数「{new[0]}」があります"
-        )
+        return reason("summary_number", number=new[0])
     return None
 
 
@@ -286,69 +277,23 @@ def chain_to_markdown(chain: QuestionChain, summary: Summary | None = None) -> s
         chain: complete or not.
         summary: one that a model has written; else one of quotations is made.
     """
-    labels = load_labels(chain.language)
-    summary = summary or summarize(chain)
-
-    # 1. Title, and what it took.
-    steps, seconds = labels.steps.format(summary.depth, len(summary.learnt)), f"{summary.seconds:.1f}"
-    figures = [steps, labels.tokens.format(summary.tokens), labels.seconds.format(seconds)]
-    lines = [f"# {labels.title}: {_line(chain.theme)}", "", " · ".join([*map(_line, summary.models), *figures]), ""]
-
-    # 2. A model's summary, or why there is none.
-    if summary.told is not None:
-        lines += [_quote(summary.told), "", f"*{_line(labels.told_by.format(summary.told_by))}*", ""]
-    elif summary.untold_because is not None:
-        lines += [f"*{_line(labels.untold.format(summary.untold_because))}*", ""]
-
-    # 3. What was asked and learnt, what remains open, why it ended.
-    lines += [f"## {labels.asked}", ""]
-    for one in summary.learnt:
-        name = _line(labels.perspective(one.perspective).name)
-        reason = f" — *{name}*: {_line(one.because)}" if one.perspective else ""
-        lines.append(f"{one.number}. {_line(one.question)}{reason}")
-    lines += ["", f"## {labels.learnt}", ""]
-    lines += [f"{one.number}. {_line(' '.join(one.sentences)) or labels.no_answer}" for one in summary.learnt]
-    lines += ["", f"*{labels.rule}*", "", f"## {labels.still_open}", ""]
-    lines += [
-        f"- {_line(left.question)} (*{_line(labels.perspective(left.perspective).name)}*)"
-        for left in summary.still_open
-    ] or [labels.nothing_open]
-    lines += ["", f"## {labels.ended}", "", _line(summary.ended), ""]
-
-    # 4. The steps in full.
-    for step in chain.steps:
-        lines += [_step_markdown(chain, step, labels), ""]
-    return "\n".join(lines)
+    return str(_markdown().whole(chain, summary or summarize(chain), load_labels(chain.language)))
 
 
 def step_report(chain: QuestionChain) -> str:
     """Write the latest step as Markdown, to be read while the chain runs; empty before the first step."""
-    return _step_markdown(chain, chain.steps[-1], load_labels(chain.language)) + "\n" if chain.steps else ""
+    return str(_markdown().in_full(chain, chain.steps[-1], load_labels(chain.language))) if chain.steps else ""
 
 
-def _step_markdown(chain: QuestionChain, step: Step, labels: SummaryLabels) -> str:
-    answer = step.answer
-    lines = [f"## {labels.step.format(step.number)}: {_line(step.question)}", ""]
-    if step.perspective is not None:
-        why = labels.perspective(step.perspective)
-        lines += [f"**{labels.why_deeper}** ({_line(why.name)}): {_line(why.because)}", ""]
-    lines += [f"**{labels.reasoning}**", "", _quote(answer.reasoning or labels.no_reasoning), ""]
-    lines += [f"**{labels.answer}**", "", _quote(answer.answer or labels.no_answer)]
-    for note in answer_notes(answer, labels):
-        lines += ["", f"*{_line(note)}*"]
-    if step.candidates:
-        lines += ["", f"**{labels.considered}**", ""]
-    chosen = chosen_candidate(chain, step)
-    for candidate in step.candidates:
-        name = _line(labels.perspective(candidate.perspective).name)
-        state = labels.chosen if candidate is chosen else labels.passed
-        if candidate.refused_because is not None:
-            state = f"{labels.refused}: {_line(candidate.refused_because)}"
-        lines.append(f"- {_line(candidate.question)} (*{name}*; {state})")
-    return "\n".join(lines)
+@cache
+def _markdown() -> Any:
+    """Load the macros of ``summary.md.j2``."""
+    environment = html_environment(__package__, line=_line, quote=_quote).overlay(autoescape=False)
+    environment.globals |= {"answer_notes": answer_notes, "chosen_candidate": chosen_candidate}
+    return environment.get_template("summary.md.j2").module
 
 
-def answer_notes(answer: Answer, labels: SummaryLabels) -> list[str]:
+def answer_notes(answer: Answer, labels: Labels) -> list[str]:
     """Return what a reader should know about how an answer was made."""
     notes = []
     if answer.second_pass_because is not None:
@@ -384,9 +329,10 @@ def page(chains: Sequence[QuestionChain], summaries: Mapping[str, Summary] | Non
         chains: complete or not; labels are in each one's language.
         summaries: by id of the chain, those that a model has written; the others are made of quotations.
     """
-    style = _asset("page.css")
     is_japanese = any(load_labels(chain.language) is SUMMARY_JA for chain in chains) or not chains
-    return _template().render(
+    return render_page(
+        html_environment(__package__).get_template("page.html.j2"),
+        style=load_text(__package__, "page.css"),
         entries=[
             {
                 "chain": chain,
@@ -400,19 +346,7 @@ def page(chains: Sequence[QuestionChain], summaries: Mapping[str, Summary] | Non
         said=SUMMARY_JA if is_japanese else SUMMARY_EN,
         notes=answer_notes,
         width=WIDTH,
-        style=Markup(style),
-        style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
     )
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_asset("page.html.j2"))
-
-
-def _asset(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def write_summaries(
@@ -448,19 +382,3 @@ def write_summaries(
     atomic_write_text(folder / PAGE, page(chains, by_id))
     markdown = tuple(folder / f"{name}.md" for name in names[1:])
     return SummaryFiles(page=folder / PAGE, json=folder / JSON, markdown=markdown)
-
-
-def atomic_write_text(path: Path, text: str) -> None:
-    """Write a file so that readers see the old or the new one, never a part.
-
-    Half a surrogate pair, which a model may leave behind, becomes a question mark.
-    """
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode("utf-8", "replace"))
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise

@@ -10,7 +10,6 @@ import contextlib
 import gc
 from collections import deque
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,14 +21,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from bonsai.builder.prompt import PromptEncoder
 from bonsai.recipes.inference.batching import ContinuousBatch, QueuedPrompt
 from bonsai.recipes.inference.generation import (
-    Completion,
+    Engine,
     GenerationError,
     GenerationRequest,
-    GenerationSettings,
-    OnAnswer,
-    StopCheck,
+    OnCompletion,
 )
-from bonsai.recipes.inference.sessions import OnCompletion
 
 BATCH_SIZE = 32
 """prompts answered together; halved when memory runs out"""
@@ -92,7 +88,7 @@ class AdapterMerger:
         self._name = None
 
 
-class TransformersEngine:
+class TransformersEngine(Engine):
     """Complete many prompts at a time, with the base alone or, inside `using`, with one of its adapters."""
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, batch_size: int = BATCH_SIZE) -> None:
@@ -148,7 +144,7 @@ class TransformersEngine:
         return cls(model, tokenizer, name=str(base), batch_size=batch_size)
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]  # it changes with the adapter
         """The base, and behind a plus sign the adapter in use."""
         return self._name if self._active is None else f"{self._name} + {self._active}"
 
@@ -189,36 +185,8 @@ class TransformersEngine:
         finally:
             self._active = before
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        decoder: GenerationSettings,
-        *,
-        on_answer: OnAnswer | None = None,
-        watch: StopCheck | None = None,
-    ) -> list[Completion]:
-        """Complete the prompts, the longest first, so that memory runs out early or never; results keep their order.
-
-        Raises:
-            GenerationError: a prompt is longer than the model reads, or memory does not suffice for a single prompt.
-        """
-        done: dict[int, Completion] = {}
-
-        def on_completion(index: int, completion: Completion) -> Sequence[GenerationRequest]:
-            done[index] = completion
-            if on_answer is not None:
-                on_answer(index, completion)
-            return ()
-
-        requests = [
-            GenerationRequest(prompt, decoder, None if watch is None else partial(watch, index))
-            for index, prompt in enumerate(prompts)
-        ]
-        self.generate_continuously(requests, on_completion)
-        return [done[index] for index in range(len(prompts))]
-
-    def generate_continuously(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
-        """Complete requests, each with its own settings, and those that ``on_completion`` returns.
+    def complete(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
+        """Complete the longest prompts first, so that memory runs out early or never.
 
         Raises:
             GenerationError: a prompt is longer than the model reads, or memory does not suffice for a single prompt.

@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from bonsai.recipes.training.plan.speed import list_price
+from bonsai.builder.files import atomic_write_text
+from bonsai.recipes.training.plan.gpus import list_price
 from bonsai.recipes.training.run_record import LossPoint, ValidationPoint
 from bonsai.recipes.training.threads import FreeCores
 
@@ -194,7 +195,7 @@ class EarlyStoppingCallback(TrainerCallback):
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
             save_file(self._best, folder / _WEIGHTS)
             best = {"loss": self.best_loss, "step": self.best_step, "waited": self._waited}
-            (folder / _STATE).write_text(json.dumps(best), encoding="utf-8")
+            atomic_write_text(folder / _STATE, json.dumps(best))
 
     def load(self, checkpoint: Path) -> None:
         """Restore this callback's state from a checkpoint."""

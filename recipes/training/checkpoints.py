@@ -24,6 +24,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from bonsai.builder.files import atomic_write_text
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 
 MANIFEST = "bonsai.json"
@@ -92,9 +93,7 @@ def write_manifest(path: Path, progress: RunProgress) -> None:
         for file in sorted(path.rglob("*"))
         if file.is_file() and file.name != MANIFEST
     }
-    temporary = path / f".{MANIFEST}"
-    temporary.write_text(json.dumps({"progress": asdict(progress), "files": files}), encoding="utf-8")
-    temporary.replace(path / MANIFEST)
+    atomic_write_text(path / MANIFEST, json.dumps({"progress": asdict(progress), "files": files}))
 
 
 def _sha256(path: Path) -> str:

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import datasets
 
-from bonsai.builder.bonsai import VERSION
 from bonsai.builder.build import content_hash
 from bonsai.builder.prompt import PromptEncoder, to_prompt_completion
 from bonsai.recipes.training.engine import RECORD_IDS_COLUMN
+from bonsai.recipes.training.pinned_dataset import find_dataset
 from bonsai.recipes.training.recipe import Recipe, RecipeError
 
 SAMPLES = 3
@@ -33,26 +33,30 @@ class TrainingRows:
     validation: datasets.Dataset
     content_hash: str
     """of the dataset's Parquet, by which publishing finds the commit that holds it"""
+    folder: Path = Path()
+    """of the dataset's Parquet: the build, or the Hub's release in the cache"""
+    repo_id: str = ""
+    """of the dataset"""
+    rows_by_category: dict[str, dict[str, int]] = field(default_factory=dict)
+    """training rows by category, then by language of the answer"""
     generators: dict[str, int] = field(default_factory=dict)
     """training rows by the column `generator`, the most frequent first"""
 
 
 def load_training_rows(recipe: Recipe, dataset: Path) -> TrainingRows:
-    """Load the rows that ``recipe`` selects from the build in ``dataset``.
+    """Load the rows that ``recipe`` selects from the dataset it pins.
+
+    Args:
+        dataset: the build; if it is another version, the pinned one is fetched from the Hub.
 
     Raises:
-        RecipeError: there is no build, it is not the pinned revision, or the recipe selects nothing.
+        RecipeError: the pinned version is neither here nor on a Hub in reach, or the recipe selects nothing.
     """
-    if not (dataset / "README.md").is_file():
-        raise RecipeError(f"{dataset}: no dataset is built here; run `nox -s build` first")
-    if recipe.dataset_revision != f"v{VERSION}":
-        raise RecipeError(
-            f"{recipe.repo_id} is pinned to dataset {recipe.dataset_revision}, but {dataset} is v{VERSION}; "
-            "check out the records of that version, or raise dataset_revision in the recipe"
-        )
+    dataset, repo_id = find_dataset(recipe, dataset)
     files = {split: str(dataset / "default" / f"{split}-*.parquet") for split in ("train", "validation")}
     loaded = datasets.load_dataset("parquet", data_files=files)
     splits, generators = {}, Counter[str]()
+    counts: dict[str, dict[str, int]] = {}
     for name, rows in loaded.items():
         categories = rows.features["category"].names
         wanted = [matches_recipe(recipe, categories[row["category"]], row) for row in rows]
@@ -63,10 +67,14 @@ def load_training_rows(recipe: Recipe, dataset: Path) -> TrainingRows:
         splits[name] = chosen.map(partial(to_training_row, recipe), remove_columns=other_columns)
         if name == "train":
             generators.update(chosen["generator"])
+            counts = count_by_category((categories[row["category"]], row["language"]) for row in chosen)
     return TrainingRows(
         train=splits["train"],
         validation=evenly_spaced(splits["validation"], recipe.max_eval_samples),
         content_hash=content_hash(dataset),
+        folder=dataset,
+        repo_id=repo_id,
+        rows_by_category=counts,
         generators=dict(generators.most_common()),
     )
 
@@ -89,7 +97,8 @@ def to_training_row(recipe: Recipe, row: dict[str, Any]) -> dict[str, str]:
     reasoning = row["reasoning"]
     if recipe.reasoning == "original" and row["reasoning_original"] is not None:
         reasoning = row["reasoning_original"]
-    pair = to_prompt_completion(row["instruction"], row["input"], reasoning, row["output"])
+    # Versions before 0.2.0 have no earlier turns.
+    pair = to_prompt_completion(row["instruction"], row["input"], reasoning, row["output"], row.get("history") or ())
     return {"id": row["id"], "prompt": pair.prompt, "completion": pair.completion}
 
 
@@ -123,20 +132,20 @@ class Lengths(NamedTuple):
 
 
 def row_category(row_id: str) -> tuple[str, str]:
-    """Return category and answer language of a row's id: ``open_qa-0042-ja`` -> ``("open_qa", "ja")``.
+    """Return category and language that a row's id names: ``open_qa-0042-ja`` -> ``("open_qa", "ja")``.
 
-    A translation's id ends with both languages: ``translation-0001-ja2en`` -> ``("translation", "en")``.
+    A translation's id ends with both languages: ``translation-0001-ja2en`` -> ``("translation", "en")``. Elsewhere it
+    is that of the question, and the column ``language`` that of the answer.
     """
     category, _, languages = row_id.split("-", 2)
     source, _, language = languages.rpartition("2")
     return "translation" if source else category, language
 
 
-def count_by_category(row_ids: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Count rows by category, then by language of the answer."""
+def count_by_category(rows: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Count rows, each given as its category and the language of its answer, by category and then by language."""
     counts: dict[str, dict[str, int]] = {}
-    for row_id in row_ids:
-        category, language = row_category(row_id)
+    for category, language in rows:
         by_language = counts.setdefault(category, {})
         by_language[language] = by_language.get(language, 0) + 1
     return counts

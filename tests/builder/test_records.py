@@ -20,7 +20,7 @@ def group(**changes: Any) -> dict[str, Any]:
         "ja": {"instruction": "川は？", "input": "", "reasoning": "長さで比べる。", "output": "信濃川です。"},
         "en": {"instruction": "River?", "input": "", "reasoning": "By length.", "output": "The Shinano."},
         "source": "authored",
-        "licence": "MIT",
+        "license": "MIT",
         "generator": "a person",
     }
     return {**good, **changes}

@@ -222,7 +222,7 @@ def _located(
         "category": Category(category),
         "topic": topic,
         "source": "authored",
-        "licence": "MIT",
+        "license": "MIT",
         "generator": "a person",
     }
     for number in count(1 + 5000 * place if split else place + 1):

@@ -80,6 +80,13 @@ def test_mojibake_issues_shows_the_intended_text() -> None:
     assert "湖" in fault.message
 
 
+def test_unpaired_brackets_accepts_labels_that_count_on() -> None:
+    for text in ("1) A market. 2) Tours. 3) A contest.", "次の順です。1）市場。2）見学。", "Take a) this or b) that."):
+        assert [*unpaired_brackets(text)] == []
+    for text in ("It costs 5) yen.", "It ends here)", "1) one (two"):
+        assert len([*unpaired_brackets(text)]) == 1
+
+
 @given(
     st.recursive(
         st.just("水"),

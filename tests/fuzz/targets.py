@@ -51,7 +51,7 @@ def imported(suffix: str, data: bytes) -> None:
     path = _folder() / f"rows{suffix}"
     path.write_bytes(data)
     try:
-        import_file(path, _folder() / "none", source="s", licence="MIT", records=_nothing(), dry_run=True)
+        import_file(path, _folder() / "none", source="s", license="MIT", records=_nothing(), dry_run=True)
     except RecordError as error:
         _sentence(str(error))
 

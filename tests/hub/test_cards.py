@@ -113,6 +113,12 @@ def test_smaller_faults_are_only_warned_of(readme: str, reason: str) -> None:
     assert any(reason in warning for warning in verdict.warnings)
 
 
+@pytest.mark.parametrize("licence", ["cc-by-nc-sa-4.0", "fair-noncommercial-research-license"])
+def test_a_licence_and_a_task_with_several_hyphens_are_known(licence: str) -> None:
+    verdict = check_card(card(f"license: {licence}\ntask_categories: [zero-shot-classification]"), RepoKind.DATASET)
+    assert (verdict.errors, verdict.warnings) == ([], [])
+
+
 def test_validate_yaml_answers_as_the_clients_expect(ask: RawClient) -> None:
     good = ask("POST", "/api/validate-yaml", {"content": card(GOOD_DATASET), "repoType": "dataset"}, token=None)
     assert (good.status, json.loads(good.body)) == (200, {"errors": [], "warnings": []})

@@ -67,7 +67,7 @@ def test_it_prints_what_to_export_and_stops_quietly(tmp_path: Path, stop: signal
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--host", "0.0.0.0"], "'0.0.0.0' is refused: this Hub is for this machine only"),
+        (["--host", "0.0.0.0"], "'0.0.0.0' is refused: this server is for this machine only"),
         (["--host", "example.org"], "is refused"),
         (["--port", "70000"], "port 70000 does not exist"),
         (["--user", "qeu:secret"], "--user takes a name alone; a token goes into the environment variable"),

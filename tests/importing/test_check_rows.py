@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from bonsai.builder.errors import RecordError
-from bonsai.builder.importing.check_rows import CHUNK_BYTES, check_rows
+from bonsai.builder.importing.check_rows import check_rows
+from bonsai.builder.importing.row_texts import CHUNK_BYTES
 
 SENTENCES = {
     "ja": "盆栽の水やりは、鉢土の表面が乾いてから行います。冬は三日に一度、夏は朝夕の二度が目安です。",
@@ -97,12 +98,12 @@ def test_a_checked_file_checked_again_stays_the_same(tmp_path: Path) -> None:
 
 
 def test_every_faulty_line_is_named_and_nothing_is_written(tmp_path: Path) -> None:
-    lines = [b'{"output": "good"}', b"{oops", b'{"output": 3}', b'{"text": "x"}', b'{"output": "\xff"}']
+    lines = [b'{"output": "good"}', b"{oops", b'["output"]', b'{"text": "x"}', b'{"output": "\xff"}']
     (tmp_path / "rows.jsonl").write_bytes(b"\n".join(lines))
     with pytest.raises(RecordError) as refused:
         check_rows(tmp_path / "rows.jsonl", tmp_path / "out.jsonl", processes=1)
     assert [fault.split(":")[1] for fault in refused.value.faults] == ["2", "3", "4", "5"]
-    assert "none of the columns instruction, input, output has text" in refused.value.faults[2]
+    assert "none of the columns instruction, input, output has text; write one, or drop" in refused.value.faults[2]
     assert not (tmp_path / "out.jsonl").exists()
 
 
@@ -161,3 +162,94 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> None
     )
     assert set(kept) == set(before)
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("question", "passage", "answer"),
+    [
+        ("instruction", "context", "response"),
+        ("質問", "文脈", "回答"),
+        ("query", "input", "response"),
+        ("Question", "passage", "Answer"),
+    ],
+)
+def test_the_names_that_import_knows_are_compared_too(tmp_path: Path, question: str, passage: str, answer: str) -> None:
+    texts = ("寒天は海藻から作る。", "豆腐は大豆から作る。", "寒天は海藻から作る。")
+    rows = [{question: "一文に要約してください。", passage: text, answer: text[:4]} for text in texts]
+    result = check_rows(written(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl", processes=1)
+    assert [row["duplicate_of"] for row in read(tmp_path / "out.jsonl")] == [None, None, 1]
+    assert result.columns == (question, passage, answer)
+
+
+@pytest.mark.parametrize(
+    ("role", "text", "names"), [("role", "content", "messages"), ("from", "value", "conversations")]
+)
+def test_conversations_are_compared_by_all_of_their_turns(tmp_path: Path, role: str, text: str, names: str) -> None:
+    def talk(*said: str) -> dict[str, Any]:
+        return {names: [{role: ("user", "assistant")[n % 2], text: words} for n, words in enumerate(said)]}
+
+    rows = [
+        talk("寒天とは。", "海藻の食品です。"),
+        talk("豆腐とは。", "大豆の食品です。"),
+        talk("寒天とは。", "海藻の食品です。"),
+    ]
+    rows.append(talk("寒天とは。", "海藻の食品です。", "では心太は。", "同じ海藻からできます。"))
+    check_rows(written(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl", processes=1)
+    found = read(tmp_path / "out.jsonl")
+    assert [row["duplicate_of"] for row in found] == [None, None, 1, None]
+    assert {row["detected_language"] for row in found} == {"ja"}
+
+
+def test_numbers_lists_nan_and_null_are_compared_and_not_refused(tmp_path: Path) -> None:
+    lines = [
+        '{"instruction": "3×4は。", "input": NaN, "output": 12}',
+        '{"instruction": "3×4は。", "input": null, "output": "12"}',
+    ]
+    lines += [
+        '{"instruction": "三つ。", "output": ["昆布", "海苔"]}',
+        '{"instruction": "正しいですか。", "output": true}',
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    check_rows(tmp_path / "rows.jsonl", tmp_path / "out.jsonl", processes=1)
+    assert [row["duplicate_of"] for row in read(tmp_path / "out.jsonl")] == [None, 1, None, None]
+
+
+@pytest.mark.parametrize("own", ["similarity", "duplicate_of", "detected_language"])
+def test_a_column_of_the_persons_own_stays_and_the_marks_go_by_other_names(tmp_path: Path, own: str) -> None:
+    rows: list[dict[str, Any]] = [{"instruction": "q", "output": SENTENCES["ja"], own: 0.93}]
+    rows += [
+        {"instruction": "q", "output": SENTENCES["ja"]},
+        {"instruction": "p", "output": SENTENCES["en"], own: None},
+    ]
+    result = check_rows(written(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl", processes=1)
+    found = read(tmp_path / "out.jsonl")
+    assert [row.get(own) for row in found] == [0.93, None, None]
+    assert [row["bonsai_duplicate_of"] for row in found] == [None, 1, None]
+    assert result.marks[0] == "bonsai_duplicate_of"
+    check_rows(tmp_path / "out.jsonl", tmp_path / "again.jsonl", processes=1)
+    assert read(tmp_path / "again.jsonl") == found
+
+
+def test_columns_of_no_known_name_are_told_once_and_can_be_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "rows.jsonl", [{"Frage": "Warum?", "Antwort": SENTENCES["en"]}] * 3)
+    with pytest.raises(RecordError) as refused:
+        check_rows(path, tmp_path / "out.jsonl", processes=1)
+    (fault,) = refused.value.faults
+    assert "none of its columns (Frage, Antwort) is instruction" in fault
+    assert "--column output=NAME" in fault
+    named = {"Frage": "instruction", "Antwort": "output"}
+    result = check_rows(path, tmp_path / "out.jsonl", renamed=named, processes=1)
+    assert result.duplicates == 2
+
+
+def test_a_short_or_foreign_answer_does_not_hide_the_language_of_its_question(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "水の化学式は何ですか。", "output": "H2O"},
+        {"instruction": "What is water?", "output": "H2O"},
+    ]
+    rows += [
+        {"instruction": "足すコードを書いて。", "output": "print(sum(range(1, 4)))"},
+        {"input": "これは水です。", "output": "12"},
+    ]
+    check_rows(written(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl", processes=1)
+    assert [row["detected_language"] for row in read(tmp_path / "out.jsonl")] == ["ja", "en", "ja", "ja"]

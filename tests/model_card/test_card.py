@@ -110,25 +110,28 @@ def test_no_energy_is_claimed_for_an_unknown_device() -> None:
     assert footprint("NVIDIA L40S", 3600) is None
 
 
+def shell_block(facts: AdapterFacts, program: str) -> str:
+    blocks = re.findall(r"^```bash\n(.*?)^```$", render(facts), re.MULTILINE | re.DOTALL)
+    return next(block for block in blocks if program in block)
+
+
 def test_the_python_snippets_are_peft_pipeline_and_merge_and_parse() -> None:
-    found = model_card_card.python_snippets(render(FULL))
-    assert [text.strip() for text in found] == [
-        model_card_card.peft(FULL),
-        model_card_card.pipeline(FULL),
-        model_card_card.merge(FULL),
-    ]
-    for text in found:
+    peft, pipeline, merge = model_card_card.python_snippets(render(FULL))
+    assert "model.generate(**prompt, max_new_tokens=256" in peft
+    assert 'pipeline("text-generation", model=adapter, tokenizer=adapter)' in pipeline
+    assert "merge_and_unload().save_pretrained(merged)" in merge
+    for text in (peft, pipeline, merge):
         ast.parse(text)
 
 
 def test_llama_cpp_is_given_the_gguf_adapter_or_told_how_to_make_it() -> None:
-    assert "--lora bonsai-seedling-f16.gguf" in model_card_card.llama_cpp(FULL)
-    assert "convert_lora_to_gguf.py" not in model_card_card.llama_cpp(FULL)
-    assert "convert_lora_to_gguf.py --base base --outfile bonsai-seedling.gguf" in model_card_card.llama_cpp(BARE)
+    assert "--lora bonsai-seedling-f16.gguf" in shell_block(FULL, "llama.cpp")
+    assert "convert_lora_to_gguf.py" not in shell_block(FULL, "llama.cpp")
+    assert "convert_lora_to_gguf.py --base base --outfile bonsai-seedling.gguf" in shell_block(BARE, "llama.cpp")
 
 
 def test_vllm_is_given_the_base_its_revision_and_the_adapters_template() -> None:
-    text = model_card_card.vllm(FULL)
+    text = shell_block(FULL, "vllm serve")
     assert "vllm serve me/base --revision v1.0" in text
     assert "--enable-lora --lora-modules bonsai=me/bonsai-seedling" in text
     assert "--chat-template bonsai-seedling/chat_template.jinja" in text
@@ -148,7 +151,7 @@ def test_only_english_is_barred_from_short_runs() -> None:
 
 
 def test_an_adapter_trained_on_a_gpu_is_loaded_in_float16() -> None:
-    text = model_card_card.peft(dataclasses.replace(FULL, compute_dtype="float16"))
+    text = model_card_card.python_snippets(render(dataclasses.replace(FULL, compute_dtype="float16")))[0]
     assert 'dtype=torch.float16, device_map="auto"' in text
     assert "**prompt.to(model.device)" in text
     ast.parse(text)

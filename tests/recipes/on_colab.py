@@ -89,7 +89,7 @@ def notebook(path: Path) -> None:
     from nbclient import NotebookClient
 
     cells = nbformat.read(path, as_version=4)
-    client = NotebookClient(cells, timeout=900, resources={"metadata": {"path": "."}})
+    client = NotebookClient(cells, timeout=1800, resources={"metadata": {"path": "."}})
     try:
         client.execute()
     finally:

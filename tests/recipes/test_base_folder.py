@@ -33,7 +33,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe_on(base: Path, **changed: Any) -> Recipe:
     settings: dict[str, Any] = {
-        "repo_id": "qeu/bonsai-twig", "base_model": str(base), "base_model_licence": "mit",
+        "repo_id": "qeu/bonsai-twig", "base_model": str(base), "base_model_license": "mit",
         "dataset_revision": "v0.1.0", "categories": ("classification",), "languages": ("en",), "r": 4,
         "max_steps": 2, "max_length": 4096, "max_eval_samples": 2, "needs_gpu": False,
     }  # fmt: skip

@@ -122,6 +122,47 @@ def test_a_whole_conversation_is_what_training_saw(kind: tuple[Any, list[int]], 
     assert trained.ids.count(tokenizer.eos_token_id) == 1 + before.count(tokenizer.eos_token_id)
 
 
+HISTORY = [["Recommend a tree.\n\n### Input:\na balcony", "A juniper."], ["盆栽はどう？", "小さな松を。"]]
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_earlier_turns_are_rendered_as_training_saw_them(
+    kind: tuple[Any, list[int]], turns: int, tmp_path: Path
+) -> None:
+    tokenizer, before = kind
+    history = HISTORY[:turns]
+    made = to_prompt_completion(QUESTIONS[0], "", "By size.", "R.", history)
+    trained = PromptEncoder(tokenizer).example(made.prompt, made.completion)
+    loaded = published(tokenizer, tmp_path)
+    whole = to_messages(QUESTIONS[0], "", "By size.", "R.", history)
+    rendered = loaded.apply_chat_template(whole, tokenize=False)
+    assert rendered == PromptEncoder(tokenizer).beginning + made.prompt + made.completion + loaded.eos_token
+    assert loaded.apply_chat_template(whole)["input_ids"] == trained.ids
+    assert trained.ids.count(tokenizer.eos_token_id) == 1 + before.count(tokenizer.eos_token_id)
+    asked = loaded.apply_chat_template(whole[:-1], add_generation_prompt=True)["input_ids"]
+    assert asked == trained.ids[: trained.prompt_length]
+
+
+def test_an_earlier_answer_stands_below_its_marker_without_reasoning() -> None:
+    made = to_prompt_completion("Why?", "", "By size.", "R.", [["Who?", "She."]])
+    assert made.prompt == (
+        "### Instruction:\nWho?\n\n### Response:\nShe.\n\n### Instruction:\nWhy?\n\n### Reasoning:\n"
+    )
+    assert made.completion == "By size.\n\n### Response:\nR."
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    ["She.", "### Response:\nShe.", "By name.\n\n### Response:\nShe.", "### Reasoning:\nX\n\n### Response:\nShe."],
+)
+def test_a_chat_clients_earlier_answer_is_put_into_the_trained_form(earlier: str) -> None:
+    """A server returns what follows the Reasoning marker, and a client sends that back as the earlier turn."""
+    turns = [("user", "Who?"), ("assistant", earlier), ("user", "Why?")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    text = jinja2.Template(CHAT_TEMPLATE).render(messages=messages, eos_token=END, add_generation_prompt=True)
+    assert text == to_prompt_completion("Why?", "", "x", "y", [["Who?", "She."]]).prompt
+
+
 def test_a_prompt_that_begins_with_the_bos_gets_no_other() -> None:
     encoder = PromptEncoder(byte_level(f"{BEGIN} $A"))
     assert encoder.ids(f"{BEGIN}Why?") == encoder.ids("Why?")

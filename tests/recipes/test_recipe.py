@@ -104,7 +104,7 @@ def test_recipe_schedulers_and_optimizers_match_transformers() -> None:
 HEAD = "from bonsai.recipes.training.recipe import Recipe\n\nRECIPE = Recipe(\n"
 FIELDS = (
     '    repo_id="qeu/bonsai-twig", base_model="qeu/tiny-llama", base_model_revision="v1.0",\n'
-    '    base_model_licence="mit", dataset_revision="v0.1.0",\n'
+    '    base_model_license="mit", dataset_revision="v0.1.0",\n'
 )
 
 

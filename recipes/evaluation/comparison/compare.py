@@ -38,7 +38,7 @@ from bonsai.recipes.inference.model_source import (
     resolve_model,
 )
 from bonsai.recipes.inference.models import ModelPool
-from bonsai.recipes.training.plan.speed import list_price
+from bonsai.recipes.training.plan.gpus import list_price
 from bonsai.recipes.training.run_record import package_versions
 
 ANSWERS = "answers"

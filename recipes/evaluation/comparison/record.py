@@ -8,14 +8,14 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from bonsai.builder.errors import EvaluationError
+from bonsai.builder.errors import EvaluationError, describe_first_fault
 from bonsai.builder.files import atomic_write_text
 from bonsai.builder.records import default_probes, read_probes
 from bonsai.builder.schema import Language
 from bonsai.recipes.inference.ask import decode_utf8, resolve_answer_language
-from bonsai.recipes.inference.conversation import Answer, Question, load_questions
+from bonsai.recipes.inference.conversation import Answer, Question, StoredModel, load_questions
 from bonsai.recipes.inference.generation import GenerationSettings
 
 NAME = "comparison.json"
@@ -40,11 +40,7 @@ PERSONAS = {
 """the persona of the post, and its translations"""
 
 
-class _ComparisonModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ComparisonQuestion(_ComparisonModel):
+class ComparisonQuestion(StoredModel):
     """A question of a list."""
 
     id: str
@@ -55,7 +51,7 @@ class ComparisonQuestion(_ComparisonModel):
     """short variants, any of which makes the answer right; empty if there is no single right answer"""
 
 
-class SampleRound(_ComparisonModel):
+class SampleRound(StoredModel):
     """The questions that a model was asked together, once."""
 
     sample: int
@@ -64,7 +60,7 @@ class SampleRound(_ComparisonModel):
     seconds: float
 
 
-class ModelRun(_ComparisonModel):
+class ModelRun(StoredModel):
     """One of the models."""
 
     name: str
@@ -80,7 +76,7 @@ class ModelRun(_ComparisonModel):
     """why answers are missing, in a sentence; `None`: none are"""
 
 
-class SampledAnswer(_ComparisonModel):
+class SampledAnswer(StoredModel):
     """One answer of one model."""
 
     model: str
@@ -91,7 +87,7 @@ class SampledAnswer(_ComparisonModel):
     answer: Answer
 
 
-class Comparison(_ComparisonModel):
+class Comparison(StoredModel):
     """Several models' answers to the same questions, with several samples each."""
 
     lists: tuple[str, ...]
@@ -140,11 +136,8 @@ def read_comparison(folder: Path) -> Comparison:
     try:
         return Comparison.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        location = ".".join(map(str, first["loc"]))
-        raise EvaluationError(
-            f"{path}: '{location}': not a comparison this version can read ({first['msg']}); compare again"
-        ) from error
+        fault = describe_first_fault(error)
+        raise EvaluationError(f"{path}: not a comparison this version can read ({fault}); compare again") from error
 
 
 def read_questions(names: Sequence[str]) -> list[ComparisonQuestion]:

@@ -12,32 +12,20 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from bonsai.builder.assets import html_environment, load_text, render_page
 from bonsai.recipes.evaluation.comparison.compare import short_names
-from bonsai.recipes.evaluation.comparison.record import (
-    Comparison,
-    ComparisonQuestion,
-    ModelRun,
-    SampledAnswer,
-    SampleRound,
-)
+from bonsai.recipes.evaluation.comparison.record import Comparison, ComparisonQuestion
 from bonsai.recipes.evaluation.comparison.results import MEASURES, ComparisonDiff, Pair, Results, answer_scores, results
 from bonsai.recipes.evaluation.comparison.voting import BlindQuestion, RankedModel
-from bonsai.recipes.evaluation.report import environment, load_asset, render_page
-from bonsai.recipes.inference.conversation import Answer, Question
-from bonsai.recipes.inference.generation import GenerationSettings
+from bonsai.recipes.inference.conversation import Answer
 from bonsai.recipes.inference.labels import UILanguage
 
 PAGE = "compare.html"
 BLIND = "blind.html"
-DEMO_LIST = "demo"
-"""the list and group of the questions that a visitor of the demo asks"""
 CELL = 64
 """side of a square of the heat map, in the SVG's units"""
 MARGIN = 34
 """room above and beside the squares, for the models' numbers"""
-
-Answers = Mapping[tuple[int, str], Sequence[Answer]]
-"""by index of the question and name of the model, one answer a sample"""
 
 
 class HeatCell(NamedTuple):
@@ -76,31 +64,6 @@ class AnswerFlag(NamedTuple):
     bad: bool = True
 
 
-class Timing(NamedTuple):
-    """What it took a model to answer all questions together, once."""
-
-    tokens: int
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoComparison:
-    """Models that have answered the same questions in the demo."""
-
-    questions: Sequence[Question]
-    names: Sequence[str]
-    """of the models, as the visitor reads them"""
-    answers: Answers
-    took: Mapping[str, Sequence[Timing]]
-    """by model, one a sample"""
-    decoder_name: str
-    decoder: GenerationSettings
-
-
-Figures = Callable[[DemoComparison, UILanguage], str]
-"""Renders the figures as a piece of HTML in the language of the page."""
-
-
 def page(
     results: Results, *, changes: ComparisonDiff | None = None, ranked: Sequence[RankedModel] = (), votes: int = 0
 ) -> str:
@@ -127,8 +90,8 @@ def page(
         ]
         groups.setdefault(listed.group, []).append({"listed": listed, "sides": sides})
     return render_page(
-        environment(__package__, **FILTERS).get_template("page.html.j2"),
-        page_style(),
+        html_environment(__package__, **FILTERS).get_template("page.html.j2"),
+        style=page_style(),
         title=" · ".join(names.values()),
         comparison=comparison,
         decoder=asdict(comparison.decoder),
@@ -149,60 +112,31 @@ def blind_page(questions: Sequence[BlindQuestion], folder: str) -> str:
     Args:
         folder: where the votes go, as the reader types it.
     """
-    template = environment(__package__, **FILTERS).get_template("blind.html.j2")
-    return render_page(template, page_style(), questions=questions, folder=folder)
+    template = html_environment(__package__, **FILTERS).get_template("blind.html.j2")
+    return render_page(template, style=page_style(), questions=questions, folder=folder)
 
 
 def page_style() -> str:
     """Join the style of all evaluation pages with the comparisons' own."""
-    return load_asset("bonsai.recipes.evaluation", "page.css") + load_asset(__package__, "compare.css")
+    return load_text("bonsai.recipes.evaluation", "page.css") + load_text(__package__, "compare.css")
 
 
-def render_figures(compared: DemoComparison, language: UILanguage) -> str:
+def render_figures(comparison: Comparison, language: UILanguage) -> str:
     """Render the measures and the heat map of a demo's comparison as a piece of HTML.
 
     The prices of `bonsai compare` are left out: a visitor is not told what the machine costs.
     """
-    # 1. Give the visitor's questions and answers the form of a comparison.
-    ids = [str(number) for number in range(1, len(compared.questions) + 1)]
-    comparison = Comparison(
-        lists=(DEMO_LIST,),
-        decoder_name=compared.decoder_name,
-        decoder=compared.decoder,
-        samples=max(map(len, compared.took.values())),
-        versions={},
-        models=tuple(
-            ModelRun(
-                name=name,
-                rounds=tuple(
-                    SampleRound(sample=sample, answers=len(ids), tokens=timing.tokens, seconds=timing.seconds)
-                    for sample, timing in enumerate(compared.took[name], 1)
-                ),
-            )
-            for name in compared.names
-        ),
-        questions=tuple(
-            ComparisonQuestion(id=id_, group=DEMO_LIST, question=question)
-            for id_, question in zip(ids, compared.questions, strict=True)
-        ),
-        answers=tuple(
-            SampledAnswer(model=name, question=ids[index], sample=sample, answer=answer)
-            for (index, name), answers in compared.answers.items()
-            for sample, answer in enumerate(answers, 1)
-        ),
-    )
-
-    # 2. Measure it, and render the figures.
     found = results(comparison)
-    template = environment(__package__, **FILTERS).get_template("figures.html.j2")
+    names = {run.name: run.name for run in comparison.models}
+    template = html_environment(__package__, **FILTERS).get_template("figures.html.j2")
     return template.render(
         tongue=language,
-        style=Markup(load_asset(__package__, "figures.css")),
-        names=compared.names,
-        several=len(compared.questions) > 1,
+        style=Markup(load_text(__package__, "figures.css")),
+        names=list(names),
+        several=len(comparison.questions) > 1,
         measures=MEASURES,
         measured=found.measured,
-        heat=layout_heatmap(found.matrix, {name: name for name in compared.names}),
+        heat=layout_heatmap(found.matrix, names),
     )
 
 

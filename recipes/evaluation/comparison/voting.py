@@ -20,14 +20,14 @@ from itertools import permutations
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from bonsai.builder.errors import EvaluationError
 from bonsai.recipes.evaluation.comparison.record import Comparison, ComparisonQuestion
 from bonsai.recipes.evaluation.statistics import SEED, Floats, MeanEstimate, percentile_interval
-from bonsai.recipes.inference.conversation import Answer
+from bonsai.recipes.inference.conversation import Answer, StoredModel
 
 VOTES = "votes.jsonl"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -39,10 +39,8 @@ Ballot = Sequence[Sequence[str]]
 """One vote: models from the best to the worst; those in one place are equally good"""
 
 
-class Vote(BaseModel):
+class Vote(StoredModel):
     """A person's order of the answers to one question."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     question: str
     """its id"""

@@ -1,7 +1,7 @@
 """Estimate the peak GPU memory of a run, by part, without running it.
 
     rows = rows_of([Length(300, 200), Length(40, 100)], 2048, packing=True, batch=1)
-    estimate_peak(PHI_2, MemoryOptions(r=16), rows).gib
+    estimate_peak(SHAPES["phi2"], PlanSettings(r=16), rows).gib
 
 The counts follow the modules of `bonsai.recipes.training.engine` and transformers' Phi, Phi-3 and Llama layers; a test
 compares them with what autograd really saves. Unless stated otherwise, sizes are numbers of the compute dtype for each
@@ -17,10 +17,12 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
 
+from bonsai.recipes.training.plan.gpus import T4
 from bonsai.recipes.training.plan.model_shapes import Linear, ModelShape
+from bonsai.recipes.training.recipe import Recipe
 
 GIB = 2**30
 LOW, FULL = 2, 4
@@ -29,9 +31,6 @@ PACKED_TOGETHER = 1000
 """records: `trl.pack_dataset` maps over the dataset in batches of datasets' default size, and packs each by itself"""
 CHUNK = 512
 """positions at a time in the loss head (`engine.loss.CHUNK`, repeated here because that module imports torch)"""
-HOPPER_WORKSPACE = 32 * 2**20
-WORKSPACE = 8519680
-"""bytes PyTorch gives cuBLAS for each thread and stream (CUBLAS_WORKSPACE_CONFIG's default), on Hopper and elsewhere"""
 _BLOCK, _BLOCKS_A_BLOCK = 64, 256
 """NF4: weights with one scale, and scales with one second-level scale (double quantisation: section 3 of
 https://arxiv.org/abs/2305.14314)"""
@@ -258,15 +257,28 @@ def _up(number: int, step: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryOptions:
-    """The settings of a recipe that memory depends on."""
+class PlanSettings:
+    """The fields of a recipe that memory depends on, by its names."""
 
     r: int
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
-    accumulates: bool = False
-    """gradients of earlier micro-steps are held during the next"""
-    checkpointing: bool = False
+    max_length: int = 2048
+    per_device_train_batch_size: int = 1
+    gradient_accumulation_steps: int = 1
+    """above 1, gradients of earlier micro-steps are held during the next"""
+    packing: bool = True
+    gradient_checkpointing: bool = False
     """each layer is recomputed from its input: the engine's `EngineOptions(recompute=False)`"""
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> PlanSettings:
+        """Take them from a recipe."""
+        settings: dict[str, Any] = {field.name: getattr(recipe, field.name, field.default) for field in fields(cls)}
+        return cls(**settings)
+
+    def rows(self, records: Sequence[Length]) -> Rows:
+        """Return the rows that these records make."""
+        return rows_of(records, self.max_length, packing=self.packing, batch=self.per_device_train_batch_size)
 
 
 class Part(NamedTuple):
@@ -313,7 +325,7 @@ def weights(shape: ModelShape) -> tuple[Part, ...]:
 
 
 def estimate_peak(
-    shape: ModelShape, setting: MemoryOptions, rows: Rows, *, graph: bool = False, workspace: int = WORKSPACE
+    shape: ModelShape, setting: PlanSettings, rows: Rows, *, graph: bool = False, workspace: int = T4.workspace
 ) -> Peak:
     """Estimate the peak of a training step.
 
@@ -323,17 +335,17 @@ def estimate_peak(
     """
     # 1. What is saved for the backward pass: with checkpointing, layer inputs and one layer's activations
     layers, tokens = shape.num_hidden_layers, rows.most_tokens
-    if setting.checkpointing:
+    if setting.gradient_checkpointing:
         graph = False  # the engine makes none then
     sums = logsumexp(shape, rows, graph=graph)
-    if setting.checkpointing:
+    if setting.gradient_checkpointing:
         activations = LOW * layers * tokens * shape.hidden_size
         one_layer = tokens * saved_activations_without_recompute(shape, setting.r).bytes + sums
     else:
         activations = layers * (tokens * saved_activations(shape, setting.r).bytes + sums)
         one_layer = 0
     # 2. What comes on top at the two moments, and what is there throughout
-    backward = one_layer + layer_backward(shape, rows, graph=graph, recomputed=not setting.checkpointing)
+    backward = one_layer + layer_backward(shape, rows, graph=graph, recomputed=not setting.gradient_checkpointing)
     head = loss_head(shape, rows)
     trained = shape.adapter_weights(setting.r, setting.target_modules)
     static = (*weights(shape), Part("adapter, float32 and float16", (FULL + LOW) * trained))
@@ -356,7 +368,7 @@ def estimate_peak(
         (
             *static,
             Part("optimizer (AdamW)", 2 * FULL * trained),
-            *([Part("gradients", FULL * trained)] if setting.accumulates else []),
+            *([Part("gradients", FULL * trained)] if setting.gradient_accumulation_steps > 1 else []),
             Part("kept activations", activations),
             worst,
             Part("cuBLAS workspaces", 2 * workspace),
@@ -364,7 +376,7 @@ def estimate_peak(
     )
 
 
-def peak_with_cuda_graph(shape: ModelShape, setting: MemoryOptions, rows: Rows, *, workspace: int = WORKSPACE) -> int:
+def peak_with_cuda_graph(shape: ModelShape, setting: PlanSettings, rows: Rows, *, workspace: int = T4.workspace) -> int:
     """Return the bytes a run with a CUDA graph needs: the graph keeps its memory, optimizer and loss come on top."""
     trained = shape.adapter_weights(setting.r, setting.target_modules)
     capture = estimate_peak(shape, setting, rows, graph=True, workspace=workspace).bytes

@@ -1,8 +1,6 @@
 """Look up the sizes of a base model: from its config.json, or from what is known without a download.
 
-The numbers in `KNOWN` are those of the public config.json files (huggingface.co/<id>/blob/main/config.json). For
-Phi-3-small they are from copies of that file in public repositories; the Triton kernel and the tokenizer named in
-`UNSUPPORTED_BASES` are from its model card.
+``bases.toml`` holds what is known, and its sources.
 
     lookup_base("microsoft/phi-2").shape.parameters()       # 2.78 billion
 """
@@ -10,11 +8,12 @@ Phi-3-small they are from copies of that file in public repositories; the Triton
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from bonsai.builder.assets import load_table
 from bonsai.builder.token_counts import Vocabulary
 from bonsai.recipes.training.recipe import RecipeError
 
@@ -132,27 +131,6 @@ _JOINED = {
     "phi3small": ("query_key_value", "dense", "up_proj", "down_proj"),
 }
 
-PHI_2 = ModelShape(
-    kind="phi", hidden_size=2560, intermediate_size=10240, num_hidden_layers=32, num_attention_heads=32,
-    num_key_value_heads=32, head_dim=80, vocab_size=51200, partial_rotary_factor=0.4, resid_pdrop=0.1,
-    max_position_embeddings=2048,
-)  # fmt: skip
-PHI_3_MINI = ModelShape(
-    kind="phi3", hidden_size=3072, intermediate_size=8192, num_hidden_layers=32, num_attention_heads=32,
-    num_key_value_heads=32, head_dim=96, vocab_size=32064,
-)  # fmt: skip
-PHI_3_SMALL = ModelShape(
-    kind="phi3small", hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
-    num_key_value_heads=8, head_dim=128, vocab_size=100352, tie_word_embeddings=True, resid_pdrop=0.1,
-    max_position_embeddings=8192,
-)  # fmt: skip
-"""7.39 billion parameters only if embedding and head are one, which is what its card counts; dropout after the MLP is
-config.json's ffn_dropout_prob."""
-SMOLLM2_135M = ModelShape(
-    kind="llama", hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
-    num_key_value_heads=3, head_dim=64, vocab_size=49152, tie_word_embeddings=True, max_position_embeddings=8192,
-)  # fmt: skip
-
 
 class KnownBase(NamedTuple):
     """A base model whose sizes need no download."""
@@ -163,25 +141,13 @@ class KnownBase(NamedTuple):
     counts_are_its_own: bool
 
 
+_TABLES = load_table(__package__, "bases.toml")
+SHAPES = {name: ModelShape(**sizes) for name, sizes in _TABLES["shapes"].items()}
 KNOWN = {
-    "microsoft/phi-2": KnownBase(PHI_2, "gpt2", True),
-    "microsoft/Phi-3-mini-4k-instruct": KnownBase(PHI_3_MINI, "gpt2", False),
-    "microsoft/Phi-3-small-8k-instruct": KnownBase(PHI_3_SMALL, "gpt2", False),
-    "HuggingFaceTB/SmolLM2-135M-Instruct": KnownBase(SMOLLM2_135M, "smollm2", True),
-    "qeu/SmolLM2-135M-Instruct-Q4_1-dequantized": KnownBase(SMOLLM2_135M, "smollm2", True),
+    name: KnownBase(SHAPES[base["shape"]], base["vocabulary"], base["counts_are_its_own"])
+    for name, base in _TABLES["bases"].items()
 }
-
-UNSUPPORTED_BASES = {
-    "microsoft/Phi-3-small-8k-instruct": (
-        "transformers has no phi3small: its layers come as custom code with the weights (trust_remote_code=True), "
-        "which this project doesn't run",
-        "every second layer attends block-sparsely through a Triton kernel of its own; Triton takes no more fixes for "
-        "sm75, where its tl.dot falls back to slow arithmetic",
-        "the other layers demand FlashAttention-2, which a T4 (sm75) does not run",
-        "it is published in bfloat16, which a T4 only emulates, and whether it holds in float16 nobody has shown here",
-        "its tokenizer is custom code too, over tiktoken (100,352 tokens)",
-    ),
-}
+UNSUPPORTED_BASES: Mapping[str, Sequence[str]] = _TABLES["unsupported"]
 """bases that no setting makes trainable here, and why"""
 
 

@@ -14,24 +14,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal, NamedTuple
 
 from bonsai.builder.token_counts import Vocabulary, count_tokens
 from bonsai.recipes.training.data import TrainingRows
+from bonsai.recipes.training.plan.gpus import GPUS, T4, Bounds, Gpu
 from bonsai.recipes.training.plan.memory import (
     FULL,
     GIB,
     LOW,
-    WORKSPACE,
     Length,
-    MemoryOptions,
     Part,
     Peak,
+    PlanSettings,
     Rows,
     estimate_peak,
     peak_with_cuda_graph,
     quantised_bytes,
-    rows_of,
 )
 from bonsai.recipes.training.plan.model_shapes import (
     UNSUPPORTED_BASES,
@@ -40,16 +38,7 @@ from bonsai.recipes.training.plan.model_shapes import (
     UnknownBaseError,
     lookup_base,
 )
-from bonsai.recipes.training.plan.speed import (
-    CPU_TOKENS_PER_SECOND,
-    GPUS,
-    T4,
-    Bounds,
-    Gpu,
-    estimate_on,
-    kernels,
-    measured_runs,
-)
+from bonsai.recipes.training.plan.speed import CPU_TOKENS_PER_SECOND, estimate_on, kernels, measured_runs
 from bonsai.recipes.training.recipe import Recipe, RecipeError, gradient_accumulation_steps
 
 END_MARK = 1
@@ -72,45 +61,6 @@ def record_lengths(rows: TrainingRows, vocabulary: Vocabulary) -> list[Length]:
     return [Length(first, both - first + END_MARK) for first, both in zip(before, whole, strict=True)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlanSettings:
-    """The fields of a recipe that memory depends on."""
-
-    r: int
-    target_modules: tuple[str, ...] | Literal["all-linear"]
-    max_length: int
-    per_device_train_batch_size: int
-    gradient_accumulation_steps: int
-    packing: bool
-    gradient_checkpointing: bool
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> PlanSettings:
-        """Take them from a recipe."""
-        return cls(
-            r=recipe.r,
-            target_modules=recipe.target_modules,
-            max_length=recipe.max_length,
-            per_device_train_batch_size=recipe.per_device_train_batch_size,
-            gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-            packing=recipe.packing,
-            gradient_checkpointing=getattr(recipe, "gradient_checkpointing", False),
-        )
-
-    def rows(self, records: Sequence[Length]) -> Rows:
-        """Return the rows that these records make."""
-        return rows_of(records, self.max_length, packing=self.packing, batch=self.per_device_train_batch_size)
-
-    def for_memory(self) -> MemoryOptions:
-        """Convert to what the memory estimate takes."""
-        return MemoryOptions(
-            r=self.r,
-            target_modules=self.target_modules,
-            accumulates=self.gradient_accumulation_steps > 1,
-            checkpointing=self.gradient_checkpointing,
-        )
-
-
 @cache
 def allocator_overhead() -> float:
     """Return the largest ratio of reserved to allocated memory in the measured runs without a graph."""
@@ -119,13 +69,13 @@ def allocator_overhead() -> float:
 
 
 def needed_gib(
-    shape: ModelShape, settings: PlanSettings, rows: Rows, *, graph: bool = False, workspace: int = WORKSPACE
+    shape: ModelShape, settings: PlanSettings, rows: Rows, *, graph: bool = False, workspace: int = T4.workspace
 ) -> float:
     """Return the GiB of GPU memory a run needs: its peak, the allocator's overhead and the CUDA context."""
     if graph:
-        tensors = peak_with_cuda_graph(shape, settings.for_memory(), rows, workspace=workspace)
+        tensors = peak_with_cuda_graph(shape, settings, rows, workspace=workspace)
     else:
-        tensors = estimate_peak(shape, settings.for_memory(), rows, workspace=workspace).bytes
+        tensors = estimate_peak(shape, settings, rows, workspace=workspace).bytes
     return tensors / GIB * allocator_overhead() + CONTEXT_GIB
 
 
@@ -240,7 +190,7 @@ def allreduce_ms(adapter_weights: int, gpus: int, gpu: Gpu) -> Bounds:
     return Bounds(fast, slow)
 
 
-def fsdp_peak_memory(shape: ModelShape, setting: MemoryOptions, rows: Rows, gpus: int) -> Peak:
+def fsdp_peak_memory(shape: ModelShape, setting: PlanSettings, rows: Rows, gpus: int) -> Peak:
     """Estimate the peak of one of ``gpus`` under FSDP and TRL alone, which recomputes every layer's activations.
 
     TRL's logits are those of all positions, held in float16 and three times in float32.
@@ -368,7 +318,6 @@ def make_plan(
     micro_steps = math.ceil(epochs * micro_steps_an_epoch)
     tokens = round(epochs * packed.tokens)
     # 3. Memory by part on a T4, memory and time on every GPU, and whether it fits a T4
-    amount = Workload(num_gpus, steps, micro_steps, tokens)
     speed = CPU_TOKENS_PER_SECOND.get(recipe.base_model)
     return TrainingPlan(
         name=name,
@@ -381,33 +330,36 @@ def make_plan(
         micro_steps=micro_steps,
         tokens=tokens,
         overlong=sum(record.whole > recipe.max_length for record in records),
-        peak=estimate_peak(base.shape, settings.for_memory(), packed, workspace=T4.workspace),
-        gpus=tuple(_estimate_gpu(gpu, base, settings, packed, amount) for gpu in GPUS),
+        peak=estimate_peak(base.shape, settings, packed, workspace=T4.workspace),
+        gpus=tuple(
+            _estimate_gpu(gpu, base.shape, settings, packed, num_gpus, steps, micro_steps, tokens) for gpu in GPUS
+        ),
         refusal=explain_misfit(name, recipe.base_model, base.shape, settings, records, "a 16 GB T4", T4.memory_gib),
-        obstacles=UNSUPPORTED_BASES.get(recipe.base_model, ()),
+        obstacles=tuple(UNSUPPORTED_BASES.get(recipe.base_model, ())),
         cpu_minutes=None if recipe.needs_gpu or speed is None else tokens / speed / 60,
-        fsdp_peak=fsdp_peak_memory(base.shape, settings.for_memory(), packed, num_gpus) if num_gpus > 1 else None,
+        fsdp_peak=fsdp_peak_memory(base.shape, settings, packed, num_gpus) if num_gpus > 1 else None,
     )
 
 
-class Workload(NamedTuple):
-    """The size of a run; ``micro_steps`` of each GPU, ``tokens`` of all."""
-
-    num_gpus: int
-    steps: int
-    micro_steps: int
-    tokens: int
-
-
-def _estimate_gpu(gpu: Gpu, base: KnownBase, settings: PlanSettings, rows: Rows, amount: Workload) -> GpuEstimate:
-    ours = estimate_on(kernels(base.shape, rows, settings.r, "engine"), gpu)
-    stock = estimate_on(kernels(base.shape, rows, settings.r, "stock"), gpu)
+def _estimate_gpu(
+    gpu: Gpu,
+    shape: ModelShape,
+    settings: PlanSettings,
+    rows: Rows,
+    num_gpus: int,
+    steps: int,
+    micro_steps: int,
+    tokens: int,
+) -> GpuEstimate:
+    """Estimate a run whose GPUs do ``micro_steps`` each, and read ``tokens`` together."""
+    ours = estimate_on(kernels(shape, rows, settings.r, "engine"), gpu)
+    stock = estimate_on(kernels(shape, rows, settings.r, "stock"), gpu)
     graph = ours.graph and not settings.gradient_checkpointing
-    needed = needed_gib(base.shape, settings, rows, graph=graph, workspace=gpu.workspace)
-    trained = base.shape.adapter_weights(settings.r, settings.target_modules)
-    exchange = allreduce_ms(trained, amount.num_gpus, gpu)
+    needed = needed_gib(shape, settings, rows, graph=graph, workspace=gpu.workspace)
+    trained = shape.adapter_weights(settings.r, settings.target_modules)
+    exchange = allreduce_ms(trained, num_gpus, gpu)
     seconds = [
-        (step * amount.micro_steps + averaging * amount.steps) / 1e3
+        (step * micro_steps + averaging * steps) / 1e3
         for step, averaging in zip(ours.milliseconds, exchange, strict=True)
     ]
     times = sorted(theirs / mine for theirs, mine in zip(stock.milliseconds, ours.milliseconds, strict=True))
@@ -417,7 +369,7 @@ def _estimate_gpu(gpu: Gpu, base: KnownBase, settings: PlanSettings, rows: Rows,
         fits=needed <= gpu.memory_gib,
         graph=graph,
         minutes=Bounds(*(value / 60 for value in seconds)),
-        usd=Bounds(*(value / 3600 * gpu.usd_per_hour * amount.num_gpus for value in seconds)),
-        tokens_per_second=Bounds(*(amount.tokens / value for value in reversed(seconds))),
+        usd=Bounds(*(value / 3600 * gpu.usd_per_hour * num_gpus for value in seconds)),
+        tokens_per_second=Bounds(*(tokens / value for value in reversed(seconds))),
         times_stock=Bounds(*times),
     )

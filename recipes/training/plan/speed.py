@@ -1,10 +1,5 @@
 """Estimate the step time on a GPU from kernel times measured on an H100.
 
-Peaks are from NVIDIA's datasheets; how much of them is sustained is assumed where we have no run of our own, and given
-as a range. The H100 is the GPU that was measured. T4: GEMM 25-40 of 65 TFLOP/s at 70 W, memory 236-262 of
-320 GB/s (Jia et al., https://arxiv.org/abs/1903.07486, measured 220 GiB/s). L4: 72 W hold it below its 121 TFLOP/s.
-Between GPUs: PCIe for T4 and L4, NVLink for A100 and H100.
-
 Roofline (https://doi.org/10.1145/1498765.1498785): matrix products scale with arithmetic, element-wise kernels and
 dequantisation with memory bandwidth, attention with its kernel's own share of arithmetic; where launching the kernels
 takes longer than running them, the host decides. kernel_times.json holds the measurements with device and date. This
@@ -19,104 +14,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
-from bonsai.recipes.training.plan.memory import HOPPER_WORKSPACE, WORKSPACE, Rows, saved_activations
-from bonsai.recipes.training.plan.model_shapes import PHI_2, PHI_3_MINI, Kind, ModelShape
-
-PRICES_READ = "2026-11"
-PRICES_FROM = "huggingface.co/docs/hub/jobs-pricing"
-
-
-class Bounds(NamedTuple):
-    """A range: of a GPU's figures the unfavourable end first; of times the shorter."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gpu:
-    """One kind of GPU."""
-
-    name: str
-    memory_gib: float
-    """total memory, as nvidia-smi shows it"""
-    gemm_tflops: Bounds | None
-    """float16 matrix products, sustained; None: the GPU that was measured"""
-    bandwidth_gb: Bounds | None
-    """of its memory, sustained, GB/s; None: the GPU that was measured"""
-    attention_share: Bounds
-    """speed of the memory-efficient attention kernel relative to the measured GPU: by tensor cores, and by
-    multiprocessors times clock; the kernel is between the two"""
-    launch_overhead: Bounds
-    """how many times as long its usual host takes to launch a kernel"""
-    flavour: str | None
-    """on Hugging Face Jobs; None: not offered there, and the price is assumed"""
-    usd_per_hour: float
-    link_gb: Bounds
-    """what an all-reduce sustains between GPUs of one machine, GB/s each way; assumed"""
-    hopper: bool = False
-
-    @property
-    def workspace(self) -> int:
-        """Bytes of a cuBLAS workspace."""
-        return HOPPER_WORKSPACE if self.hopper else WORKSPACE
-
-
-T4 = Gpu(
-    name="T4",
-    memory_gib=15.0,
-    gemm_tflops=Bounds(25, 40),
-    bandwidth_gb=Bounds(236, 262),
-    attention_share=Bounds(1 / 13, 1 / 5.3),
-    launch_overhead=Bounds(2.0, 1.0),
-    flavour="t4-small",
-    usd_per_hour=0.40,
-    link_gb=Bounds(3, 8),
-)
-L4 = Gpu(
-    name="L4",
-    memory_gib=22.5,
-    gemm_tflops=Bounds(50, 75),
-    bandwidth_gb=Bounds(240, 270),
-    attention_share=Bounds(1 / 6.6, 1 / 2.7),
-    launch_overhead=Bounds(1.5, 1.0),
-    flavour="l4x1",
-    usd_per_hour=0.80,
-    link_gb=Bounds(5, 12),
-)
-A100 = Gpu(
-    name="A100 80 GB",
-    memory_gib=79.2,
-    gemm_tflops=Bounds(200, 250),
-    bandwidth_gb=Bounds(1700, 1850),
-    attention_share=Bounds(1 / 1.9, 1 / 1.5),
-    launch_overhead=Bounds(1.5, 1.0),
-    flavour="a100-large",
-    usd_per_hour=2.50,
-    link_gb=Bounds(100, 230),
-)
-H100 = Gpu(
-    name="H100",
-    memory_gib=79.6,
-    gemm_tflops=None,
-    bandwidth_gb=None,
-    attention_share=Bounds(1.0, 1.0),
-    launch_overhead=Bounds(1.0, 1.0),
-    flavour=None,
-    usd_per_hour=4.50,
-    link_gb=Bounds(150, 370),
-    hopper=True,
-)
-GPUS = (T4, L4, A100, H100)
-JOB_PRICES = {**{gpu.flavour: gpu.usd_per_hour for gpu in GPUS if gpu.flavour}, "t4-medium": 0.60}
-"""US dollars an hour by flavor, of ``PRICES_READ``; the others are listed at ``PRICES_FROM``"""
-
-
-def list_price(device_name: str) -> float | None:
-    """Look up the US$ an hour of a GPU by the name its driver gives it ("Tesla T4"); None: unknown."""
-    words = device_name.replace("-", " ").split()
-    return next((gpu.usd_per_hour for gpu in GPUS if gpu.name.split()[0] in words), None)
-
+from bonsai.recipes.training.plan.gpus import Bounds, Gpu
+from bonsai.recipes.training.plan.memory import Rows, saved_activations
+from bonsai.recipes.training.plan.model_shapes import SHAPES, Kind, ModelShape
 
 CPU_TOKENS_PER_SECOND = {"qeu/SmolLM2-135M-Instruct-Q4_1-dequantized": 138.0}
 """measured on two cores on 2026-11-21 (60 steps, 23,853 tokens, 173 s with both evaluations)"""
@@ -132,17 +32,8 @@ _R = 16
 _GRAPH_WORTH = 0.9
 """as the engine decides (`engine.cuda_graph`)"""
 
-LLAMA_3B = ModelShape(
-    kind="llama", hidden_size=3072, intermediate_size=8192, num_hidden_layers=28, num_attention_heads=24,
-    num_key_value_heads=8, head_dim=128, vocab_size=128256, tie_word_embeddings=True,
-)  # fmt: skip
-"""the Llama shape that `benchmarks/engine.py` measures"""
-_MEASURED_FOR: dict[Kind, tuple[str, ModelShape]] = {
-    "phi": ("phi2", PHI_2),
-    "phi3": ("phi3", PHI_3_MINI),
-    "llama": ("llama", LLAMA_3B),
-    "phi3small": ("llama", LLAMA_3B),
-}
+_MEASURED_FOR: dict[Kind, str] = {"phi": "phi2", "phi3": "phi3", "llama": "llama", "phi3small": "llama"}
+"""the nearest of the shapes that were measured"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,10 +83,10 @@ def total_work(shape: ModelShape, rows: Rows, r: int, trainer: Trainer) -> dict[
 
 def kernels(shape: ModelShape, rows: Rows, r: int, trainer: Trainer) -> Kernels:
     """Scale the measured step of the nearest shape to this one, on the same GPU."""
-    name, reference = _MEASURED_FOR[shape.kind]
+    name = _MEASURED_FOR[shape.kind]
     run = _run(name, "+ optimizer" if trainer == "engine" else "trl packed")
     spent: dict[str, float] = run["by_class_ms"]
-    here, there = total_work(shape, rows, r, trainer), total_work(reference, measured_rows(), _R, trainer)
+    here, there = total_work(shape, rows, r, trainer), total_work(SHAPES[name], measured_rows(), _R, trainer)
     ratio = {part: here[part] / there[part] for part in here}
     graph_extra = None
     if trainer == "engine":
@@ -221,7 +112,7 @@ def estimate_on(step: Kernels, gpu: Gpu) -> StepTime:
         bandwidth = 1.0 if gpu.bandwidth_gb is None else gpu.bandwidth_gb[end] / _file()["copy_gb_per_s"]
         host = gpu.launch_overhead[end]
         # without a graph, kernels and their launches overlap: the longer of the two is the step
-        running = step.gemm_ms / gemm + step.bandwidth_ms / bandwidth + step.attention_ms / gpu.attention_share[end]
+        running = step.gemm_ms / gemm + step.bandwidth_ms / bandwidth + step.attention_ms * gpu.attention_slowdown[end]
         eager = max(running, step.host_ms * host)
         graph = step.graph_extra_ms is not None and running < _GRAPH_WORTH * eager
         milliseconds.append(running + (step.graph_extra_ms or 0.0) * host if graph else eager)

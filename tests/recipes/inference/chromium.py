@@ -108,6 +108,15 @@ class Tab:
         """Put text where the cursor is."""
         self.send("Input.insertText", text=text)
 
+    def press(self, *keys: str, ctrl: bool = False) -> None:
+        """Press keys one after the other, as a keyboard does: a letter, or a name such as Enter."""
+        for key in keys:
+            code = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowLeft": 37}.get(key, 0)
+            text = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
+            pressed = {"key": key, "windowsVirtualKeyCode": code, "modifiers": 2 if ctrl else 0}
+            self.send("Input.dispatchKeyEvent", type="keyDown", **pressed, **({} if ctrl else text))
+            self.send("Input.dispatchKeyEvent", type="keyUp", **pressed)
+
     def picture(self, path: Path, *, whole: bool = False) -> None:
         """A PNG of the window, or of the whole page."""
         data = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]

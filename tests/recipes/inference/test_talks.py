@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,14 +10,16 @@ import pytest
 from bonsai.recipes.inference.generation import (
     GREEDY,
     Completion,
+    Engine,
     GenerationError,
     GenerationRequest,
     GenerationSettings,
     OnAnswer,
-    StopCheck,
+    OnCompletion,
 )
 from bonsai.recipes.inference.sessions import Session, gather, run_sessions
 from bonsai.recipes.inference.transformers_engine import TransformersEngine
+from tests.recipes.inference.rounds import InRounds, StopCheck
 from tests.recipes.tiny import write_tiny_llama
 
 WARM = GenerationSettings(temperature=0.7, seed=3)
@@ -29,7 +31,7 @@ def echo(request: GenerationRequest) -> Completion:
     return Completion(text=text, tokens=1, stopped_by=ending, seconds=0.0)  # type: ignore[arg-type]
 
 
-class InRounds:
+class Rounds(InRounds):
     """Keeps the prompts of each call."""
 
     name = "rounds"
@@ -56,21 +58,16 @@ class InRounds:
         return said
 
 
-class Flows(InRounds):
+class Flows(Engine):
     """Answers the newest first."""
 
     name = "flows"
 
-    def generate_continuously(
-        self,
-        requests: Sequence[GenerationRequest],
-        on_completion: Callable[[int, Completion], Sequence[GenerationRequest]],
-    ) -> None:
+    def complete(self, requests: Sequence[GenerationRequest], on_completion: OnCompletion) -> None:
         waiting = list(enumerate(requests))
         asked = len(waiting)
         while waiting:
             place, request = waiting.pop()
-            self.calls.append([request.prompt])
             news = on_completion(place, echo(request))
             waiting += [(asked + number, one) for number, one in enumerate(news)]
             asked += len(news)
@@ -84,8 +81,8 @@ def talk(name: str, turns: int, decoder: GenerationSettings = GREEDY) -> Session
     return heard
 
 
-@pytest.mark.parametrize("engine", [InRounds(), Flows()], ids=lambda engine: engine.name)
-def test_talks_of_any_length_hear_their_own_answers_in_their_order(engine: InRounds) -> None:
+@pytest.mark.parametrize("engine", [Rounds(), Flows()], ids=lambda engine: engine.name)
+def test_talks_of_any_length_hear_their_own_answers_in_their_order(engine: Engine) -> None:
     ended: list[int] = []
     talks = [talk("x", 3), talk("y", 1, WARM), talk("z", 0), talk("w", 2)]
     found = run_sessions(engine, talks, lambda number, _: ended.append(number))
@@ -99,14 +96,8 @@ def test_talks_of_any_length_hear_their_own_answers_in_their_order(engine: InRou
     assert sorted(ended) == [0, 1, 2, 3]
 
 
-def test_in_rounds_what_waits_with_the_same_settings_goes_together() -> None:
-    engine = InRounds()
-    run_sessions(engine, [talk("x", 2), talk("y", 1, WARM), talk("w", 1)])
-    assert engine.calls == [["x0a", "x0b", "w0a", "w0b"], ["y0a", "y0b"], ["x1a", "x1b"]]
-
-
 def test_side_by_side_asks_what_all_wait_for_and_watches_end_answers() -> None:
-    engine = InRounds()
+    engine = Rounds()
 
     def watched() -> Session[str]:
         (said,) = yield [GenerationRequest("q", GREEDY, lambda text: text == "Q")]

@@ -11,22 +11,21 @@ import torch
 
 from bonsai.recipes.training.engine.install import EngineOptions, install
 from bonsai.recipes.training.engine.loss import CHUNK as ENGINE_CHUNK
+from bonsai.recipes.training.plan.gpus import H100
 from bonsai.recipes.training.plan.memory import (
     CHUNK,
-    HOPPER_WORKSPACE,
     Length,
-    MemoryOptions,
+    PlanSettings,
     estimate_peak,
     rows_of,
     saved_activations,
     weights,
 )
-from bonsai.recipes.training.plan.model_shapes import PHI_2, PHI_3_MINI, shape_of
-from bonsai.recipes.training.plan.speed import LLAMA_3B, measured_rows, measured_runs
+from bonsai.recipes.training.plan.model_shapes import SHAPES, shape_of
+from bonsai.recipes.training.plan.speed import measured_rows, measured_runs
 from tests.recipes.engine.models import adapted, packed_batch, quantised
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
-SHAPES = {"phi2": PHI_2, "phi3": PHI_3_MINI, "llama": LLAMA_3B}
 MEASURED = [run for run in measured_runs() if run["variant"] != "trl packed"]
 LENGTHS = (30, 70, 20, 8)
 TOKENS = sum(LENGTHS)
@@ -36,7 +35,7 @@ TOKENS = sum(LENGTHS)
 def test_the_predicted_peak_is_within_five_percent_of_the_gpus(run: dict[str, Any]) -> None:
     graph = run["variant"] == "+ graph"
     predicted = estimate_peak(
-        SHAPES[run["shape"]], MemoryOptions(r=16), measured_rows(), graph=graph, workspace=HOPPER_WORKSPACE
+        SHAPES[run["shape"]], PlanSettings(r=16), measured_rows(), graph=graph, workspace=H100.workspace
     ).gib
     assert predicted == pytest.approx(run["peak_gib"] - run.get("before_gib", 0), rel=0.05)
 
@@ -44,8 +43,8 @@ def test_the_predicted_peak_is_within_five_percent_of_the_gpus(run: dict[str, An
 def test_recomputing_layers_is_predicted_within_five_percent() -> None:
     results = json.loads((RESULTS / "engine_h100.json").read_text())["results"]
     (run,) = [one for one in results if (one["shape"], one["variant"]) == ("phi2", "+ elementwise")]
-    setting = MemoryOptions(r=16, checkpointing=True)
-    assert estimate_peak(PHI_2, setting, measured_rows(), workspace=HOPPER_WORKSPACE).gib == pytest.approx(
+    setting = PlanSettings(r=16, gradient_checkpointing=True)
+    assert estimate_peak(SHAPES["phi2"], setting, measured_rows(), workspace=H100.workspace).gib == pytest.approx(
         run["peak_gib"], rel=0.05
     )
 
@@ -114,8 +113,8 @@ def test_the_loss_heads_chunk_is_the_engines() -> None:
 def test_more_tokens_rank_and_accumulation_cost_memory_and_checkpointing_saves_it() -> None:
     records = [Length(60, 200)] * 40
     short, long = (rows_of(records, length, packing=True, batch=1) for length in (1024, 2048))
-    plain = estimate_peak(PHI_2, MemoryOptions(r=8), long).bytes
-    assert estimate_peak(PHI_2, MemoryOptions(r=8), short).bytes < plain
-    assert estimate_peak(PHI_2, MemoryOptions(r=8, checkpointing=True), long).bytes < plain
-    assert estimate_peak(PHI_2, MemoryOptions(r=16), long).bytes > plain
-    assert estimate_peak(PHI_2, MemoryOptions(r=8, accumulates=True), long).bytes > plain
+    plain = estimate_peak(SHAPES["phi2"], PlanSettings(r=8), long).bytes
+    assert estimate_peak(SHAPES["phi2"], PlanSettings(r=8), short).bytes < plain
+    assert estimate_peak(SHAPES["phi2"], PlanSettings(r=8, gradient_checkpointing=True), long).bytes < plain
+    assert estimate_peak(SHAPES["phi2"], PlanSettings(r=16), long).bytes > plain
+    assert estimate_peak(SHAPES["phi2"], PlanSettings(r=8, gradient_accumulation_steps=2), long).bytes > plain

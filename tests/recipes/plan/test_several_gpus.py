@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from bonsai.recipes.training.plan.memory import HOPPER_WORKSPACE, Length, MemoryOptions, Rows, estimate_peak, rows_of
-from bonsai.recipes.training.plan.model_shapes import PHI_2, shape_of
+from bonsai.recipes.training.plan.gpus import H100, T4
+from bonsai.recipes.training.plan.memory import Length, PlanSettings, Rows, estimate_peak, rows_of
+from bonsai.recipes.training.plan.model_shapes import SHAPES, shape_of
 from bonsai.recipes.training.plan.plan import allreduce_ms, fsdp_peak_memory
-from bonsai.recipes.training.plan.speed import H100, T4, estimate_on, kernels, measured_rows
+from bonsai.recipes.training.plan.speed import estimate_on, kernels, measured_rows
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 LLAMA_13B = shape_of(
@@ -39,8 +40,8 @@ def rows_at(max_length: int) -> Rows:
 
 
 def test_two_gpus_are_predicted_as_fast_as_measured() -> None:
-    alone = estimate_on(kernels(PHI_2, measured_rows(), 16, "engine"), H100).milliseconds.low
-    longer = allreduce_ms(PHI_2.adapter_weights(16, "all-linear"), 2, H100)
+    alone = estimate_on(kernels(SHAPES["phi2"], measured_rows(), 16, "engine"), H100).milliseconds.low
+    longer = allreduce_ms(SHAPES["phi2"].adapter_weights(16, "all-linear"), 2, H100)
     faster = measured("phi2", 2, "engine")["tokens_per_s"] / measured("phi2", 1, "engine")["tokens_per_s"]
     assert 2 * alone / (alone + longer.high) == pytest.approx(faster, rel=0.03)
     assert longer.low <= longer.high
@@ -53,13 +54,15 @@ def test_one_gpu_waits_for_nobody_and_a_slow_link_takes_longer() -> None:
 
 
 def test_a_base_of_13_billion_is_predicted_within_five_percent_on_one_gpu() -> None:
-    shorter = estimate_peak(LLAMA_13B, MemoryOptions(r=16), rows_at(896), workspace=HOPPER_WORKSPACE)
+    shorter = estimate_peak(LLAMA_13B, PlanSettings(r=16), rows_at(896), workspace=H100.workspace)
     assert shorter.gib == pytest.approx(measured("llama_13b", 1, "engine", 896)["peak_gib"], rel=0.05)
-    again = estimate_peak(LLAMA_13B, MemoryOptions(r=16, checkpointing=True), rows_at(2048), workspace=HOPPER_WORKSPACE)
+    again = estimate_peak(
+        LLAMA_13B, PlanSettings(r=16, gradient_checkpointing=True), rows_at(2048), workspace=H100.workspace
+    )
     assert again.gib == pytest.approx(measured("llama_13b", 1, "engine, checkpointing")["peak_gib"], rel=0.05)
 
 
 def test_a_base_cut_up_by_fsdp_is_predicted_within_ten_percent() -> None:
-    predicted = fsdp_peak_memory(LLAMA_13B, MemoryOptions(r=16), rows_at(2048), 2)
+    predicted = fsdp_peak_memory(LLAMA_13B, PlanSettings(r=16), rows_at(2048), 2)
     assert predicted.gib == pytest.approx(measured("llama_13b", 2, "fsdp")["peak_gib"], rel=0.10)
-    assert fsdp_peak_memory(LLAMA_13B, MemoryOptions(r=16), rows_at(2048), 4).bytes < predicted.bytes
+    assert fsdp_peak_memory(LLAMA_13B, PlanSettings(r=16), rows_at(2048), 4).bytes < predicted.bytes

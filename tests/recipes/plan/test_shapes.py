@@ -8,16 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig, Phi3Config, PhiConfig
 
-from bonsai.recipes.training.plan.model_shapes import (
-    KNOWN,
-    PHI_2,
-    PHI_3_MINI,
-    PHI_3_SMALL,
-    SMOLLM2_135M,
-    UnknownBaseError,
-    lookup_base,
-    shape_of,
-)
+from bonsai.recipes.training.plan.model_shapes import KNOWN, SHAPES, UnknownBaseError, lookup_base, shape_of
 from bonsai.recipes.training.recipe import RecipeError, load_recipe, recipe_names
 
 
@@ -29,7 +20,7 @@ def test_every_published_recipes_base_is_known_without_a_download(name: str) -> 
 
 
 def test_the_known_sizes_give_the_parameters_that_the_model_cards_tell() -> None:
-    told = {"2.78": PHI_2, "3.82": PHI_3_MINI, "7.39": PHI_3_SMALL, "0.13": SMOLLM2_135M}
+    told = {"2.78": SHAPES["phi2"], "3.82": SHAPES["phi3"], "7.39": SHAPES["phi3small"], "0.13": SHAPES["smollm2"]}
     assert {f"{shape.parameters() / 1e9:.2f}": shape for shape in told.values()} == told
 
 
@@ -72,4 +63,4 @@ def test_a_missing_size_is_named() -> None:
 
 def test_a_target_module_of_another_architecture_is_named() -> None:
     with pytest.raises(RecipeError, match=r"target_modules has gate_proj; a layer of this base has dense, fc1"):
-        PHI_2.adapter_weights(16, ("q_proj", "gate_proj"))
+        SHAPES["phi2"].adapter_weights(16, ("q_proj", "gate_proj"))

@@ -10,10 +10,9 @@ import pytest
 
 from bonsai.recipes.phi2_category import RECIPE
 from bonsai.recipes.training.data import TrainingRows
-from bonsai.recipes.training.plan.memory import GIB
-from bonsai.recipes.training.plan.model_shapes import PHI_2, PHI_3_MINI, ModelShape
+from bonsai.recipes.training.plan.memory import GIB, PlanSettings
+from bonsai.recipes.training.plan.model_shapes import SHAPES, ModelShape
 from bonsai.recipes.training.plan.plan import (
-    PlanSettings,
     as_recipe_overrides,
     check_fits_gpu,
     explain_misfit,
@@ -53,10 +52,10 @@ def test_the_refusal_names_both_sizes_and_a_change_that_then_fits(rows: Training
 
 def test_a_step_longer_than_the_nearest_does_not_fit(rows: TrainingRows) -> None:
     records, settings = record_lengths(rows, "gpt2"), PlanSettings.of(replace(RECIPE, max_length=8192))
-    found = suggest_fitting_settings(PHI_2, settings, records, 14.5)
+    found = suggest_fitting_settings(SHAPES["phi2"], settings, records, 14.5)
     assert found is not None
     longer = replace(found[0], max_length=found[0].max_length + 128)
-    assert found[1] <= 14.5 < needed_gib(PHI_2, longer, longer.rows(records))
+    assert found[1] <= 14.5 < needed_gib(SHAPES["phi2"], longer, longer.rows(records))
 
 
 def test_where_shorter_rows_do_not_help_layers_are_made_again(rows: TrainingRows) -> None:
@@ -64,13 +63,13 @@ def test_where_shorter_rows_do_not_help_layers_are_made_again(rows: TrainingRows
     settings = PlanSettings.of(
         replace(RECIPE, max_length=max(record.whole for record in records), target_modules="all-linear")
     )
-    found = suggest_fitting_settings(PHI_3_MINI, settings, records, 3.8)
+    found = suggest_fitting_settings(SHAPES["phi3"], settings, records, 3.8)
     assert found is not None
     assert as_recipe_overrides(settings, found[0]) == "gradient_checkpointing=True"
 
 
 def test_no_setting_fits_a_base_that_is_larger_than_the_gpu(rows: TrainingRows) -> None:
-    giant = ModelShape(**{**vars(PHI_3_MINI), "num_hidden_layers": 320})
+    giant = ModelShape(**{**vars(SHAPES["phi3"]), "num_hidden_layers": 320})
     settings = PlanSettings.of(replace(RECIPE, target_modules="all-linear"))
     refusal = explain_misfit("giant", "some/giant", giant, settings, record_lengths(rows, "gpt2"), "a 16 GB T4", 15.0)
     assert refusal is not None

@@ -14,6 +14,7 @@ from bonsai.builder.errors import EvaluationError
 from bonsai.cli.compare import compare, judge
 from bonsai.recipes.evaluation.comparison.record import read_comparison
 from bonsai.recipes.evaluation.comparison.voting import VOTES, blind_questions, read_votes
+from bonsai.recipes.inference.generation import GenerationError
 from tests.recipes.evaluation.comparing.conftest import Tiny
 from tests.recipes.evaluation.comparing.made import answer, comparison
 
@@ -132,7 +133,7 @@ def test_an_answer_cannot_move_the_cursor_of_whoever_votes(
 
 
 def test_an_unknown_decoder_is_refused_before_anything_is_loaded(tiny: Tiny, tmp_path: Path, questions: Path) -> None:
-    with pytest.raises(EvaluationError, match=r"no decoder is called 'hot'; there are greedy, post"):
+    with pytest.raises(GenerationError, match=r"no decoder is called 'hot'; there are greedy, post"):
         run(tiny, tmp_path, questions, decoder="hot")
 
 

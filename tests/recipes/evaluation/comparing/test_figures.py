@@ -7,32 +7,19 @@ import re
 import pytest
 
 from bonsai.builder.schema import Language
-from bonsai.recipes.evaluation.comparison.report import DemoComparison, Timing, render_figures
-from bonsai.recipes.inference.conversation import Answer, Question
-from bonsai.recipes.inference.generation import BLOG_POST
-from tests.recipes.evaluation.comparing.made import answer
+from bonsai.recipes.evaluation.comparison.record import Comparison, ModelRun
+from bonsai.recipes.evaluation.comparison.report import render_figures
+from bonsai.recipes.inference.conversation import Answer
+from tests.recipes.evaluation.comparing.made import answer, comparison, round_
 
 SAME = "The Shinano is the longest river of Japan."
 ELSE = "Nobody knows what became of the emperor's cat."
 
 
-def compared(said: dict[str, list[list[str | Answer]]], names: tuple[str, ...] | None = None) -> DemoComparison:
-    """By model, for each question the samples."""
-    questions = [
-        Question(instruction=f"Which river is number {number}?") for number in range(len(next(iter(said.values()))))
-    ]
-    return DemoComparison(
-        questions=questions,
-        names=names or tuple(said),
-        answers={
-            (place, name): [answer(one) if isinstance(one, str) else one for one in samples]
-            for name, each in said.items()
-            for place, samples in enumerate(each)
-        },
-        took={name: [Timing(tokens=40, seconds=2.0)] * len(each[0]) for name, each in said.items()},
-        decoder_name="post",
-        decoder=BLOG_POST,
-    )
+def compared(said: dict[str, list[list[str | Answer]]]) -> Comparison:
+    """By model, for each question the samples; each took two seconds for 40 tokens."""
+    rounds = tuple(round_(sample=sample, tokens=40) for sample in range(1, 1 + len(next(iter(said.values()))[0])))
+    return comparison(said, models=tuple(ModelRun(name=name, rounds=rounds) for name in said))
 
 
 def cells(html: str, measure: str) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bonsai.recipes.inference.generation import Completion, FinishReason, GenerationSettings, OnAnswer, StopCheck
+from bonsai.recipes.inference.generation import Completion, FinishReason, GenerationSettings, OnAnswer
+from tests.recipes.inference.rounds import InRounds, StopCheck
 
 STEP = 3
 """letters a token"""
 
 
-class Scripted:
+class Scripted(InRounds):
     """Answers by a function of prompt and decoder; keeps what it was asked."""
 
     name = "scripted"

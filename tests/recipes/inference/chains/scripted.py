@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 from bonsai.builder.prompt import RESPONSE_MARKER
 from bonsai.builder.schema import Language
-from bonsai.recipes.inference.generation import Completion, GenerationSettings, OnAnswer, StopCheck
+from bonsai.recipes.inference.generation import Completion, GenerationSettings, OnAnswer
 from bonsai.recipes.inference.perspectives import PERSPECTIVES, PLAIN
+from tests.recipes.inference.rounds import InRounds, StopCheck
 
 Say = Callable[[str, GenerationSettings], str]
 """What is said to a prompt; the Reasoning is put before it."""
@@ -27,7 +28,7 @@ THINGS = ("a broken machine", "an angry customer", "a missing invoice", "a forge
 ANSWER = "People fear blame, so bad news travels slowly to the managers."
 
 
-class Scripted:
+class Scripted(InRounds):
     """Answers by a function of the prompt, one prompt after the other."""
 
     def __init__(self, say: Say, *, stop_after: int | None = None) -> None:

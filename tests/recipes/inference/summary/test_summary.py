@@ -56,7 +56,7 @@ def test_the_summary_says_what_was_asked_why_and_what_was_learnt() -> None:
     summary = summarize(chain)
     assert [one.question for one in summary.learnt] == [step.question for step in chain.steps]
     assert summary.learnt[0].because == ""
-    assert summary.learnt[1].because == SUMMARY_EN.perspectives["exception"].because
+    assert summary.learnt[1].because == SUMMARY_EN.perspective("exception").because
     for one, step in zip(summary.learnt, chain.steps, strict=True):
         assert one.sentences
         assert all(sentence in step.answer.answer for sentence in one.sentences)

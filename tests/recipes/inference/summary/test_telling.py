@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from bonsai.builder.schema import Language
-from bonsai.recipes.inference.generation import Completion, FinishReason, GenerationSettings, OnAnswer, StopCheck
+from bonsai.recipes.inference.generation import Completion, FinishReason, GenerationSettings, OnAnswer
 from bonsai.recipes.inference.summary import chain_to_markdown, page, summarize, summarize_with_model
+from tests.recipes.inference.rounds import InRounds, StopCheck
 from tests.recipes.inference.summary.made import gauge
 
 REASONING = (
@@ -14,7 +15,7 @@ REASONING = (
 )
 
 
-class Says:
+class Says(InRounds):
     """An engine that knows one text."""
 
     name = "one text"
