@@ -70,6 +70,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+MOST_EARLIER_TURNS = 2
+
+
 class Turn(_Strict):
     """An earlier turn of the conversation: what was asked, and what was answered, without Reasoning."""
 
@@ -81,7 +84,7 @@ class Turn(_Strict):
 class Text(_Strict):
     """One language of a group that is not a translation."""
 
-    history: Annotated[tuple[Turn, ...], Field(max_length=2)] = ()
+    history: Annotated[tuple[Turn, ...], Field(max_length=MOST_EARLIER_TURNS)] = ()
     """at most two earlier turns, the earliest first"""
     instruction: Filled
     input: str = ""

@@ -22,6 +22,7 @@ from typing import Any
 
 from bonsai.builder.importing.columns import SIDE_TEXTS, is_missing, to_text
 from bonsai.builder.prompt import INPUT_MARKER, REASONING_MARKER, RESPONSE_MARKER, SECTION_BREAK
+from bonsai.builder.schema import MOST_EARLIER_TURNS
 
 _ROLES = {
     **dict.fromkeys(("user", "human", "prompter", "question", "usr", "ユーザー", "ユーザ", "人間", "用户"), "user"),
@@ -46,13 +47,19 @@ class Conversation:
     input: str = ""
     reasoning: str = ""
     output: str = ""
+    history: tuple[dict[str, str], ...] = ()
+    """earlier turns, as a record has them"""
     context: Mapping[str, Any] | None = None
     """system, history (a list of instruction and output) and other texts that a draft keeps"""
     doubts: tuple[str, ...] = ()
 
 
-def read_conversation(value: object) -> Conversation:
-    """Read the turns of a conversation; whatever can't be understood is a doubt and is kept as it is."""
+def read_conversation(value: object, *, keep_history: bool = False) -> Conversation:
+    """Read the turns of a conversation; whatever can't be understood is a doubt and is kept as it is.
+
+    Args:
+        keep_history: take one or two earlier turns as the record's; by default they are a doubt.
+    """
     turns = parse_list(value)
     if not turns or not all(isinstance(turn, dict) for turn in turns):
         doubt = "its conversation is no list of turns; write role and content, both texts"
@@ -88,18 +95,20 @@ def read_conversation(value: object) -> Conversation:
     roles = [role for role, _ in plain]
     context: dict[str, Any] = {"system": "\n\n".join(systems)} if systems else {}
     alternate = len(roles) >= 2 and all(role == ("user", "assistant")[n % 2] for n, role in enumerate(roles))
-    if roles != ["user", "assistant"]:
-        doubts.append(
-            f"has {len(plain)} turns ({', '.join(map(str, roles)) or 'none'}); a record is a question and its answer"
-        )
+    history: tuple[dict[str, str], ...] = ()
     if alternate and len(roles) % 2 == 0:
-        pairs = zip(plain[:-2:2], plain[1:-2:2], strict=True)
-        if len(plain) > 2:
-            context["history"] = [{"instruction": question, "output": answer} for (_, question), (_, answer) in pairs]
+        pairs = [[question, answer] for (_, question), (_, answer) in zip(plain[:-2:2], plain[1:-2:2], strict=True)]
+        history = parse_history(pairs) if keep_history else ()
+        if pairs and not history:
+            context["history"] = [_turn(pair) for pair in pairs]
         (_, question), (_, answer) = plain[-2:]
     else:
         question = next((text for role, text in plain if role == "user"), "")
         answer = next((text for role, text in reversed(plain) if role == "assistant"), "")
+    if roles != ["user", "assistant"] and not history:
+        doubts.append(
+            f"has {len(plain)} turns ({', '.join(map(str, roles)) or 'none'}); a record is a question and its answer"
+        )
     if doubts and not (alternate and len(roles) % 2 == 0):
         context["messages"] = turns
 
@@ -111,6 +120,7 @@ def read_conversation(value: object) -> Conversation:
         input=input_text,
         reasoning=thought or reasoning,
         output=answer,
+        history=history,
         context=context or None,
         doubts=(*doubts, *open_tag),
     )
@@ -138,8 +148,8 @@ def split_reasoning(answer: str) -> tuple[str, str, tuple[str, ...]]:
     return "", answer, ()
 
 
-def side_texts(columns: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the columns system, history, tools and images as a draft keeps them, and the doubts that they raise."""
+def side_texts(columns: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the columns system, history, tools and images as a draft keeps them, and the doubt that each raises."""
     kept: dict[str, Any] = {}
     for name in SIDE_TEXTS:
         value = columns.get(name)
@@ -148,21 +158,29 @@ def side_texts(columns: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, .
             continue
         kept[name] = listed if listed is not None else value
         if name == "history":
-            kept[name] = [_pair(turn) for turn in listed or [value]]
+            kept[name] = [_turn(turn) for turn in listed or [value]]
     reasons = {
         "system": "has a system prompt, which a record has no place for",
-        "history": "has earlier turns in 'history', without which the question may not be understood",
+        "history": "has earlier turns in 'history'; if the question needs them, import the draft as it is",
         "tools": "has tools, which a record has no place for",
         "images": "has pictures, which a record has no place for",
     }
-    return kept, tuple(reasons[name] for name in kept)
+    return kept, {name: reasons[name] for name in kept}
 
 
-def _pair(turn: Any) -> Any:
-    """Return an earlier turn as question and answer, if it is LLaMA-Factory's list of two."""
-    if isinstance(turn, list | tuple) and len(turn) == 2:
-        return {"instruction": to_text(turn[0]), "output": to_text(turn[1])}
-    return turn
+def parse_history(value: object) -> tuple[dict[str, str], ...]:
+    """Return one or two earlier turns as a record has them; none if there are others, or anything else."""
+    turns = [_turn(turn) for turn in parse_list(value) or []]
+    whole = all(isinstance(turn, dict) and turn.get("instruction") and turn.get("output") for turn in turns)
+    return tuple(turns) if whole and len(turns) <= MOST_EARLIER_TURNS else ()
+
+
+def _turn(turn: Any) -> Any:
+    """Return an earlier turn as a record has it, if it is LLaMA-Factory's list of question and answer."""
+    if not isinstance(turn, list | tuple) or len(turn) != 2:
+        return turn
+    instruction, _, input_text = (to_text(turn[0]) or "").partition(SECTION_BREAK + INPUT_MARKER)
+    return {"instruction": instruction} | ({"input": input_text} if input_text else {}) | {"output": to_text(turn[1])}
 
 
 def parse_list(value: object) -> list[Any] | None:
@@ -184,11 +202,21 @@ def parse_list(value: object) -> list[Any] | None:
 def _with_commas(text: str) -> str:
     """Put commas between the elements of an array as numpy prints it, and None for what Python has no literal for."""
     written: list[str] = []
-    ended = False
+    ended = called = False
     for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline):
         if token.type in (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
             continue
         begins = token.type == tokenize.STRING or token.string in ("{", "[")
+        # an array within an array is printed with its call: array(['…', '…'], dtype=object)
+        if token.string in ("array", "dtype") and token.type == tokenize.NAME:
+            called = True
+            if token.string == "dtype":
+                written.pop()  # the comma before it
+            continue
+        if called:
+            called = token.string not in ("(", ")")
+            ended |= token.string == ")"
+            continue
         word = {"nan": "None", "null": "None", "true": "True", "false": "False"}.get(token.string, token.string)
         written.append(("," if ended and begins else "") + word)
         ended = token.type == tokenize.STRING or token.string in ("}", "]")

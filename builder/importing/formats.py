@@ -26,16 +26,21 @@ from bonsai.builder.importing.columns import (
     parse_language,
     to_text,
 )
-from bonsai.builder.importing.conversations import read_conversation, side_texts, split_reasoning
+from bonsai.builder.importing.conversations import parse_history, read_conversation, side_texts, split_reasoning
 from bonsai.builder.importing.tables import RawRow
 from bonsai.builder.schema import CATEGORIES, ID_PATTERN, LANGUAGES
 
 _ROW_ID = re.compile(rf"(?P<group>{ID_PATTERN})-(?:(?P<source>ja|en|zh)2)?(?P<language>ja|en|zh)")
 """Id of a published row: of a language, or of a direction of a translation."""
 _USED = frozenset(("id", "group_id", "category", "language", "topic", "source", "license", "generator", "text"))
-READ = _USED | frozenset(
-    ("chain", "step", "skills", "source_language", "reasoning_original", "input_original", "messages")
+READ = (
+    _USED
+    | frozenset(
+        ("chain", "step", "skills", "source_language", "reasoning_original", "input_original", "messages", "history")
+    )
+    | {"warnings"}
 )
+"""``warnings`` is the checks' own column, which the next build writes anew"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,8 @@ class ImportedText:
     input: str = ""
     reasoning: str = ""
     output: str = ""
+    history: tuple[dict[str, str], ...] = ()
+    """Earlier turns, as a record has them."""
     columns: dict[str, Any] = field(default_factory=dict)
     """Every other column, by canonical name: texts, and lists or objects as they are."""
     language: str | None = None
@@ -91,7 +98,8 @@ def parse_row(row: RawRow, columns: ColumnMap, notes: FormatNotes, faults: list[
         number = to_text(values.get("category")) or ""
         if number.isdigit() and int(number) < len(CATEGORIES):
             values["category"] = CATEGORIES[int(number)]
-        values.setdefault("language", published["language"])
+        # the column says what the answer is in, which for translate-then-answer is another language than the text's
+        values["language"] = published["language"]
         if published["source"]:
             values.setdefault("source_language", published["source"])
 
@@ -115,12 +123,14 @@ def parse_row(row: RawRow, columns: ColumnMap, notes: FormatNotes, faults: list[
         shared["messages"] = [*halves[0], *halves[1]]  # type: ignore[misc]
         del values["instruction"], values["output"]
     own = {name: value for name, value in values.items() if name in TEXTS}
+    draft = str(values.get("draft", ""))
     named = str(values.get("language", ""))
     language_named = parse_language(named)
     doubts: tuple[str, ...] = ()
     if named and not language_named:
         doubts = (f"the language is {named!r}; records are in {', '.join(LANGUAGES)}",)
-    return [_to_text(row, own, shared, language_named, notes, doubts=doubts, key=str(values.get("draft", "")))]
+    confirmed = bool(published or draft)
+    return [_to_text(row, own, shared, language_named, notes, doubts=doubts, key=draft, confirmed=confirmed)]
 
 
 def expand_drafts(rows: list[RawRow]) -> Iterator[RawRow]:
@@ -153,13 +163,21 @@ def _to_text(
     *,
     doubts: tuple[str, ...] = (),
     key: str = "",
+    confirmed: bool = False,
 ) -> ImportedText:
-    """Return the text of one language, with the doubts that its values raise."""
+    """Return the text of one language, with the doubts that its values raise.
+
+    Args:
+        confirmed: whether its earlier turns are meant: it is a published row, or a draft that is taken up again.
+    """
     found = list(doubts)
     columns = {name: _plain(value) for name, value in shared.items() if not is_missing(value)}
     columns |= {name: _plain(value) for name, value in own.items() if name not in TEXTS and not is_missing(value)}
     context, reasons = side_texts(columns)
-    found += reasons
+    history = parse_history(context.get("history")) if confirmed else ()
+    if history:
+        del context["history"], reasons["history"]
+    found += reasons.values()
     # 1. The texts. A list of lines is kept as lines, and waits for somebody to say that this is meant.
     texts: dict[str, str] = {}
     for name in TEXTS:
@@ -177,7 +195,8 @@ def _to_text(
         texts[name] = text
     # 2. A conversation has them all.
     if "messages" in shared:
-        talk = read_conversation(shared["messages"])
+        talk = read_conversation(shared["messages"], keep_history=confirmed)
+        history = talk.history or history
         # in a draft the texts may have been edited since
         texts = {name: (texts[name] if key else "") or getattr(talk, name) or texts[name] for name in TEXTS}
         context |= talk.context or {}
@@ -196,6 +215,7 @@ def _to_text(
     return ImportedText(
         location=row.location,
         **texts,
+        history=history,
         columns={name: value for name, value in columns.items() if name not in (*SIDE_TEXTS, "messages", "draft")},
         language=language,
         doubts=tuple(dict.fromkeys(found)),

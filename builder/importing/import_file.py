@@ -357,6 +357,7 @@ def _draft_entry(draft: Draft, provenance: Provenance) -> dict[str, Any]:
             "input": row.text.input,
             "reasoning": row.text.reasoning,
             "output": row.text.output,
+            **({"history": list(row.text.history)} if row.text.history else {}),
             **row.text.context,
             "columns": {k: value for k, value in row.text.columns.items() if k not in ("category", "language")},
         }

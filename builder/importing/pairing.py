@@ -270,7 +270,7 @@ def to_record(
         RecordError: with the reasons why it is none.
     """
     reasons: list[str] = []
-    texts: dict[str, dict[str, str]] = {}
+    texts: dict[str, dict[str, Any]] = {}
     original: dict[str, dict[str, str]] = {}
     for row in rows:
         # 1. The texts by language. A translation has one from one or more directions; Reasoning belongs to the target.
@@ -281,7 +281,8 @@ def to_record(
         if earlier:
             original[row.language] = earlier
         if category is not Category.TRANSLATION:
-            texts.setdefault(row.language, {name: getattr(text, name) for name in TEXTS})
+            earlier_turns = {"history": list(text.history)} if text.history else {}
+            texts.setdefault(row.language, earlier_turns | {name: getattr(text, name) for name in TEXTS})
             continue
         if columns.get("text"):
             texts[row.language] = {"text": columns["text"], "reasoning": text.reasoning}

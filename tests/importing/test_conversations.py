@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bonsai.builder.importing.conversations import parse_list, read_conversation
+from bonsai.builder.importing.conversations import parse_history, parse_list, read_conversation
 from tests.importing.files import AGAR_EN, AGAR_JA, brought_in, pair, table, write_jsonl
 
 Q, A = AGAR_JA["instruction"], AGAR_JA["output"]
@@ -127,6 +128,42 @@ def test_system_history_tools_and_pictures_in_columns_of_their_own_wait(tmp_path
     drafts = [json.loads(line) for line in result.written[-1].read_text(encoding="utf-8").splitlines()]
     assert drafts[0]["rows"][0]["history"] == [{"instruction": "寒天とは。", "output": "食品です。"}]
     assert drafts[1]["rows"][0]["system"] == "短く。"
+    # taken up as it is, the earlier turn is meant, and then it is missing in the other language
+    again = brought_in(result.written[-1], source=None, license=None, to=tmp_path / "again", records=tmp_path / "no")
+    assert "'history' differs in length: ja has 1, en has 0" in again.drafts[0].reason
+    assert "a system prompt" in again.drafts[1].reason
+
+
+@pytest.mark.parametrize("earlier", [1, 2, 3])
+def test_a_draft_of_several_turns_becomes_a_group_if_a_record_can_hold_them(tmp_path: Path, earlier: int) -> None:
+    before = [turn for n in range(earlier) for turn in (("user", f"第{n}問。"), ("assistant", f"第{n}答。"))]
+    english = [turn for n in range(earlier) for turn in (("user", f"Question {n}."), ("assistant", f"Answer {n}."))]
+    rows = [
+        {"group_id": "a", "messages": turns(*before, ("user", Q), ("assistant", A))},
+        {
+            "group_id": "a",
+            "messages": turns(*english, ("user", AGAR_EN["instruction"]), ("assistant", AGAR_EN["output"])),
+        },
+    ]
+    first = brought_in(write_jsonl(tmp_path / "rows.jsonl", [row | {"category": "brainstorming"} for row in rows]))
+    assert not first.groups
+    assert f"has {2 * earlier + 2} turns" in first.drafts[0].reason
+    again = brought_in(first.written[-1], source=None, license=None, to=tmp_path / "again", records=tmp_path / "no")
+    assert [len(group["ja"]["history"]) for group in again.groups] == ([earlier] if earlier < 3 else [])
+    if again.groups:
+        assert again.groups[0]["en"]["history"][-1] == {
+            "instruction": f"Question {earlier - 1}.",
+            "output": f"Answer {earlier - 1}.",
+        }
+
+
+def test_earlier_turns_printed_by_numpy_are_read() -> None:
+    nested = np.empty(2, dtype=object)
+    nested[:] = [np.array(["問い、'引用'。", "答え。\n二行目"], dtype=object), np.array(["Why?", "So."], dtype=object)]
+    assert parse_history(str(nested)) == (
+        {"instruction": "問い、'引用'。", "output": "答え。\n二行目"},
+        {"instruction": "Why?", "output": "So."},
+    )
 
 
 def test_trl_and_argilla_and_axolotl_shapes_are_read(tmp_path: Path) -> None:
