@@ -137,17 +137,18 @@ def test_no_terminal_makes_a_print_fail(environment: dict[str, str], bonsai: Run
 
 def test_a_closed_a_full_and_an_abandoned_output_end_quietly(command: Path, dataset: Path, tmp_path: Path) -> None:
     for line, codes in {
-        "bonsai --help | head -1": "1 0",
-        "bonsai check --notes | head -1": "1 0",
-        "bonsai --help >&-": "0",
-        "bonsai check >&- 2>&-": "0",
-        "bonsai --help >/dev/full": "1",
+        # 0 where all was written before head went away
+        "bonsai --help | head -1": ("1 0", "0 0"),
+        "bonsai check --notes | head -1": ("1 0", "0 0"),
+        "bonsai --help >&-": ("0",),
+        "bonsai check >&- 2>&-": ("0",),
+        "bonsai --help >/dev/full": ("1",),
     }.items():
         done = shell(line + '; echo "${PIPESTATUS[*]}" >&2' if "2>&-" not in line else line, command, tmp_path)
         assert "Traceback" not in done.stderr, line
         assert "Exception ignored" not in done.stderr, line
         if "2>&-" not in line:
-            assert done.stderr.splitlines()[-1] == codes, (line, done.stderr)
+            assert done.stderr.splitlines()[-1] in codes, (line, done.stderr)
 
 
 @pytest.mark.parametrize("output", ["| head -1", "> /dev/full"])

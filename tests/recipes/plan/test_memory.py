@@ -70,8 +70,8 @@ def test_what_is_counted_as_kept_is_what_autograd_keeps(kind: str) -> None:
         base.model(**batch)
     shape = shape_of(base.config.to_dict(), kind)
     counted = saved_activations(shape, 4)
-    # a CPU's attention is the kernel's twin: a mask, sums for each token, and what its own layout costs
-    twin = TOKENS + shape.num_attention_heads
+    # a CPU attends record by record: its output again as one, sums for each token, and keys and values a query head
+    twin = shape.query_width + shape.num_attention_heads
     twin += 2 * (shape.query_width - shape.key_width)
     once = (
         2 * int(shape.head_dim * shape.partial_rotary_factor) + shape.hidden_size
