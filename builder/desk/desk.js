@@ -437,7 +437,10 @@
 
   // 5. What changes the files.
 
+  let settling = Promise.resolve(); // the version that mine is to replace is being read
+
   async function save() {
+    await settling;
     if (!open || pane.querySelector(":invalid")) return pane.querySelector(":invalid")?.reportValidity();
     if (!isDirty() && open.digest !== null) return undefined;
     const here = open, was = visit;
@@ -481,7 +484,7 @@
         found.record ? button(t.take_theirs, "t", () => { dialog.close(); edits.delete(here.id); show(here.id, { fresh: true }).catch(failed); }, { "data-key": "t" }) : null,
         found.record ? button(t.keep_mine, "m", () => {
           dialog.close();
-          settle(here).catch(failed);
+          settling = settle(here).catch(failed);
         }, { "data-key": "m" }) : null,
         button(t.close, "Esc", () => dialog.close())));
   }
