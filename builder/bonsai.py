@@ -29,13 +29,17 @@ DESCRIPTION = (
 )
 
 _TEXT = datasets.Value("string")
+_IDENTITY = {
+    "id": _TEXT,
+    "group_id": _TEXT,
+    "category": datasets.ClassLabel(names=list(CATEGORIES)),
+    "language": _TEXT,
+}
+"""the first columns of every config but `probes`"""
 
 FEATURES = datasets.Features(
     {
-        "id": _TEXT,
-        "group_id": _TEXT,
-        "category": datasets.ClassLabel(names=list(CATEGORIES)),
-        "language": _TEXT,
+        **_IDENTITY,
         "source_language": _TEXT,
         "topic": _TEXT,
         "history": datasets.List(datasets.List(_TEXT)),
@@ -66,20 +70,14 @@ _TURNS = datasets.List({"role": _TEXT, "content": _TEXT})
 
 MESSAGES_FEATURES = datasets.Features(
     {
-        "id": _TEXT,
-        "group_id": _TEXT,
-        "category": datasets.ClassLabel(names=list(CATEGORIES)),
-        "language": _TEXT,
+        **_IDENTITY,
         "messages": _TURNS,
     }
 )
 
 PREFERENCE_FEATURES = datasets.Features(
     {
-        "id": _TEXT,
-        "group_id": _TEXT,
-        "category": datasets.ClassLabel(names=list(CATEGORIES)),
-        "language": _TEXT,
+        **_IDENTITY,
         "prompt": _TURNS,
         "chosen": _TURNS,
         "rejected": _TURNS,
